@@ -1,0 +1,114 @@
+# The commands of this project; `make` alone lists them. Each works from a fresh clone on a machine
+# with python3 (3.10 or newer) and nothing else: the first call makes .venv, later calls are quick.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip --disable-pip-version-check
+
+EXTRAS := dev,compile,openvino,serve,train
+# What the native module is built from: when one of these changes, it is built again.
+NATIVE := $(wildcard CMakeLists.txt CMakePresets.json cmake/*) $(shell find runtime/csrc -type f)
+PACKAGES := bert_rt train compile runtime
+CPP := $(filter %.cc %.h,$(NATIVE))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Environments
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "error: $(PYTHON) is missing or older than 3.10; name one: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || \
+	  { echo "error: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# A failed build of the native module is no failed installation, but nobody should miss it.
+TELL_NATIVE := $(PY) -c 'import importlib.util as u; u.find_spec("bert_rt._native") or print( \
+  "note: without the native engine (`make build` shows why); ONNX Runtime answers instead")'
+
+# Editable, so that the source tree is what runs and the native module is found from it: an
+# installed copy would be hidden by the source tree wherever python starts in this directory.
+$(VENV)/.runtime: $(VENV)/.made pyproject.toml $(NATIVE)
+	$(PIP) install --quiet --editable .
+	@$(TELL_NATIVE)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt $(NATIVE)
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	@$(TELL_NATIVE)
+	@touch $(VENV)/.runtime $@
+
+.PHONY: venv install build wheel
+venv: $(VENV)/.runtime  ## Make .venv with the runtime: light, without torch
+
+install: $(VENV)/.dev  ## Make .venv with everything that developing needs
+
+build: $(VENV)/.made  ## Build the native module again and show what the compiler says
+	BERT_RT_REQUIRE_NATIVE=1 $(PIP) install --verbose --editable .
+	@touch $(VENV)/.runtime
+
+wheel: $(VENV)/.made  ## Build dist/*.whl
+	$(PIP) wheel --no-deps --wheel-dir dist .
+
+# A build tag such as +cpu is left out: which build of torch is taken is the machine's business.
+.PHONY: constraints
+constraints: $(VENV)/.made  ## Write constraints.txt anew: the newest versions that pyproject.toml admits
+	$(PIP) install --quiet --upgrade --editable ".[$(EXTRAS)]"
+	{ echo "# Written by \`make constraints\`: the versions that CI tests with."; \
+	  $(PIP) freeze --exclude-editable | sed 's/+.*//; s/$$/ ; python_version >= "3.11"/'; } > constraints.txt
+	@touch $(VENV)/.runtime $(VENV)/.dev
+
+.PHONY: demo
+demo: $(VENV)/.runtime  ## Answer questions with the embedded model
+	$(PY) -m runtime.demo
+
+# Checks
+
+.PHONY: lint format typecheck test test-all kernels sanitize ci
+lint: $(VENV)/.dev  ## Check style, docstrings and who imports whom
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(BIN)/pydoclint --quiet $(PACKAGES)
+	$(BIN)/lint-imports
+	$(if $(wildcard .clang-format),$(BIN)/clang-format --dry-run --Werror $(CPP))
+
+format: $(VENV)/.dev  ## Format the source
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+	$(if $(wildcard .clang-format),$(BIN)/clang-format -i $(CPP))
+
+typecheck: $(VENV)/.dev  ## Run mypy --strict
+	$(PY) -m mypy
+
+test: $(VENV)/.dev  ## Run the tests, except those that take minutes
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev  ## Run all tests
+	$(PY) -m pytest
+
+kernels: $(VENV)/.dev  ## Run the tests of the native kernels
+	$(PY) -m pytest tests/kernels
+
+sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
+	for preset in asan tsan; do \
+	  PATH="$(abspath $(BIN)):$$PATH"; \
+	  cmake --preset $$preset && cmake --build --preset $$preset && ctest --preset $$preset || exit 1; \
+	done
+
+ci: lint typecheck test  ## What has to pass before a change lands
+
+.PHONY: clean distclean
+clean:  ## Remove what was built, and caches
+	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove the environment too
+	rm -rf $(VENV)

@@ -1,0 +1,146 @@
+"""The torch engine: the float model itself, run from the checkpoint that an artifact was made of.
+
+It computes what compilation started from, so it is what other engines are compared with; and it
+is the way to a CUDA device.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING
+
+from bert_rt.artifact import Artifact
+from bert_rt.engine import Engine, EngineInfo, EngineOptions
+from bert_rt.errors import EngineInternalError, EngineUnavailableError
+from bert_rt.packing import pad, unpad
+from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+
+if TYPE_CHECKING:
+    from bert_rt.checkpoint import LoadedModel
+
+__all__ = ["TorchEngine", "missing", "open_engine"]
+
+
+def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
+    """Say what lacks for this engine.
+
+    Args:
+        artifact: Where given, its checkpoint must be named in the options. Whether it is the
+            right one is found out when the engine is opened.
+        options: Device and checkpoint directory.
+
+    Returns:
+        None where the engine can run, else one sentence.
+    """
+    for package in ("torch", "safetensors"):
+        if importlib.util.find_spec(package) is None:
+            return f"the package {package} is not installed (pip install 'bert-rt[train]')."
+    kind = options.device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        return f"device: got {options.device!r}, want 'cpu' or 'cuda'."
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            return "device: got 'cuda', and torch finds no CUDA device."
+    if artifact is not None and options.checkpoint is None:
+        return "checkpoint: not given; this engine runs the weights that the artifact was made of."
+    return None
+
+
+def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
+    """Load the artifact's checkpoint.
+
+    Args:
+        artifact: The verified artifact; provenance["checkpoint_sha256"] names the weights.
+        options: Device, threads and checkpoint directory.
+
+    Returns:
+        The engine, ready to run.
+
+    Raises:
+        EngineUnavailableError: Something lacks, or the checkpoint is another than the artifact's.
+        CheckpointError: The checkpoint cannot be read.
+    """
+    reason = missing(artifact, options)
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'torch' cannot run here: {reason}")
+    assert options.checkpoint is not None
+    from bert_rt.checkpoint import checkpoint_hash, load_model
+
+    want = artifact.manifest.provenance.get("checkpoint_sha256")
+    got = checkpoint_hash(options.checkpoint)
+    if got != want:
+        raise EngineUnavailableError(
+            f"checkpoint: weights in {options.checkpoint} have SHA-256 {got}; the artifact was "
+            f"made of {want}"
+        )
+    return TorchEngine(load_model(options.checkpoint, artifact.manifest.task), options)
+
+
+class TorchEngine:
+    """Runs batches through bert_rt.modeling in float32, padded to the longest sequence."""
+
+    def __init__(self, loaded: LoadedModel, options: EngineOptions) -> None:
+        """Move the model to its device and set the threads.
+
+        torch has one number of threads for the whole process: opening this engine changes it for
+        everything else that uses torch there, and for every other engine of this kind.
+
+        Args:
+            loaded: The model.
+            options: Device and threads.
+        """
+        import torch
+
+        is_linux = hasattr(os, "sched_getaffinity")
+        available = len(os.sched_getaffinity(0)) if is_linux else os.cpu_count()
+        torch.set_num_threads(options.num_threads or available or 1)
+        self._model = loaded.model.to(options.device)
+        self._pad_id = loaded.config.pad_token_id
+        self._task = loaded.task
+        self._device = options.device
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, precision, device and threads of this engine."""
+        import torch
+
+        return EngineInfo(
+            name="torch",
+            version=torch.__version__,
+            device=self._device,
+            precision="float32",
+            num_threads=torch.get_num_threads(),
+            is_packed=False,
+        )
+
+    def run(self, batch: PackedBatch) -> Logits:
+        """Compute the logits of every token (or sequence) of the batch.
+
+        Args:
+            batch: Sequences without padding.
+
+        Returns:
+            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), float32.
+
+        Raises:
+            EngineInternalError: torch failed, for example for lack of memory.
+        """
+        import torch
+
+        try:
+            with torch.inference_mode():
+                inputs = (torch.from_numpy(x) for x in pad(batch, self._pad_id))
+                outputs = self._model(*(x.to(self._device) for x in inputs))
+            if self._task == "text-classification":
+                return ClassLogits(outputs.cpu().numpy())
+            start_T, end_T = (unpad(x.cpu().numpy(), batch.cu_seqlens) for x in outputs)
+        except (RuntimeError, IndexError) as error:
+            raise EngineInternalError(f"torch failed on a batch: {error}") from error
+        return SpanLogits(start_T, end_T)
+
+    def close(self) -> None:
+        """Free the model. Calling it twice is harmless."""
+        self._model.to("meta")

@@ -1,0 +1,181 @@
+"""Checked question and context -> overlapping windows that fit the model.
+
+    [CLS] question [SEP] slice of the context [SEP]
+
+A context longer than a window is read in windows that share doc_stride tokens, so that an answer
+at the edge of one lies well inside its neighbour. Of the windows that show a token, one is that
+token's best view (is_max_context); only that one may start an answer there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_rt.config import AnsweringConfig
+from bert_rt.errors import EmptyInputError, InputError, InputTooLongError
+from bert_rt.tokenization import check_encodable
+from bert_rt.types import Encoding, Feature
+
+__all__ = [
+    "MAX_CONTEXT_CHARS",
+    "MAX_QUESTION_CHARS",
+    "MAX_WINDOWS",
+    "check_question",
+    "check_text",
+    "make_features",
+]
+
+MAX_QUESTION_CHARS = 100_000
+MAX_CONTEXT_CHARS = 10_000_000
+# A context of the greatest length at one token a character makes 53,000 windows of the default
+# size; more than this come only from a doc_stride that barely lets the windows move.
+MAX_WINDOWS = 100_000
+
+_NUM_SPECIAL_TOKENS = 3
+
+
+def check_text(field: str, text: Any, *, max_chars: int) -> None:
+    """Check a text that a user gave.
+
+    Args:
+        field: What the text is, for the message.
+        text: The caller's value.
+        max_chars: Longest text allowed, in characters.
+
+    Raises:
+        EmptyInputError: The text is empty or only white space.
+        InputTooLongError: The text has more than max_chars characters.
+        InputError: The value is no str, or it holds a NUL character or a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{field}: got {type(text).__name__}, want str")
+    if len(text) > max_chars:
+        raise InputTooLongError(
+            f"{field}: got {len(text)} characters, want at most {max_chars} characters"
+        )
+    if not text or text.isspace():
+        raise EmptyInputError(f"{field}: got {text[:20]!r}, want text that is not only white space")
+    position = text.find("\0")
+    if position >= 0:
+        raise InputError(
+            f"{field}: got a NUL character at character {position}, want text without NUL"
+        )
+    check_encodable(field, text)
+
+
+def check_question(question: Any, context: Any) -> None:
+    """Check a question and its context, as the user gave them.
+
+    Args:
+        question: Text of at most MAX_QUESTION_CHARS characters.
+        context: Text of at most MAX_CONTEXT_CHARS characters.
+
+    Raises:
+        EmptyInputError: A text is empty or only white space.
+        InputTooLongError: A text is too long.
+        InputError: A value is no str, or it holds a NUL character or a lone surrogate.
+    """
+    check_text("question", question, max_chars=MAX_QUESTION_CHARS)
+    check_text("context", context, max_chars=MAX_CONTEXT_CHARS)
+
+
+def make_features(
+    question_index: int,
+    question: Encoding,
+    context: Encoding,
+    *,
+    config: AnsweringConfig,
+    cls_id: int,
+    sep_id: int,
+) -> list[Feature]:
+    """Cut one question's context into windows.
+
+    Args:
+        question_index: Which question of the request this is; every window carries it.
+        question: The question's tokens; those beyond max_query_length are cut off.
+        context: The context's tokens.
+        config: max_seq_length, doc_stride and max_query_length are used.
+        cls_id: Id of the token that opens a window.
+        sep_id: Id of the token that ends the question and the context.
+
+    Returns:
+        Windows of at most max_seq_length tokens in context order. Neighbours share doc_stride
+        context tokens (the last two may share more by being cut at the context's end); every
+        context token is in at least one window and is_max_context in exactly one.
+
+    Raises:
+        EmptyInputError: The question or the context has no token (only control characters, say).
+        InputTooLongError: The context would make more than MAX_WINDOWS windows.
+
+    Source: windows as in Devlin et al.'s run_squad.py, with doc_stride as the overlap, which is
+        how the Hugging Face scripts read it.
+    """
+    for field, encoding in (("question", question), ("context", context)):
+        if not len(encoding.input_ids):
+            raise EmptyInputError(f"{field}: got text without a single token, want readable text")
+    query_ids = question.input_ids[: config.max_query_length]
+    room = config.max_seq_length - len(query_ids) - _NUM_SPECIAL_TOKENS
+    starts, lengths = _windows(len(context.input_ids), room, room - config.doc_stride)
+    head = np.concatenate(([cls_id], query_ids, [sep_id]), dtype=np.int32)
+    tail = np.array([sep_id], np.int32)
+    segments = np.arange(2, dtype=np.int32)
+    return [
+        Feature(
+            question_index=question_index,
+            input_ids=np.concatenate((head, context.input_ids[start : start + length], tail)),
+            token_type_ids=np.repeat(segments, (len(head), length + 1)),
+            context_offset=len(head),
+            context_start=start,
+            context_length=length,
+            is_max_context=is_max_context,
+        )
+        for start, length, is_max_context in zip(
+            starts, lengths, _max_context(starts, lengths), strict=True
+        )
+    ]
+
+
+def _windows(num_tokens: int, room: int, step: int) -> tuple[list[int], list[int]]:
+    """Return the first context token and the number of context tokens of every window."""
+    num_windows = 1 + max(0, -(-(num_tokens - room) // step))
+    if num_windows > MAX_WINDOWS:
+        raise InputTooLongError(
+            f"context: got {num_tokens} tokens, which are {num_windows} windows that move by "
+            f"{step} tokens, want at most {MAX_WINDOWS} windows"
+        )
+    starts = [index * step for index in range(num_windows)]
+    return starts, [min(room, num_tokens - start) for start in starts]
+
+
+def _max_context(starts: list[int], lengths: list[int]) -> list[NDArray[np.bool_]]:
+    """Mark, window by window, the tokens that no other window shows with more context around.
+
+    Args:
+        starts: First context token of every window, ascending.
+        lengths: Context tokens of every window.
+
+    Returns:
+        One array of shape (lengths[w],), bool, for every window w.
+
+    Source: `_check_is_max_context` of run_squad.py: the least of the tokens to the left and to
+        the right, plus 0.01 x length in the same float64 arithmetic; the first window wins ties.
+    """
+    if len(starts) == 1:
+        return [np.ones(lengths[0], np.bool_)]
+    num_tokens = starts[-1] + lengths[-1]
+    best_score = np.full(num_tokens, -1.0)
+    best_window = np.zeros(num_tokens, np.int32)
+    for window, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        left = np.arange(length)
+        score = np.minimum(left, left[::-1]) + 0.01 * length
+        view = slice(start, start + length)
+        is_better = score > best_score[view]
+        best_score[view][is_better] = score[is_better]
+        best_window[view][is_better] = window
+    return [
+        best_window[start : start + length] == window
+        for window, (start, length) in enumerate(zip(starts, lengths, strict=True))
+    ]

@@ -1,0 +1,171 @@
+"""Writing files and directories whole or not at all.
+
+Everything is written beside its target under a hidden name, flushed to the disk and then renamed:
+a crash, a full disk or Ctrl-C leaves the target as it was. Failures are plain OSError, which the
+programs print as one line; callers with a better name for them translate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["atomic_directory", "atomic_write_bytes", "atomic_write_json"]
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a mixture.
+
+    Missing parent directories are made. A symbolic link keeps pointing where it points: what it
+    names is replaced. Something that exists and is no regular file (a terminal, a pipe,
+    /dev/stdout) is written to directly, since renaming over it would destroy it.
+
+    Args:
+        path: The file to write.
+        data: Its whole content.
+
+    Raises:
+        OSError: The file cannot be written (disk full, no permission, path is a directory); no
+            half-written file stays.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if target.exists() and not target.is_file():
+        target.write_bytes(data)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target, "tmp")
+    try:
+        # Mode "x" on a random name: never follows or overwrites what somebody else put there.
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        _name_target(error, target)
+        raise
+    _sync_directory(target.parent)
+
+
+def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write a JSON file whole or not at all, the same bytes for the same value.
+
+    Args:
+        path: The file to write.
+        value: What json.dumps takes, without NaN or infinities.
+
+    Raises:
+        OSError: As in atomic_write_bytes.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
+    atomic_write_bytes(path, (text + "\n").encode("ascii"))
+
+
+@contextlib.contextmanager
+def atomic_directory(
+    path: str | os.PathLike[str], *, can_replace: Callable[[Path], bool] = lambda _: False
+) -> Iterator[Path]:
+    """Fill a directory that appears under its name only once it is complete.
+
+    An absent or empty target is always filled. What stood there before is removed only after the
+    new directory has its name; a crash in between leaves it beside the target, as `.NAME.*.old`.
+
+    Args:
+        path: The directory to make; missing parents are made too.
+        can_replace: Asked about a target that exists and is not empty: whether it may be replaced.
+
+    Yields:
+        A temporary directory beside the target, on the same file system, to write into.
+
+    Raises:
+        OSError: A file cannot be written (disk full, no permission), or the target exists and
+            may not be replaced (FileExistsError, raised before anything is written).
+    """
+    target = Path(os.path.realpath(path))
+    _check_replaceable(target, can_replace)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(target, "tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        _sync_tree(temporary)
+        # Asked again: writing may have taken an hour, and somebody may have used the name.
+        _check_replaceable(target, can_replace)
+        _swap_in(temporary, target)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _name_target(error, target)
+        raise
+    _sync_directory(target.parent)
+
+
+def _check_replaceable(target: Path, can_replace: Callable[[Path], bool]) -> None:
+    try:
+        is_empty = next(target.iterdir(), None) is None
+    except FileNotFoundError:
+        return
+    if not is_empty and not can_replace(target):
+        raise FileExistsError(f"{target}: exists, is not empty and is not ours to replace")
+
+
+def _swap_in(temporary: Path, target: Path) -> None:
+    """Give the temporary directory its name; put the old one back where that fails."""
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    retired = _sibling(target, "old")
+    os.rename(target, retired)
+    try:
+        os.rename(temporary, target)
+    except BaseException:
+        os.rename(retired, target)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _name_target(error: BaseException, target: Path) -> None:
+    # "No space left on device" comes without a name, or with the temporary one that is gone by
+    # the time somebody reads it.
+    if isinstance(error, OSError) and error.errno is not None:
+        error.filename = os.fspath(target)
+        if error.filename2 is not None:
+            del error.filename2
+
+
+def _sibling(target: Path, kind: str) -> Path:
+    # Cut, so that a name of the longest length that a file system takes still has a sibling.
+    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.{kind}")
+
+
+def _sync_tree(directory: Path) -> None:
+    for entry in directory.iterdir():
+        mode = entry.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            _sync_tree(entry)
+        elif stat.S_ISREG(mode):
+            with open(entry, "rb") as file:
+                os.fsync(file.fileno())
+    _sync_directory(directory)
+
+
+def _sync_directory(directory: Path) -> None:
+    # A rename lasts through a power cut only once its directory is on the disk. Some systems
+    # cannot open or flush a directory; by now the content is safe, so that is no failure.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

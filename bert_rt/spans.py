@@ -1,0 +1,263 @@
+"""Start and end logits of a question's windows -> the best spans -> Answer.
+
+A span (s, e) of context tokens is admissible where s <= e < s + max_answer_length, both lie in one
+window, and no other window shows s with more context around it. Its raw score is the start logit
+of s plus the end logit of e; its probability is the softmax over ALL admissible spans of all
+windows, not only over the n best.
+
+All windows are laid one behind the other on one line, with ends of -inf between them, so that one
+pass of array operations serves any number of windows:
+
+    starts  s0 s1 s2 ... -inf ...    s0 s1 ...   -inf ...     (-inf where not is_max_context)
+    ends    e0 e1 e2 ... -inf ...    e0 e1 ...   -inf ...
+
+`_Line` and the functions over it see only arrays; a native version can take their place.
+
+Shapes: N positions of the line, A = max_answer_length.
+
+Source: span scores and the null answer as in Devlin et al.'s run_squad.py (`write_predictions`).
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_rt.config import AnsweringConfig
+from bert_rt.errors import EngineInternalError
+from bert_rt.types import Answer, Encoding, Feature, FloatArray
+
+__all__ = ["decode"]
+
+_Floats: TypeAlias = NDArray[np.float64]
+_Ints: TypeAlias = NDArray[np.intp]
+
+# exp(-x) for x up to here keeps full precision in float64 (it underflows from 708 on), with room
+# for terms that are e**-100 times smaller than the largest one.
+_MAX_EXPONENT_GAP = 600.0
+
+
+class _Line(NamedTuple):
+    """The windows of one question, one behind the other.
+
+    Attributes:
+        starts: Shape (N,), float64; -inf where no answer may start.
+        ends: Shape (N + width - 1,), float64; -inf behind every window and at the end.
+        tokens: Shape (N,): the context token at a position; undefined where ends is -inf.
+        width: Longest answer in tokens, at most the longest window's context.
+    """
+
+    starts: _Floats
+    ends: _Floats
+    tokens: _Ints
+    width: int
+
+
+def decode(
+    context: str,
+    context_encoding: Encoding,
+    features: Sequence[Feature],
+    start_logits: Sequence[FloatArray],
+    end_logits: Sequence[FloatArray],
+    *,
+    config: AnsweringConfig,
+    top_k: int = 1,
+) -> Answer:
+    """Find the best answer to one question.
+
+    Args:
+        context: The caller's own string.
+        context_encoding: The tokens of all of it.
+        features: All windows of the question, as make_features gave them.
+        start_logits: For every window, shape (num_tokens,), float32.
+        end_logits: For every window, shape (num_tokens,), float32.
+        config: max_answer_length, n_best_size, version_2_with_negative and
+            null_score_diff_threshold are used.
+        top_k: Answers wanted, at least 1; those after the best become its alternatives.
+
+    Returns:
+        The best span over all windows, ordered by higher score, then earlier start, then
+        shorter; different tokens that give the same characters count once. With
+        version_2_with_negative, "no answer" is one more candidate of the softmax, and the empty
+        Answer is returned, with the best spans as alternatives, where its score minus the best
+        span's is above the threshold.
+
+    Raises:
+        EngineInternalError: A logit is NaN or infinite, or an array's length is wrong.
+    """
+    assert top_k >= 1, "decode: top_k must be at least 1"
+    _check_logits("start_logits", start_logits, features)
+    _check_logits("end_logits", end_logits, features)
+    null_score = min(
+        float(start[0]) + float(end[0]) for start, end in zip(start_logits, end_logits, strict=True)
+    )
+    line = _lay_out(features, start_logits, end_logits, config.max_answer_length)
+    # Dropping duplicates can never drop the best one, so a single answer needs one candidate.
+    count = 1 if top_k == 1 else max(top_k, config.n_best_size)
+    scores, firsts, lasts = _best_spans(line, count)
+    candidate = null_score if config.version_2_with_negative else -math.inf
+    reference = max(candidate, float(scores[0]))
+    total = _total_weight(line, float(scores[0]), reference) + math.exp(candidate - reference)
+    is_null = candidate - float(scores[0]) > config.null_score_diff_threshold
+    found = [("", 0, 0, null_score)] if is_null else []
+    for rank, start, end in _distinct(context, context_encoding, firsts, lasts):
+        found.append((context[start:end], start, end, float(scores[rank])))
+    best, *others = (
+        Answer(text, start, end, min(1.0, math.exp(logit - reference) / total), logit, null_score)
+        for text, start, end, logit in found[:top_k]
+    )
+    return replace(best, alternatives=tuple(others)) if others else best
+
+
+def _check_logits(field: str, logits: Sequence[FloatArray], features: Sequence[Feature]) -> None:
+    if len(logits) != len(features):
+        raise EngineInternalError(f"{field}: got {len(logits)} windows, want {len(features)}")
+    for index, (array, feature) in enumerate(zip(logits, features, strict=True)):
+        if array.shape != (feature.num_tokens,):
+            raise EngineInternalError(
+                f"{field}[{index}]: got shape {array.shape}, want ({feature.num_tokens},)"
+            )
+        if not np.isfinite(array).all():
+            position = int(np.flatnonzero(~np.isfinite(array))[0])
+            raise EngineInternalError(
+                f"{field}[{index}][{position}]: got {array[position]}, want a finite number"
+            )
+
+
+def _lay_out(
+    features: Sequence[Feature],
+    start_logits: Sequence[FloatArray],
+    end_logits: Sequence[FloatArray],
+    max_answer_length: int,
+) -> _Line:
+    """Lay the context tokens of all windows on one line."""
+    width = min(max_answer_length, max(feature.context_length for feature in features))
+    gap = width - 1
+    num_positions = sum(feature.context_length + gap for feature in features) - gap
+    starts = np.full(num_positions, -np.inf)
+    ends = np.full(num_positions + gap, -np.inf)
+    tokens = np.empty(num_positions, np.intp)
+    position = 0
+    for feature, start, end in zip(features, start_logits, end_logits, strict=True):
+        length = feature.context_length
+        here = slice(position, position + length)
+        rows = slice(feature.context_offset, feature.context_offset + length)
+        ends[here] = end[rows]
+        np.copyto(starts[here], start[rows], where=feature.is_max_context)
+        tokens[here] = np.arange(feature.context_start, feature.context_start + length)
+        position += length + gap
+    return _Line(starts, ends, tokens, width)
+
+
+def _sliding_max(values: _Floats, width: int) -> _Floats:
+    """Return the maximum of every width neighbours, shape (N - width + 1,), by doubling."""
+    window = 1
+    while 2 * window <= width:
+        values = np.maximum(values[:-window], values[window:])
+        window *= 2
+    rest = width - window
+    return np.maximum(values[:-rest], values[rest:]) if rest else values
+
+
+def _sliding_sum(values: _Floats, width: int) -> _Floats:
+    """Return the sum of every width neighbours, shape (N - width + 1,), by doubling.
+
+    Differences of a running sum would take fewer steps, but lose small sums beside large ones.
+    """
+    num_windows = len(values) - width + 1
+    total = np.zeros(num_windows)
+    offset = 0
+    window = 1
+    while True:
+        if width & window:
+            total += values[offset : offset + num_windows]
+            offset += window
+        if 2 * window > width:
+            return total
+        values = values[:-window] + values[window:]
+        window *= 2
+
+
+def _best(scores: _Floats, count: int) -> _Ints:
+    """Return where the count largest finite scores are, best first, ties by position."""
+    if count == 1:
+        return np.array([scores.argmax()])
+    least = -np.inf
+    if count < len(scores):
+        least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    indices = np.flatnonzero((scores >= least) & (scores > -np.inf))
+    return indices[np.argsort(-scores[indices], kind="stable")[:count]]
+
+
+def _best_spans(line: _Line, count: int) -> tuple[_Floats, _Ints, _Ints]:
+    """Return the count best admissible spans: scores, first tokens and last tokens, best first.
+
+    The best spans start in the rows (one row = all spans with the same start) whose own best is
+    largest, so only count rows of the N x A scores are ever computed.
+    """
+    row_best = line.starts + _sliding_max(line.ends, line.width)
+    rows = np.sort(_best(row_best, count))
+    columns = rows[:, None] + np.arange(line.width)
+    scores = (line.starts[rows, None] + line.ends[columns]).ravel()
+    # Row by row and short before long: the order in which ties are to be resolved.
+    best = _best(scores, count)
+    firsts = rows[best // line.width]
+    return scores[best], line.tokens[firsts], line.tokens[firsts + best % line.width]
+
+
+def _total_weight(line: _Line, best: float, reference: float) -> float:
+    """Return the sum of exp(score - reference) over all admissible spans.
+
+    Args:
+        line: The windows.
+        best: Score of the best span.
+        reference: A number of at least best.
+
+    Returns:
+        The sum, exact to float64 rounding.
+    """
+    max_start = float(line.starts.max())
+    max_end = float(line.ends.max())
+    if max_start + max_end - best <= _MAX_EXPONENT_GAP:
+        # exp(s + e) = exp(s) exp(e): N exponentials of each kind instead of N x A.
+        sums = _sliding_sum(np.exp(line.ends - max_end), line.width)
+        weight = float(np.dot(np.exp(line.starts - max_start), sums))
+        return weight * math.exp(max_start + max_end - reference)
+    # The largest start and the largest end are no span together and dwarf every span there is.
+    num_positions = len(line.starts)
+    return sum(
+        float(np.exp(line.starts + line.ends[shift : shift + num_positions] - reference).sum())
+        for shift in range(line.width)
+    )
+
+
+def _distinct(
+    context: str, encoding: Encoding, firsts: _Ints, lasts: _Ints
+) -> Iterator[tuple[int, int, int]]:
+    """Yield rank, first character and end of every span whose characters did not come before."""
+    seen = set()
+    starts = encoding.offsets[firsts, 0].tolist()
+    ends = encoding.offsets[lasts, 1].tolist()
+    for rank, (start, token_end) in enumerate(zip(starts, ends, strict=True)):
+        end = _whole_character(context, token_end)
+        if (start, end) not in seen:
+            seen.add((start, end))
+            yield rank, start, end
+
+
+def _whole_character(context: str, end: int) -> int:
+    """Move an end behind the combining marks that belong to the character before it.
+
+    The normalizer strips accents, so the span of the token for "e" + U+0301 ends between the two.
+    """
+    while end < len(context) and context[end] > "\u02ff":
+        if unicodedata.category(context[end]) not in ("Mn", "Me"):
+            break
+        end += 1
+    return end

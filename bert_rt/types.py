@@ -1,0 +1,164 @@
+"""The values that travel along the path from text to answer.
+
+    Question -> Encoding -> Feature -> PackedBatch -> SpanLogits -> Answer
+
+Every arrow is one function; each value is frozen, so a step can only make the next one.
+
+Shape suffixes used in the package: B sequences, S padded length, T packed tokens, D hidden,
+N heads, H head dim, F feed-forward dim, V vocabulary, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "Answer",
+    "ClassLogits",
+    "Encoding",
+    "Feature",
+    "FloatArray",
+    "IntArray",
+    "Logits",
+    "PackedBatch",
+    "Question",
+    "SpanLogits",
+]
+
+IntArray: TypeAlias = NDArray[np.int32]
+FloatArray: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question over one passage, as the caller wrote them."""
+
+    question: str
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A text as tokens, without special tokens; every token knows its characters.
+
+    Attributes:
+        input_ids: Token ids of shape (T,), int32.
+        offsets: Half-open character spans of shape (T, 2), int32, in the caller's own string.
+    """
+
+    input_ids: IntArray
+    offsets: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One window: `[CLS] question [SEP] slice of the context [SEP]`.
+
+    Attributes:
+        question_index: Which question of the request this window belongs to.
+        input_ids: Shape (T,), int32, special tokens included.
+        token_type_ids: Shape (T,), int32; 0 for the question part, 1 for the context part.
+        context_offset: Position in input_ids of the window's first context token.
+        context_start: Index of that token in the whole context's encoding.
+        context_length: Number of context tokens in this window (the final [SEP] excluded).
+        is_max_context: Shape (context_length,), bool; True where no other window of the same
+            question shows the token with more context around it.
+    """
+
+    question_index: int
+    input_ids: IntArray
+    token_type_ids: IntArray
+    context_offset: int
+    context_start: int
+    context_length: int
+    is_max_context: NDArray[np.bool_]
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the window, special tokens included."""
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Sequences one behind the other, without padding.
+
+    Sequence b is rows cu_seqlens[b] to cu_seqlens[b + 1] of every (T,) array.
+
+    Attributes:
+        input_ids: Shape (T,), int32.
+        token_type_ids: Shape (T,), int32.
+        cu_seqlens: Cumulative lengths of shape (B + 1,), int32; the first is 0, the last is T.
+        max_seqlen: Length in tokens of the longest sequence.
+
+    Source: cumulative lengths as in FlashAttention's variable-length interface, arXiv:2205.14135.
+    """
+
+    input_ids: IntArray
+    token_type_ids: IntArray
+    cu_seqlens: IntArray
+    max_seqlen: int
+
+    @property
+    def num_sequences(self) -> int:
+        """Number of sequences, B."""
+        return len(self.cu_seqlens) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens over all sequences, T."""
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanLogits:
+    """What a question-answering model says of every token of a PackedBatch.
+
+    Attributes:
+        start_logits: Shape (T,), float32.
+        end_logits: Shape (T,), float32.
+    """
+
+    start_logits: FloatArray
+    end_logits: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ClassLogits:
+    """What a sequence classification model says of every sequence of a PackedBatch.
+
+    Attributes:
+        logits: Shape (B, C), float32.
+    """
+
+    logits: FloatArray
+
+
+Logits: TypeAlias = SpanLogits | ClassLogits
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A span of the caller's own context: `context[answer.start:answer.end] == answer.text`.
+
+    Attributes:
+        text: The exact slice; empty where the model says that the context holds no answer.
+        start: First character, in Python string indices.
+        end: One past the last character.
+        score: Probability in [0, 1] of this span among all admissible spans of the context.
+        logit: Start logit plus end logit of the span (the model's raw score).
+        null_score: Raw score of "no answer" (the least [CLS] score over the windows).
+        alternatives: With top_k > 1, the next best spans of the same question, best first.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    logit: float = 0.0
+    null_score: float = 0.0
+    alternatives: tuple[Answer, ...] = field(default=())

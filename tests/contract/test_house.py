@@ -1,0 +1,144 @@
+"""The house style, as far as a test can tell (docs/architecture.md; `make lint` tells the rest)."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bert_rt import errors
+from bert_rt.__main__ import VERBS
+
+_ROOT = Path(__file__).parents[2]
+_PACKAGES = ("bert_rt", "train", "compile", "runtime")
+_MAX_FILE_LINES = 400
+_MAX_FUNCTION_LINES = 60
+
+# Nothing that takes more than a moment to import comes with the library.
+_HEAVY = ("matplotlib", "onnx", "onnxruntime", "openvino", "rich", "torch", "transformers")
+# The modules that exist in order to wrap one of these.
+_WRAPPERS = ("bert_rt.engines.", "bert_rt.modeling")
+
+
+def _python_files() -> list[Path]:
+    return sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))
+
+
+def _cpp_files() -> list[Path]:
+    csrc = _ROOT / "runtime" / "csrc"
+    return sorted(path for path in csrc.rglob("*") if path.suffix in (".cc", ".h"))
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(_ROOT).as_posix()
+
+
+def _module(path: Path) -> str:
+    return _name(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _library_modules() -> list[str]:
+    paths = sorted((_ROOT / "bert_rt").rglob("*.py"))
+    return [_module(path) for path in paths if not _module(path).startswith(_WRAPPERS)]
+
+
+def _public_names(path: Path) -> list[str] | None:
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
+
+
+def _sort_key(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest: the order that ruff keeps (RUF022)."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in _python_files() if _name(path).startswith("bert_rt/")], ids=_name
+)
+def test_public_names_are_listed_and_sorted(path: Path) -> None:
+    names = _public_names(path)
+    if path.name == "__init__.py" and names is None:
+        return  # a package that only holds modules
+    assert names is not None, "has no __all__"
+    assert names == sorted(set(names), key=_sort_key)
+
+
+@pytest.mark.parametrize("path", [*_python_files(), *_cpp_files()], ids=_name)
+def test_files_are_short_and_ascii(path: Path) -> None:
+    text = path.read_bytes()
+    assert text.isascii(), [line for line in text.splitlines() if not line.isascii()][:3]
+    assert text.count(b"\n") < _MAX_FILE_LINES
+
+
+@pytest.mark.parametrize("path", _python_files(), ids=_name)
+def test_functions_are_short(path: Path) -> None:
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in _functions(path)}
+    assert {name: lines for name, lines in lengths.items() if lines >= _MAX_FUNCTION_LINES} == {}
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_every_error_has_its_own_docstring_and_one_base(name: str) -> None:
+    error = getattr(errors, name)
+    assert issubclass(error, errors.BertRtError)
+    assert error.__dict__["__doc__"], "has no docstring of its own"
+    assert str(error("what was got and wanted")) == "what was got and wanted"
+
+
+def test_every_error_is_public() -> None:
+    classes = inspect.getmembers(errors, inspect.isclass)
+    assert [name for name, _ in classes] == sorted(errors.__all__)
+
+
+def _imported_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=_ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    return {module for module in result.stdout.split() if module in _HEAVY}
+
+
+def test_the_library_imports_nothing_heavy() -> None:
+    assert _imported_by("import bert_rt") == set()
+    modules = [module for module in _library_modules() if module != "bert_rt.__main__"]
+    assert _imported_by(f"import {', '.join(modules)}") == set()
+
+
+def test_the_artifact_is_read_without_numpy() -> None:
+    # A service that only checks artifacts, and the first answer, should not wait for it.
+    code = "import bert_rt.artifact, bert_rt.__main__, sys; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=_ROOT, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("module", sorted(VERBS.values()))
+def test_every_command_ends_the_same_way(module: str) -> None:
+    path = _ROOT.joinpath(*module.split("."))
+    path = path / "__main__.py" if path.is_dir() else path.with_suffix(".py")
+    assert "sys.exit(run_command(main))" in path.read_text()
+
+
+def test_every_environment_variable_is_documented() -> None:
+    documented = (_ROOT / "docs" / "environment.md").read_text()
+    places = [*_python_files(), *_cpp_files(), *(_ROOT / "tests").rglob("*.py")]
+    # In quotes: C++ macros and CMake options have the same prefix and are no variables.
+    used = {
+        name
+        for path in places
+        for name in re.findall(r"\"(BERT_RT_[A-Z0-9_]+)\"", path.read_text())
+    }
+    assert sorted(name for name in used if f"`{name}`" not in documented) == []

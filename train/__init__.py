@@ -1,0 +1,1 @@
+"""Training: raw text to a checkpoint directory."""

@@ -1,0 +1,227 @@
+"""The whole path in one view: an artifact is loaded, and questions become answers.
+
+load:    artifact -> engine -> scheduler -> session -> self-test
+answer:  texts -> tokens -> windows -> batches -> logits -> Answer      (bert_rt.session)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from bert_rt.artifact import (
+    MODEL_NAME,
+    TOKENIZER_NAME,
+    Artifact,
+    default_artifact_path,
+    load_artifact,
+)
+from bert_rt.config import AnsweringConfig
+from bert_rt.engine import EngineInfo, EngineOptions, missing, open_engine
+from bert_rt.errors import ConfigError, InputError
+from bert_rt.forking import ForkSafeEngine
+from bert_rt.manifest import Manifest
+from bert_rt.scheduler import Scheduler
+from bert_rt.selftest import run_self_test
+from bert_rt.session import CallOptions, Session, check_pair
+from bert_rt.tokenization import Tokenizer
+from bert_rt.types import Answer, Question
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Runtime"]
+
+_LOG = logging.getLogger(__name__)
+
+# Larger batches are no faster on a CPU, and a question that arrives waits for the one that runs.
+_MAX_BATCH_TOKENS = 4096
+# Minutes of work for a CPU: bursts wait, but a backlog that only grows is refused.
+_MAX_QUEUE_TOKENS = 2**21
+_MAX_TOP_K = 10_000
+
+
+class Runtime:
+    """Answers questions over passages. Thread-safe and fork-safe: make one and share it.
+
+    Attributes:
+        info: The engine: name, precision, device, threads, and a notice for the user or "".
+        manifest: What the artifact says of itself.
+        limits: How passages are cut into windows and answers are picked.
+        session: The path from texts to answers, for tools that need more than answers.
+    """
+
+    def __init__(
+        self, session: Session, info: EngineInfo, manifest: Manifest, limits: AnsweringConfig
+    ) -> None:
+        """Hold the parts that Runtime.load makes."""
+        self.session = session
+        self.info = info
+        self.manifest = manifest
+        self.limits = limits
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        engine: str = "auto",
+        device: str = "cpu",
+        num_threads: int | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        config: AnsweringConfig | None = None,
+        max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+    ) -> Runtime:
+        """Load an artifact, verify it and run its self-test on the engine.
+
+        Args:
+            path: The artifact directory; None for the embedded default model.
+            engine: "auto", "native", "onnxruntime", "openvino" or "torch".
+            device: "cpu", "cuda" or an OpenVINO device name.
+            num_threads: Threads of the engine; None for the cores that this process may use.
+            checkpoint: The checkpoint directory, for the torch engine.
+            config: Other limits than the manifest's.
+            max_queue_tokens: Most tokens that may wait before a request is refused.
+
+        Returns:
+            A Runtime that is ready to answer.
+
+        Raises:
+            ArtifactError: The artifact cannot be used.
+            ConfigError: A value is unknown or out of range.
+            EngineError: The engine cannot run here or fails the self-test.
+        """
+        artifact = load_artifact(default_artifact_path() if path is None else path)
+        manifest = artifact.manifest
+        limits = config or manifest.limits
+        longest = manifest.architecture.max_position_embeddings
+        if limits.max_seq_length > longest:
+            raise ConfigError(
+                f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
+                f"max_position_embeddings ({longest})"
+            )
+        checkpoint = None if checkpoint is None else os.fspath(checkpoint)
+        options = EngineOptions(device, num_threads, checkpoint)
+        opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
+        artifact.release(MODEL_NAME)
+        info = _explain(engine, opened.info, artifact, options)
+        tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
+        scheduler = Scheduler(
+            opened,
+            max_batch_tokens=max(_MAX_BATCH_TOKENS, longest),
+            max_queue_tokens=max_queue_tokens,
+        )
+        session = Session(tokenizer, scheduler)
+        try:
+            run_self_test(session, manifest, info)
+        except BaseException:
+            session.close()
+            raise
+        return cls(session, info, manifest, limits)
+
+    def answer(
+        self, *, question: str, context: str, top_k: int = 1, timeout_s: float | None = None
+    ) -> Answer:
+        """Answer one question over one passage.
+
+        Args:
+            question: The question.
+            context: The passage, of any length up to ten million characters.
+            top_k: Answers wanted; those after the best are its alternatives.
+            timeout_s: Seconds to wait at most; None for no limit.
+
+        Returns:
+            The best answer, with context[answer.start:answer.end] == answer.text.
+
+        Raises:
+            InputError: A text is empty, too long or unreadable, or a value is out of range.
+            OverloadedError: Too much is waiting already.
+            DeadlineExceededError: timeout_s has passed.
+            EngineError: The engine failed, or the Runtime is closed.
+        """
+        pair = check_pair((question, context))
+        return next(self.session.stream([pair], self._options(top_k, timeout_s), place=""))
+
+    def answer_batch(
+        self,
+        pairs: Iterable[Question | tuple[str, str]],
+        *,
+        top_k: int = 1,
+        timeout_s: float | None = None,
+    ) -> list[Answer]:
+        """Answer many questions, computed together; all are checked before any is computed.
+
+        Args:
+            pairs: (question, context) pairs.
+            top_k: As in answer.
+            timeout_s: Seconds to wait for all of them.
+
+        Returns:
+            One answer a pair, in order: what answer returns.
+
+        Raises:
+            BertRtError: As in answer; the message of an InputError names the pair.
+        """
+        options = self._options(top_k, timeout_s)
+        questions = [check_pair(pair, f"pairs[{i}]") for i, pair in enumerate(pairs)]
+        return list(self.session.stream(questions, options))
+
+    def stream(
+        self, pairs: Iterable[Question | tuple[str, str]], *, top_k: int = 1
+    ) -> Iterator[Answer]:
+        """Answer any number of pairs in order and bounded memory; a bad one raises at its place."""
+        return self.session.stream(pairs, self._options(top_k, None))
+
+    async def answer_async(
+        self, *, question: str, context: str, top_k: int = 1, timeout_s: float | None = None
+    ) -> Answer:
+        """Do what answer does without blocking the event loop; cancelling drops the request."""
+        import asyncio  # whoever calls this has it; others would wait for it
+
+        cancelled = threading.Event()
+        options = dataclasses.replace(self._options(top_k, timeout_s), cancelled=cancelled)
+        pair = check_pair((question, context))
+        try:
+            return await asyncio.to_thread(
+                lambda: next(self.session.stream([pair], options, place=""))
+            )
+        finally:
+            cancelled.set()
+
+    def close(self) -> None:
+        """Free the engine once the batch that runs is done. Calling it twice is harmless."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        """Return the Runtime itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _options(self, top_k: int, timeout_s: float | None) -> CallOptions:
+        if self.manifest.task != "question-answering":
+            raise InputError(f"task: got a {self.manifest.task} artifact, want question-answering")
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
+            raise InputError(f"top_k: got {top_k!r}, want an integer from 1 to {_MAX_TOP_K}")
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        return CallOptions(self.limits, top_k, deadline_s)
+
+
+def _explain(
+    asked: str, info: EngineInfo, artifact: Artifact, options: EngineOptions
+) -> EngineInfo:
+    """Say why "auto" did not take the native engine: many times slower is worth a line."""
+    if asked != "auto" or info.name == "native":
+        return info
+    reason = missing("native", artifact, options)
+    info = dataclasses.replace(info, notice=f"{info.name} answers, not native: {reason}")
+    _LOG.warning(info.notice)
+    return info

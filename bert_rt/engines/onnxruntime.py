@@ -1,0 +1,200 @@
+"""The ONNX Runtime engine: runs an artifact's graph as it is, on the CPU or on a CUDA device."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bert_rt.artifact import MODEL_NAME, Artifact
+from bert_rt.engine import Engine, EngineInfo, EngineOptions
+from bert_rt.errors import EngineInternalError, EngineUnavailableError
+from bert_rt.packing import pad, unpad
+from bert_rt.threads import resolve_num_threads
+from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import onnxruntime
+
+__all__ = ["OnnxRuntimeEngine", "missing", "open_engine", "open_session"]
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_SILENT = 4  # Fatal errors only; all others become exceptions, which say the same.
+
+
+def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
+    """Say what lacks for this engine.
+
+    Args:
+        artifact: Any artifact can be run.
+        options: The device; "cuda" needs a build of ONNX Runtime with its CUDA provider.
+
+    Returns:
+        None where the engine can run, else one sentence.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "the package onnxruntime is not installed (pip install onnxruntime)."
+    kind, _, index = options.device.partition(":")
+    if kind not in _PROVIDERS or (index and not (kind == "cuda" and index.isdecimal())):
+        return f"device: got {options.device!r}, want 'cpu', 'cuda' or 'cuda:N'."
+    # For the CPU, nothing is imported: asking costs no time.
+    if kind == "cuda" and _PROVIDERS[kind] not in _library().get_available_providers():
+        return (
+            f"device: got {options.device!r}, and the installed onnxruntime has no "
+            "CUDAExecutionProvider (pip install onnxruntime-gpu)."
+        )
+    return None
+
+
+def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
+    """Open a session on the artifact's model.onnx.
+
+    Args:
+        artifact: The verified artifact.
+        options: Device and threads.
+
+    Returns:
+        The engine, ready to run.
+
+    Raises:
+        ConfigError: num_threads is out of range.
+        EngineUnavailableError: Something lacks, or the device does not start.
+        EngineInternalError: ONNX Runtime refuses the model.
+    """
+    reason = missing(artifact, options)
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'onnxruntime' cannot run here: {reason}")
+    num_threads = resolve_num_threads(options.num_threads)
+    session = open_session(
+        artifact.read(MODEL_NAME), device=options.device, num_threads=num_threads
+    )
+    return OnnxRuntimeEngine(session, artifact, options.device, num_threads)
+
+
+def open_session(
+    model: bytes, *, device: str = "cpu", num_threads: int
+) -> onnxruntime.InferenceSession:
+    """Open a bare session the way this project wants one: quiet, without telemetry or spinning.
+
+    Args:
+        model: An ONNX model.
+        device: "cpu", "cuda" or "cuda:N".
+        num_threads: Threads of the session's pool, the calling one included.
+
+    Returns:
+        The session.
+
+    Raises:
+        EngineUnavailableError: The device does not start.
+        EngineInternalError: ONNX Runtime refuses the model.
+    """
+    onnxruntime = _library()
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _SILENT
+    settings.intra_op_num_threads = num_threads
+    # Nodes of one layer depend on each other: nothing to gain from running two at a time.
+    settings.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Spinning threads burn the CPU time of tokenization, of other engines and, under a quota, our
+    # own; what they save, some microseconds a node, is lost in the noise of a batch.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Nearly every batch has a shape of its own; a memory plan would be kept for each of them.
+    settings.enable_mem_pattern = False
+    kind, _, index = device.partition(":")
+    provider_options = [{"device_id": index or "0"}] if kind == "cuda" else [{}]
+    try:
+        session = onnxruntime.InferenceSession(
+            model, settings, providers=[_PROVIDERS[kind]], provider_options=provider_options
+        )
+    except Exception as error:  # The library's own classes have no common public base.
+        raise EngineInternalError(f"onnxruntime cannot open model.onnx: {error}") from error
+    # A provider that fails to start (no driver, an old card) is replaced by the CPU silently.
+    if session.get_providers()[0] != _PROVIDERS[kind]:
+        raise EngineUnavailableError(
+            f"device: got {device!r}, and onnxruntime could not start "
+            f"{_PROVIDERS[kind]} (it offers {session.get_providers()})"
+        )
+    return session
+
+
+def _library() -> ModuleType:
+    # Release 1.32 brought usage reports to Linux, sent by a thread that starts with the import (and
+    # that a forked process waits for in vain when it ends). Whoever wants them sets it to 0.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    module: ModuleType = onnxruntime
+    return module
+
+
+class OnnxRuntimeEngine:
+    """Runs batches through ONNX Runtime, padded to the longest sequence."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        artifact: Artifact,
+        device: str,
+        num_threads: int,
+    ) -> None:
+        """Take over a session.
+
+        Args:
+            session: An open session on the artifact's model.
+            artifact: Tells the precision, the task and the padding token.
+            device: The device as the caller named it.
+            num_threads: Threads of the session's pool, the calling one included.
+        """
+        manifest = artifact.manifest
+        self._session: Any = session
+        self._pad_id = manifest.architecture.pad_token_id
+        self._is_spans = manifest.task == "question-answering"
+        self._precision = manifest.precision
+        self._device = device
+        self._num_threads = num_threads
+
+    @functools.cached_property
+    def info(self) -> EngineInfo:
+        """Name, precision, device and threads of this engine."""
+        return EngineInfo(
+            name="onnxruntime",
+            version=_library().__version__,
+            device=self._device,
+            precision=self._precision,
+            num_threads=self._num_threads,
+            is_packed=False,
+        )
+
+    def run(self, batch: PackedBatch) -> Logits:
+        """Compute the logits of every token (or sequence) of the batch.
+
+        Args:
+            batch: Sequences without padding.
+
+        Returns:
+            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), float32.
+
+        Raises:
+            EngineInternalError: ONNX Runtime failed, or the engine is closed.
+        """
+        if self._session is None:
+            raise EngineInternalError("onnxruntime: the engine is closed")
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        inputs = dict(zip(names, pad(batch, self._pad_id), strict=True))
+        outputs = ["start_logits", "end_logits"] if self._is_spans else ["logits"]
+        try:
+            arrays = self._session.run(outputs, inputs)
+        except Exception as error:  # The library's own classes have no common public base.
+            raise EngineInternalError(f"onnxruntime failed on a batch: {error}") from error
+        if not self._is_spans:
+            return ClassLogits(np.asarray(arrays[0], np.float32))
+        start_T, end_T = (unpad(array_BS, batch.cu_seqlens) for array_BS in arrays)
+        return SpanLogits(start_T, end_T)
+
+    def close(self) -> None:
+        """Free the session. Calling it twice is harmless."""
+        self._session = None

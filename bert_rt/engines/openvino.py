@@ -1,0 +1,186 @@
+"""The OpenVINO engine: runs an artifact's graph on the CPU or another device of OpenVINO."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from bert_rt.artifact import MODEL_NAME, Artifact
+from bert_rt.engine import Engine, EngineInfo, EngineOptions
+from bert_rt.errors import EngineInternalError, EngineUnavailableError
+from bert_rt.packing import pad, unpad
+from bert_rt.threads import resolve_num_threads
+from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+
+__all__ = ["OpenVinoEngine", "missing", "open_engine"]
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
+    """Say what lacks for this engine.
+
+    Args:
+        artifact: Any artifact can be run.
+        options: The device: "cpu", or any name that OpenVINO takes ("GPU.0", "AUTO:GPU,CPU").
+
+    Returns:
+        None where the engine can run, else one sentence.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return "the package openvino is not installed (pip install 'bert-rt[openvino]')."
+    device = _device_name(options.device)
+    if device == "CPU":
+        return None
+    available: list[str] = _library().Core().available_devices
+    # "GPU.0" and "GPU" are both good names for a device that is listed under either; composed
+    # ones ("AUTO:GPU,CPU") are OpenVINO's to judge when the model is compiled.
+    known = {part for name in available for part in (name, name.partition(".")[0])}
+    if ":" not in device and device not in (*known, "AUTO"):
+        return f"device: got {options.device!r}, want one that OpenVINO finds here: {available}."
+    return None
+
+
+def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
+    """Compile the artifact's model.onnx for a device.
+
+    Args:
+        artifact: The verified artifact.
+        options: Device and threads (threads count for CPU only).
+
+    Returns:
+        The engine, ready to run.
+
+    Raises:
+        ConfigError: num_threads is out of range.
+        EngineUnavailableError: Something lacks, or the device does not start.
+        EngineInternalError: OpenVINO refuses the model.
+    """
+    reason = missing(artifact, options)
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'openvino' cannot run here: {reason}")
+    num_threads = resolve_num_threads(options.num_threads)
+    device = _device_name(options.device)
+    settings: dict[str, Any] = {
+        # On machines with AMX or AVX512-BF16 the default is bf16 for all that is not INT8, which
+        # changes answers. Accuracy first: everywhere the results that the artifact was gated on.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # One batch at a time, on all threads; the scheduler makes the batches.
+        "NUM_STREAMS": 1,
+    }
+    if device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = num_threads
+        # Processes side by side would all pin their threads to the same first cores. Alone on a
+        # machine it makes no difference that could be measured.
+        settings["ENABLE_CPU_PINNING"] = False
+    core = _library().Core()
+    try:
+        model = core.read_model(artifact.read(MODEL_NAME))
+    except Exception as error:  # RuntimeError by documentation, others by experience.
+        raise EngineInternalError(f"openvino cannot read model.onnx: {_short(error)}") from error
+    try:
+        compiled = core.compile_model(model, device, settings)
+    except Exception as error:
+        if device != "CPU":
+            raise EngineUnavailableError(
+                f"device: got {options.device!r}, which OpenVINO cannot use: {_short(error)} "
+                f"(it finds {core.available_devices})"
+            ) from error
+        raise EngineInternalError(f"openvino cannot compile model.onnx: {_short(error)}") from error
+    return OpenVinoEngine(compiled, artifact, options.device, num_threads)
+
+
+class OpenVinoEngine:
+    """Runs batches through OpenVINO, padded to the longest sequence."""
+
+    def __init__(self, compiled: Any, artifact: Artifact, device: str, num_threads: int) -> None:
+        """Take over a compiled model.
+
+        Args:
+            compiled: The artifact's model as openvino.CompiledModel.
+            artifact: Tells the precision, the task and the padding token.
+            device: The device as the caller named it.
+            num_threads: Threads in use on CPU.
+        """
+        manifest = artifact.manifest
+        is_spans = manifest.task == "question-answering"
+        self._is_spans = is_spans
+        self._pad_id = manifest.architecture.pad_token_id
+        self._request: Any = compiled.create_infer_request()
+        self._outputs = ("start_logits", "end_logits") if is_spans else ("logits",)
+        self._info = EngineInfo(
+            name="openvino",
+            # "2026.4.1-22982-e213a14-releases/2026/4": the build number tells nobody anything.
+            version=str(_library().__version__).partition("-")[0],
+            device=device,
+            precision=manifest.precision,
+            num_threads=num_threads,
+            is_packed=False,
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, precision, device and threads of this engine."""
+        return self._info
+
+    def run(self, batch: PackedBatch) -> Logits:
+        """Compute the logits of every token (or sequence) of the batch.
+
+        Args:
+            batch: Sequences without padding.
+
+        Returns:
+            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), float32.
+
+        Raises:
+            EngineInternalError: OpenVINO failed, or the engine is closed.
+        """
+        if self._request is None:
+            raise EngineInternalError("openvino: the engine is closed")
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        inputs = dict(zip(names, pad(batch, self._pad_id), strict=True))
+        try:
+            # Shared: without a copy in and out. Nobody else sees the inputs, and the outputs are
+            # copied before the next batch overwrites them.
+            results = self._request.infer(inputs, share_inputs=True, share_outputs=True)
+            arrays = [results[name] for name in self._outputs]
+        except Exception as error:  # RuntimeError by documentation, others by experience.
+            raise EngineInternalError(f"openvino failed on a batch: {_short(error)}") from error
+        if not self._is_spans:
+            return ClassLogits(np.array(arrays[0], np.float32))
+        start_T, end_T = (unpad(array_BS, batch.cu_seqlens) for array_BS in arrays)
+        return SpanLogits(start_T, end_T)
+
+    def close(self) -> None:
+        """Free the compiled model. Calling it twice is harmless."""
+        self._request = None
+
+
+def _device_name(device: str) -> str:
+    return "CPU" if device == "cpu" else device
+
+
+def _library() -> ModuleType:
+    """Import OpenVINO without its usage reports, which are sent while it is being imported."""
+    # None makes the import of that package fail, which OpenVINO is prepared for: it takes a stub.
+    # Somebody who imported it before us has decided otherwise.
+    is_ours = _TELEMETRY not in sys.modules
+    if is_ours:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if is_ours:
+            del sys.modules[_TELEMETRY]
+    module: ModuleType = openvino
+    return module
+
+
+def _short(error: Exception) -> str:
+    """The last line, which says what went wrong; those before it name files of the library."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

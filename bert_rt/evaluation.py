@@ -1,0 +1,85 @@
+"""How well and how fast a Runtime answers a set of questions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_rt.api import Runtime
+from bert_rt.errors import InputError
+from bert_rt.metrics import evaluate_squad
+from bert_rt.progress import Progress
+from bert_rt.squad import SquadExample
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """What a Runtime answered and how it scored; N questions in the examples' order.
+
+    Attributes:
+        exact_match: Mean exact match in percent.
+        f1: Mean F1 in percent.
+        total: Number of questions, N.
+        questions_per_second: From texts to answers, tokenization included.
+        predictions: Answer text by question id; "" for no answer.
+        exact_N: Shape (N,), float64, each 0 or 1.
+        f1_N: Shape (N,), float64, each in [0, 1].
+    """
+
+    exact_match: float
+    f1: float
+    total: int
+    questions_per_second: float
+    predictions: Mapping[str, str]
+    exact_N: NDArray[np.float64]
+    f1_N: NDArray[np.float64]
+
+
+def evaluate(
+    runtime: Runtime, examples: Sequence[SquadExample], *, progress: Progress | None = None
+) -> Evaluation:
+    """Answer all questions and score the answers with the official metrics.
+
+    Args:
+        runtime: What answers.
+        examples: At least one question, those of a context next to each other so that it is
+            tokenized once.
+        progress: Is told of every question.
+
+    Returns:
+        Scores, answers and speed.
+
+    Raises:
+        InputError: There are no examples, or one cannot be answered (an empty question, say).
+        EngineError: The engine failed.
+    """
+    if not examples:
+        raise InputError("examples: got 0 questions, want at least 1")
+    start_s = time.perf_counter()
+    predictions = {}
+    answers = runtime.stream((example.question, example.context) for example in examples)
+    for example, answer in zip(examples, answers, strict=True):
+        predictions[example.id] = answer.text
+        if progress is not None:
+            progress.advance()
+    seconds = time.perf_counter() - start_s
+    scores = evaluate_squad(
+        predictions,
+        examples,
+        version_2_with_negative=runtime.limits.version_2_with_negative,
+    )
+    return Evaluation(
+        exact_match=scores.exact_match,
+        f1=scores.f1,
+        total=scores.total,
+        questions_per_second=len(examples) / seconds,
+        predictions=predictions,
+        exact_N=scores.exact_matches,
+        f1_N=scores.f1s,
+    )

@@ -1,0 +1,264 @@
+"""Texts -> answers over one scheduler: check, tokenize, cut into windows, compute, decode.
+
+Work is done in chunks, so that memory stays bounded however many questions there are, and a
+question that comes alone never waits for all of somebody's thousands.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from bert_rt.config import AnsweringConfig
+from bert_rt.errors import InputError
+from bert_rt.features import check_question, make_features
+from bert_rt.scheduler import Scheduler
+from bert_rt.spans import decode
+from bert_rt.tokenization import Tokenizer
+from bert_rt.types import Answer, Encoding, Feature, Question, SpanLogits
+
+__all__ = ["CallOptions", "PreparedQuestion", "Session", "check_pair"]
+
+# A chunk ends with whichever comes first. It makes 20 to 50 batches of the default size: enough to
+# sort windows by length with hardly any padding, and no more than some megabytes.
+_CHUNK_QUESTIONS = 512
+_CHUNK_CHARS = 2**19
+
+# Contexts stay encoded across calls (many questions on a few passages, asked one by one). Longer
+# texts do not, which bounds the cache at about 15 MB.
+_CACHE_CONTEXTS = 64
+_CACHE_CHARS = 2**15
+
+_FEW_TEXTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """What one call asks for beside its texts.
+
+    Attributes:
+        config: Windows and spans.
+        top_k: Answers wanted of every question, at least 1.
+        deadline_s: When to give up, in seconds of time.monotonic.
+        cancelled: Give up when this is set.
+    """
+
+    config: AnsweringConfig
+    top_k: int = 1
+    deadline_s: float = math.inf
+    cancelled: threading.Event | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedQuestion:
+    """A question that is ready to be computed.
+
+    Attributes:
+        question: The texts as the caller wrote them.
+        context: The tokens of all of the context.
+        features: The context's windows.
+    """
+
+    question: Question
+    context: Encoding
+    features: list[Feature]
+
+
+def check_pair(pair: Any, place: str = "") -> Question:
+    """Check a question and its context, as the user gave them.
+
+    Args:
+        pair: A Question, or a tuple or list of question and context.
+        place: Where the pair stands, for messages, such as "pairs[3]".
+
+    Returns:
+        Both texts.
+
+    Raises:
+        InputError: It is no pair, or a text is of the wrong type, empty, too long or unreadable.
+    """
+    if isinstance(pair, Question):
+        pair = (pair.question, pair.context)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        got = f"{type(pair).__name__} of {len(pair)}" if hasattr(pair, "__len__") else repr(pair)
+        raise InputError(f"{place}: got {got}, want (question, context)")
+    try:
+        check_question(*pair)
+    except InputError as error:
+        raise _placed(error, place) from None
+    return Question(*pair)
+
+
+class Session:
+    """Answers questions through a scheduler. Thread-safe."""
+
+    def __init__(self, tokenizer: Tokenizer, scheduler: Scheduler) -> None:
+        """Join the two halves of the path.
+
+        Args:
+            tokenizer: The artifact's tokenizer.
+            scheduler: Runs the artifact's engine.
+        """
+        self._tokenizer = tokenizer
+        self._scheduler = scheduler
+        self._cache: OrderedDict[str, Encoding] = OrderedDict()
+        self._cache_lock = threading.Lock()
+
+    def stream(
+        self, pairs: Iterable[Any], options: CallOptions, *, place: str = "pairs[{}]"
+    ) -> Iterator[Answer]:
+        """Answer any number of questions, chunk by chunk, in order.
+
+        Args:
+            pairs: What check_pair takes; pulled from one chunk at a time.
+            options: What is asked of every question.
+            place: How messages name the pair at an index.
+
+        Yields:
+            One answer a pair. Where a pair is bad, or the iterable itself raises, the answers to
+            the pairs before it come first.
+
+        Raises:
+            InputError: A pair is bad; the message names its place.
+            BertRtError: As in compute.
+        """
+        iterator = enumerate(pairs)
+        while True:
+            chunk, error = _take_chunk(iterator, place)
+            prepared = []
+            try:
+                for (_, question), encodings in zip(chunk, self._encode(chunk), strict=True):
+                    prepared.append(self._cut(question, *encodings, options.config))
+            except InputError as failure:
+                error = _placed(failure, place.format(chunk[len(prepared)][0]))
+            yield from self.answer(prepared, options)
+            if error is not None:
+                raise error
+            if not chunk:
+                return
+
+    def prepare(self, question: Question, config: AnsweringConfig) -> PreparedQuestion:
+        """Tokenize one checked question and cut its context into windows.
+
+        Args:
+            question: What check_pair returned.
+            config: Windows.
+
+        Returns:
+            The question, ready for compute.
+
+        Raises:
+            InputError: A text has no token, or the context makes too many windows.
+        """
+        (encodings,) = self._encode([(0, question)])
+        return self._cut(question, *encodings, config)
+
+    def answer(
+        self, prepared: Sequence[PreparedQuestion], options: CallOptions
+    ) -> Iterator[Answer]:
+        """Compute questions together and yield their answers in order; raises what compute does."""
+        for item, logits in zip(prepared, self.compute(prepared, options), strict=True):
+            yield decode(
+                item.question.context,
+                item.context,
+                item.features,
+                [window.start_logits for window in logits],
+                [window.end_logits for window in logits],
+                config=options.config,
+                top_k=options.top_k,
+            )
+
+    def compute(
+        self, prepared: Sequence[PreparedQuestion], options: CallOptions
+    ) -> list[list[SpanLogits]]:
+        """Run the windows of some questions.
+
+        Args:
+            prepared: Questions, computed together.
+            options: Deadline and cancellation.
+
+        Returns:
+            For every question, the logits of its windows, each of shape (T,).
+
+        Raises:
+            OverloadedError: Too much is waiting already.
+            DeadlineExceededError: The deadline has passed.
+            RequestCancelledError: The caller has cancelled.
+            EngineError: The engine failed or is closed.
+        """
+        features = [feature for item in prepared for feature in item.features]
+        if not features:
+            return []
+        results = self._scheduler.run(
+            features, deadline_s=options.deadline_s, cancelled=options.cancelled
+        )
+        logits = iter([result for result in results if isinstance(result, SpanLogits)])
+        return [list(islice(logits, len(item.features))) for item in prepared]
+
+    def close(self) -> None:
+        """Close the scheduler and with it the engine. Calling it twice is harmless."""
+        self._scheduler.close()
+
+    def _encode(self, chunk: Sequence[tuple[int, Question]]) -> list[tuple[Encoding, Encoding]]:
+        """Tokenize questions and contexts; a context that is known or comes twice only once."""
+        contexts: dict[str, Encoding | None] = {item.context: None for _, item in chunk}
+        with self._cache_lock:
+            for text in contexts.keys() & self._cache.keys():
+                self._cache.move_to_end(text)
+                contexts[text] = self._cache[text]
+        absent = [text for text, encoding in contexts.items() if encoding is None]
+        texts = absent + [item.question for _, item in chunk]
+        # One by one where there are few: the library starts a pool of threads for a batch.
+        if len(texts) <= _FEW_TEXTS:
+            encodings = [self._tokenizer.encode(text) for text in texts]
+        else:
+            encodings = self._tokenizer.encode_batch(texts)
+        known = {text: encoding for text, encoding in contexts.items() if encoding is not None}
+        known |= zip(absent, encodings, strict=False)
+        self._remember(absent[-_CACHE_CONTEXTS:], known)
+        questions = encodings[len(absent) :]
+        return [
+            (question, known[item.context])
+            for question, (_, item) in zip(questions, chunk, strict=True)
+        ]
+
+    def _remember(self, contexts: Sequence[str], encodings: Mapping[str, Encoding]) -> None:
+        with self._cache_lock:
+            for text in contexts:
+                if len(text) <= _CACHE_CHARS:
+                    self._cache[text] = encodings[text]
+            while len(self._cache) > _CACHE_CONTEXTS:
+                self._cache.popitem(last=False)
+
+    def _cut(
+        self, item: Question, question: Encoding, context: Encoding, config: AnsweringConfig
+    ) -> PreparedQuestion:
+        ids = {"cls_id": self._tokenizer.cls_id, "sep_id": self._tokenizer.sep_id}
+        features = make_features(0, question, context, config=config, **ids)
+        return PreparedQuestion(item, context, features)
+
+
+def _take_chunk(
+    pairs: Iterator[tuple[int, Any]], place: str
+) -> tuple[list[tuple[int, Question]], Exception | None]:
+    """Take checked pairs until the chunk is full, or an error that belongs behind them."""
+    chunk: list[tuple[int, Question]] = []
+    num_chars = 0
+    try:
+        for index, pair in pairs:
+            chunk.append((index, check_pair(pair, place.format(index))))
+            num_chars += len(chunk[-1][1].context)
+            if len(chunk) >= _CHUNK_QUESTIONS or num_chars >= _CHUNK_CHARS:
+                break
+    except Exception as error:  # The caller's iterable may raise whatever it likes.
+        return chunk, error
+    return chunk, None
+
+
+def _placed(error: InputError, place: str) -> InputError:
+    return type(error)(f"{place}.{error}" if place else str(error))

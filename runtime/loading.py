@@ -1,0 +1,72 @@
+"""The flags that every command which answers questions has, and the Runtime they ask for."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+from bert_rt.api import Runtime
+from bert_rt.artifact import default_artifact_path, load_artifact
+from bert_rt.cli import add_answering_flags, answering_config, int_at_least
+from bert_rt.config import AnsweringConfig
+
+__all__ = ["add_runtime_flags", "load_runtime"]
+
+
+def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of load_runtime: which artifact, on what engine, with which limits.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
+    )
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        metavar="E",
+        help="auto (the default), native, onnxruntime, openvino or torch",
+    )
+    parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="D",
+        help="cpu (the default), cuda or an OpenVINO device name",
+    )
+    parser.add_argument(
+        "--num_threads",
+        type=int_at_least(1),
+        metavar="N",
+        help="left out: the cores that this process may use",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="what the artifact was made of, for --engine torch"
+    )
+    add_answering_flags(parser)
+
+
+def load_runtime(args: argparse.Namespace) -> Runtime:
+    """Load what the flags of add_runtime_flags ask for.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The Runtime, self-tested.
+
+    Raises:
+        BertRtError: The artifact, the engine or a flag is not what can be used.
+    """
+    path = args.artifact or default_artifact_path()
+    config = None
+    if any(hasattr(args, field.name) for field in dataclasses.fields(AnsweringConfig)):
+        config = answering_config(args, load_artifact(path).manifest.limits)
+    return Runtime.load(
+        path,
+        engine=args.engine,
+        device=args.device,
+        num_threads=args.num_threads,
+        checkpoint=args.checkpoint,
+        config=config,
+    )

@@ -1,0 +1,85 @@
+"""The commands as users start them: a process, its output and its exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bert_rt.artifact import default_artifact_path
+from bert_rt.errors import ArtifactNotFoundError
+from tests.support.artifacts import PAIRS, write_tiny_artifact
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def artifact_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("e2e") / "artifact"
+    write_tiny_artifact(path)
+    return path
+
+
+def run(*argv: object, text: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, argv)],
+        cwd=_ROOT,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_stream_of_questions(artifact_dir: Path) -> None:
+    text = "".join(json.dumps({"question": q, "context": c}) + "\n" for q, c in PAIRS)
+    flags = ("--artifact", artifact_dir, "--engine", "onnxruntime")
+    result = run("bert_rt", "answer", *flags, text=text)
+    assert (result.returncode, result.stderr) == (0, "")
+    for line, (_, context) in zip(result.stdout.splitlines(), PAIRS, strict=True):
+        answer = json.loads(line)
+        assert context[answer["start"] : answer["end"]] == answer["text"]
+    broken = run("runtime.answer", *flags, text="nonsense\n")
+    assert (broken.returncode, broken.stdout) == (2, "")
+    assert broken.stderr.startswith("error: stdin, line 1: ")
+    assert broken.stderr.count("\n") == 1
+
+
+def test_an_engine_by_a_wrong_name(artifact_dir: Path) -> None:
+    flags = ("--artifact", artifact_dir, "--engine", "quantum", "--data", "nothing.json")
+    result = run("runtime.evaluate", *flags)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+
+
+def test_doctor(artifact_dir: Path) -> None:
+    result = run("runtime.doctor", "--artifact", artifact_dir)
+    assert result.returncode == 0, result.stderr
+    assert "engine     onnxruntime: can run" in result.stdout
+
+
+def test_the_demo_answers_with_the_embedded_model() -> None:
+    try:
+        default_artifact_path()
+    except ArtifactNotFoundError:
+        pytest.skip("this tree has no embedded default model yet")
+    result = run("runtime.demo")
+    assert result.returncode == 0, result.stderr
+    assert "Linda Morabito" in result.stdout
+    assert "(unsure: " in result.stdout
+
+
+def test_starting_a_runtime_imports_only_its_engine(artifact_dir: Path) -> None:
+    code = (
+        "import sys; from bert_rt import Runtime\n"
+        f"Runtime.load({str(artifact_dir)!r}, engine='onnxruntime')"
+        ".answer(question='who', context='the cat')\n"
+        "print(sorted({'torch', 'openvino', 'onnx', 'rich', 'asyncio'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=_ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert result.stdout == "[]\n", result.stderr

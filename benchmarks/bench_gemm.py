@@ -1,0 +1,124 @@
+"""Measure every kernel of the native engine per shape: GOP/s and share of the peak of the same run.
+
+    python benchmarks/bench_gemm.py [--isa amx_int8,avx512vnni] [--shapes FILE]
+
+Times are CPU time of one thread. The peak is that of the instruction set's dot-product
+instruction alone, measured between the kernels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bert_rt import _native
+
+KERNELS = ("s32", "panels", "residual", "gelu")
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    """An array of zeros that begins at a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where the first element stands."""
+    return int(array.ctypes.data)
+
+
+class Gemm:
+    """One shape with its operands."""
+
+    def __init__(self, m: int, n: int, k: int, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        t = _native.testing
+        kp = t.padded_k(k)
+        self.m, self.n, self.k = m, n, k
+        self.a = aligned((m, kp), np.uint8)
+        self.a[:, :k] = rng.integers(0, 256, (m, k))
+        w = rng.integers(-127, 128, (k, n)).astype(np.int8)
+        self.b = aligned((n * kp,), np.int8)
+        self.init = aligned((n,), np.int32)
+        t.pack(address(w), k, n, address(self.b), address(self.init))
+        self.scale = aligned((n,), np.float32)
+        self.scale[:] = 1e-4
+        self.bias, self.mult = aligned((n,), np.float32), aligned((n,), np.float32)
+        self.mult[:] = 10
+        self.f32 = aligned((m * n,), np.float32)
+        self.u8 = aligned((m, n), np.uint8)
+        self.args = {
+            "a": address(self.a),
+            "lda": kp,
+            "b": address(self.b),
+            "ldb": kp * 16,
+            "init": address(self.init),
+            "m": m,
+            "n": n,
+            "k": k,
+        }
+
+    def run(self, isa: str, kernel: str, repeat: int) -> None:
+        """Run one of KERNELS that many times."""
+        t, g, out = _native.testing, self.args, address(self.f32)
+        scale, bias = address(self.scale), address(self.bias)
+        if kernel == "s32":
+            t.gemm_s32(isa, g, out, self.n, repeat)
+        elif kernel == "panels":
+            t.gemm_dequantize_panels(isa, g, scale, bias, out, self.m * 16, repeat)
+        elif kernel == "residual":
+            t.gemm_dequantize_residual(isa, g, scale, bias, out, out, self.n, repeat)
+        else:
+            t.gemm_dequantize_gelu_quantize(
+                isa, g, scale, bias, address(self.mult), 9.0, address(self.u8), self.n, repeat
+            )
+
+
+def operations_per_second(gemm: Gemm, isa: str, kernel: str, seconds: float) -> float:
+    """Operations (two a multiply-add) per second of CPU time."""
+    repeat = 1
+    while True:
+        begin = _native.testing.thread_seconds()
+        gemm.run(isa, kernel, repeat)
+        took = _native.testing.thread_seconds() - begin
+        if took >= seconds:
+            return 2.0 * gemm.m * gemm.n * gemm.k * repeat / took
+        repeat *= 2
+
+
+def main() -> None:
+    """Print one line a shape and kernel."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    here = Path(__file__).parent
+    parser.add_argument("--isa", default=",".join(_native.supported_isas()[:-1]))
+    parser.add_argument("--shapes", default=str(here / "shapes" / "minilm.txt"))
+    parser.add_argument("--seconds", type=float, default=0.05)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    lines = Path(options.shapes).read_text().splitlines()
+    shapes = [line.split() for line in lines if line and not line.startswith("#")]
+    for isa in options.isa.split(","):
+        for m, n, k, kernel in shapes:
+            gemm = Gemm(int(m), int(n), int(k))
+            speeds, shares = [], []
+            for _ in range(options.rounds):
+                peak = _native.measure_peak(isa, options.seconds)
+                speeds.append(operations_per_second(gemm, isa, kernel, options.seconds))
+                shares.append(speeds[-1] / peak)
+            print(
+                f"{isa:11s} M={m:>4s} N={n:>4s} K={k:>4s} {kernel:9s} "
+                f"{np.median(speeds) / 1e9:8.0f} GOP/s  {np.median(shares) * 100:5.1f} % of peak "
+                f"({min(shares) * 100:.1f}..{max(shares) * 100:.1f})"
+            )
+
+
+if __name__ == "__main__":
+    main()

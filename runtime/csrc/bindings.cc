@@ -1,0 +1,146 @@
+// The Python module bert_rt._native.
+#include "cpu_features.h"
+#include "engine.h"
+#include "testing.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace bert_rt {
+namespace {
+
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// Hands a new float array to NumPy.
+nb::object make_array(std::vector<size_t> shape, float*& data) {
+  size_t count = 1;
+  for (const size_t s : shape) count *= s;
+  data = new float[count + 1]();
+  const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  return nb::cast(nb::ndarray<nb::numpy, float>(data, shape.size(), shape.data(), owner));
+}
+
+nb::object run(Engine& engine, const Ints& input_ids, const Ints& token_type_ids,
+               const Ints& cu_seqlens) {
+  const size_t tokens = input_ids.shape(0);
+  if (token_type_ids.shape(0) != tokens)
+    throw std::invalid_argument("token_type_ids: got " + std::to_string(token_type_ids.shape(0)) +
+                                " values, want the " + std::to_string(tokens) + " of input_ids");
+  if (cu_seqlens.shape(0) < 1) throw std::invalid_argument("cu_seqlens: got no value, want B + 1");
+  if (tokens > INT32_MAX / 2 || cu_seqlens.shape(0) > INT32_MAX / 2)
+    throw std::invalid_argument("input_ids: too many tokens for one batch");
+  const Batch batch{input_ids.data(), token_type_ids.data(), cu_seqlens.data(),
+                    static_cast<int>(cu_seqlens.shape(0)) - 1};
+  engine.check(batch, static_cast<int>(tokens));
+  const Model& model = engine.model();
+  Output out{};
+  nb::object result;
+  if (model.head == Head::kQuestionAnswering) {
+    nb::object start = make_array({tokens}, out.start_logits);
+    nb::object end = make_array({tokens}, out.end_logits);
+    result = nb::make_tuple(start, end);
+  } else {
+    result = make_array(
+        {static_cast<size_t>(batch.num_sequences), static_cast<size_t>(model.num_labels)},
+        out.logits);
+  }
+  {
+    const nb::gil_scoped_release released;
+    engine.run(batch, out);
+  }
+  return result;
+}
+
+// Messages may quote names from a damaged file: Python wants valid UTF-8, a terminal no controls.
+std::string printable(std::string text) {
+  constexpr size_t kLongest = 400;
+  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+  for (char& c : text)
+    if (c < ' ' || c > '~') c = '?';
+  return text;
+}
+
+Engine* open(const nb::bytes& model, int num_threads, const std::string& isa, int max_memory_mb,
+             int group_tokens) {
+  const std::string_view file(static_cast<const char*>(model.data()), model.size());
+  const nb::gil_scoped_release released;
+  try {
+    return new Engine(file, {num_threads, isa, max_memory_mb, group_tokens});
+  } catch (const std::invalid_argument& error) {
+    throw std::invalid_argument(printable(error.what()));
+  }
+}
+
+nb::dict info(const Engine& engine) {
+  const Model& m = engine.model();
+  nb::dict d;
+  d["isa"] = engine.kernels().name;
+  d["num_threads"] = engine.num_threads();
+  d["weight_bytes"] = engine.weight_bytes();
+  d["ceiling_bytes"] = engine.ceiling_bytes();
+  d["group_tokens"] = engine.group_tokens();
+  d["task"] = m.head == Head::kQuestionAnswering ? "question-answering" : "text-classification";
+  d["num_labels"] = m.num_labels;
+  d["vocab_size"] = m.vocab_size;
+  d["hidden_size"] = m.hidden_size;
+  d["num_hidden_layers"] = m.layers.size();
+  d["num_attention_heads"] = m.num_heads;
+  d["intermediate_size"] = m.intermediate_size;
+  d["max_position_embeddings"] = m.max_position_embeddings;
+  d["type_vocab_size"] = m.type_vocab_size;
+  return d;
+}
+
+std::vector<std::string> supported_isas() {
+  std::vector<std::string> names;
+  for (const Kernels* k : supported_kernels()) names.emplace_back(k->name);
+  return names;
+}
+
+nb::dict build_info() {
+  nb::dict d;
+#if defined(__clang__)
+  d["compiler"] = std::string("clang ") + __clang_version__;
+#else
+  d["compiler"] = std::string("gcc ") + __VERSION__;
+#endif
+  d["cxx_standard"] = static_cast<long>(__cplusplus);
+  d["version"] = BERT_RT_VERSION;
+  nb::list isas;
+#if defined(BERT_RT_AMX)
+  isas.append("amx_int8");
+#endif
+#if defined(BERT_RT_X86)
+  isas.append("avx512vnni");
+  isas.append("avx2");
+#endif
+  isas.append("scalar");
+  d["compiled_isas"] = isas;
+  return d;
+}
+
+} // namespace
+} // namespace bert_rt
+
+NB_MODULE(_native, m) {
+  using namespace bert_rt;
+  m.doc() = "Padding-free INT8 BERT on CPU.";
+  nb::class_<Engine>(m, "Engine", "A loaded model, ready to run packed batches.")
+      .def(nb::new_(&open), "model"_a, nb::kw_only(), "num_threads"_a, "isa"_a = "",
+           "max_memory_mb"_a = 0, "group_tokens"_a = 0)
+      .def("run", &run, "input_ids"_a, "token_type_ids"_a, "cu_seqlens"_a,
+           "Compute (start_logits, end_logits) of shape (T,), or logits of shape (B, C).")
+      .def("info", &info, "Instruction set, threads, memory and architecture.");
+  m.def("cpu_features", &feature_names, "Names of the instruction set extensions present.");
+  m.def("supported_isas", &supported_isas, "Kernel tables that can run here, best first.");
+  m.def("build_info", &build_info, "Compiler, version and instruction sets compiled in.");
+  m.def("measure_peak", &measure_peak, "isa"_a, "seconds"_a = 0.1,
+        nb::call_guard<nb::gil_scoped_release>(),
+        "Operations a second of one thread's dot-product unit (two per multiply-add).");
+  bind_testing(m.def_submodule("testing", "Every kernel table, for the tests."));
+}

@@ -1,0 +1,272 @@
+#include "encoder.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bert_rt {
+namespace {
+
+bool keeps_float(const Model& model) {
+  return std::any_of(model.layers.begin(), model.layers.end(), [](const Layer& l) {
+    return !l.attention.is_int8 || !l.ffn1.is_int8 || !l.ffn2.is_int8;
+  });
+}
+
+GemmArgs gemm_args(const Linear& linear, const uint8_t* a, ptrdiff_t lda, int rows) {
+  return {a,        lda,     linear.weights_s8.data(), linear.ldb(), linear.init.data(), rows,
+          linear.n, linear.k};
+}
+
+GemmF32Args float_args(const Linear& linear, const float* a, ptrdiff_t lda, float* c, ptrdiff_t ldc,
+                       int rows) {
+  return {a,        lda,     linear.weights_f32.data(), linear.bias.data(), 0, c, ldc, rows,
+          linear.n, linear.k};
+}
+
+} // namespace
+
+Workspace carve_workspace(const Model& model, int tokens, uint8_t* block) {
+  Carver carver(block);
+  Workspace w;
+  const auto t = static_cast<size_t>(tokens), d = static_cast<size_t>(model.hidden_size);
+  const int width = model.context_width();
+  const int f = round_up(model.intermediate_size, kPanel);
+  w.ldx = padded_k(model.hidden_size);
+  w.ldc = padded_k(width);
+  w.ldf = padded_k(f);
+  w.ld_panel = ptrdiff_t{tokens | 1} * kPanel; // odd: panels must not fall into the same sets
+  w.x = carver.take<float>(t * d);
+  w.x_u8 = carver.take<uint8_t>(t * static_cast<size_t>(w.ldx));
+  w.qkv =
+      carver.take<float>(static_cast<size_t>(3 * width / kPanel) * static_cast<size_t>(w.ld_panel));
+  w.context = carver.take<uint8_t>(t * static_cast<size_t>(w.ldc));
+  w.hidden = carver.take<uint8_t>(t * static_cast<size_t>(w.ldf));
+  if (keeps_float(model)) {
+    w.context_f32 = carver.take<float>(t * static_cast<size_t>(width));
+    w.hidden_f32 = carver.take<float>(t * static_cast<size_t>(f));
+    w.sum_f32 = carver.take<float>(t * d);
+  }
+  if (std::any_of(model.layers.begin(), model.layers.end(),
+                  [](const Layer& l) { return l.outliers_up.n > 0; }))
+    w.outliers = carver.take<float>(t * kPanel);
+  w.head = carver.take<float>(
+      std::max(t * kPanel, d + static_cast<size_t>(round_up(model.num_labels, kPanel))));
+  w.rows = carver.take<int>(t);
+  w.positions = carver.take<int>(t);
+  w.sequences = carver.take<int>(t);
+  w.offsets = carver.take<int>(t + 1);
+  w.bytes = carver.used();
+  return w;
+}
+
+size_t workspace_bytes(const Model& model, int tokens) {
+  return carve_workspace(model, tokens, nullptr).bytes;
+}
+
+int Encoder::gather(const Batch& batch, const int* sequences, int count, Workspace& w) const {
+  int row = 0;
+  for (int i = 0; i < count; ++i) {
+    const int s = sequences[i];
+    w.sequences[i] = s;
+    w.offsets[i] = row;
+    for (int t = batch.cu_seqlens[s]; t < batch.cu_seqlens[s + 1]; ++t, ++row) {
+      w.rows[row] = t;
+      w.positions[row] = t - batch.cu_seqlens[s];
+    }
+  }
+  w.offsets[count] = row;
+  return row;
+}
+
+// Whole register tiles for every thread but the last.
+Encoder::Range Encoder::share(int rows, const Seat& seat) const {
+  const int mr = kernels_.tile.mr;
+  const int64_t tiles = (rows + mr - 1) / mr;
+  const auto bound = [&](int rank) {
+    return std::min(rows, static_cast<int>(tiles * rank / seat.size) * mr);
+  };
+  return {bound(seat.rank), bound(seat.rank + 1)};
+}
+
+void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, const Seat& seat,
+                  const Output& out) const {
+  const auto meet = [&seat] {
+    if (seat.barrier != nullptr) seat.barrier->wait();
+  };
+  const Range r = share(rows, seat);
+  embed(batch, w, r);
+  normalise(model_.embedding_norm, &model_.layers[0].qkv, w, r);
+  for (size_t i = 0; i < model_.layers.size(); ++i) {
+    const Layer& layer = model_.layers[i];
+    const Linear* next = i + 1 < model_.layers.size() ? &model_.layers[i + 1].qkv : nullptr;
+    project(layer, w, r);
+    meet();
+    attend(layer, count, w, seat);
+    meet();
+    add_linear(layer.attention, w.context, w.ldc, w.context_f32, model_.context_width(), w, r);
+    normalise(layer.norm1, &layer.ffn1, w, r);
+    feed_forward(layer, w, r);
+    normalise(layer.norm2, next, w, r);
+  }
+  if (model_.head == Head::kQuestionAnswering) {
+    find_spans(w, r, out);
+  } else {
+    meet();
+    if (seat.rank == 0) classify(count, w, out);
+  }
+}
+
+void Encoder::embed(const Batch& batch, const Workspace& w, Range r) const {
+  const ptrdiff_t d = model_.hidden_size;
+  for (int row = r.begin; row < r.end; ++row) {
+    const int32_t id = batch.input_ids[w.rows[row]];
+    const int32_t type = batch.token_type_ids[w.rows[row]];
+    const bool is_int8 = model_.word_s8.size() > 0;
+    kernels_.embed_row(
+        {is_int8 ? model_.word_s8.data() + id * d : nullptr,
+         is_int8 ? nullptr : model_.word_f32.data() + id * d,
+         is_int8 ? model_.word_scale[static_cast<size_t>(id)] : 1.0f, model_.type.data() + type * d,
+         model_.position.data() + w.positions[row] * d, w.x + row * d, model_.hidden_size});
+  }
+}
+
+// Normalises x in place and quantizes it for the next linear layer.
+void Encoder::normalise(const LayerNorm& norm, const Linear* next, const Workspace& w,
+                        Range r) const {
+  const ptrdiff_t d = model_.hidden_size;
+  const bool quantizes = next != nullptr && next->is_int8;
+  kernels_.layer_norm_rows({w.x + r.begin * d, d, norm.gamma.data(), norm.beta.data(), norm.eps,
+                            r.size(), model_.hidden_size, quantizes ? next->mult.data() : nullptr,
+                            quantizes ? next->zero_point : 0.0f, w.x_u8 + r.begin * w.ldx, w.ldx});
+}
+
+// Queries, keys and values of the rows, as float panels.
+void Encoder::project(const Layer& layer, const Workspace& w, Range r) const {
+  const Linear& l = layer.qkv;
+  float* out = w.qkv + ptrdiff_t{r.begin} * kPanel;
+  if (l.is_int8) {
+    kernels_.gemm_dequantize_panels(gemm_args(l, w.x_u8 + r.begin * w.ldx, w.ldx, r.size()),
+                                    {l.scale.data(), l.bias.data()}, out, w.ld_panel);
+    return;
+  }
+  const ptrdiff_t d = model_.hidden_size;
+  for (int n = 0; n < l.n; n += kPanel) { // a float layer, a panel at a time
+    GemmF32Args args =
+        float_args(l, w.x + r.begin * d, d, out + n / kPanel * w.ld_panel, kPanel, r.size());
+    args.b += ptrdiff_t{n} * l.k;
+    args.bias += n;
+    args.n = kPanel;
+    kernels_.gemm_f32(args);
+  }
+}
+
+// Heads of sequences are dealt out to the team.
+void Encoder::attend(const Layer& layer, int count, const Workspace& w, const Seat& seat) const {
+  const int heads = model_.num_heads, h = model_.padded_head_dim;
+  const ptrdiff_t panels = h / kPanel, width = model_.context_width();
+  const Linear& next = layer.attention;
+  for (int unit = seat.rank; unit < count * heads; unit += seat.size) {
+    const int sequence = unit / heads, head = unit % heads;
+    const ptrdiff_t row = w.offsets[sequence];
+    const float* q = w.qkv + head * panels * w.ld_panel + row * kPanel;
+    const ptrdiff_t part = heads * panels * w.ld_panel;
+    AttentionArgs args{};
+    args.q = q;
+    args.k = q + part;
+    args.v = q + 2 * part;
+    args.ld_panel = w.ld_panel;
+    args.s = w.offsets[sequence + 1] - w.offsets[sequence];
+    args.h = h;
+    args.scale = layer.attention_scale;
+    args.scratch = seat.scratch;
+    if (next.is_int8) {
+      args.quantize = {next.mult.data() + ptrdiff_t{head} * h, next.zero_point};
+      args.out_u8 = w.context + row * w.ldc + ptrdiff_t{head} * h;
+      args.ldo = w.ldc;
+    } else {
+      args.out_f32 = w.context_f32 + row * width + ptrdiff_t{head} * h;
+      args.ldo = width;
+    }
+    kernels_.attention_head(kernels_, args);
+  }
+}
+
+// x += linear(a).
+void Encoder::add_linear(const Linear& linear, const uint8_t* a, ptrdiff_t lda, const float* a_f32,
+                         ptrdiff_t lda_f32, const Workspace& w, Range r) const {
+  const ptrdiff_t d = model_.hidden_size;
+  float* x = w.x + r.begin * d;
+  if (linear.is_int8) {
+    kernels_.gemm_dequantize_residual(gemm_args(linear, a + r.begin * lda, lda, r.size()),
+                                      {linear.scale.data(), linear.bias.data()}, x, x, d);
+    return;
+  }
+  float* y = w.sum_f32 + r.begin * d;
+  kernels_.gemm_f32(float_args(linear, a_f32 + r.begin * lda_f32, lda_f32, y, d, r.size()));
+  for (ptrdiff_t i = 0; i < r.size() * d; ++i) x[i] += y[i];
+}
+
+// x += gelu(outlier columns of ffn1) times their rows of ffn2, in float.
+void Encoder::add_outliers(const Layer& layer, const Workspace& w, Range r) const {
+  const Linear& up = layer.outliers_up;
+  const ptrdiff_t d = model_.hidden_size;
+  float* y = w.outliers + ptrdiff_t{r.begin} * kPanel;
+  float* x = w.x + r.begin * d;
+  if (up.is_int8)
+    kernels_.gemm_dequantize_residual(gemm_args(up, w.x_u8 + r.begin * w.ldx, w.ldx, r.size()),
+                                      {up.scale.data(), up.bias.data()}, nullptr, y, kPanel);
+  else
+    kernels_.gemm_f32(float_args(up, x, d, y, kPanel, r.size()));
+  kernels_.gelu_rows(y, kPanel, r.size(), kPanel);
+  GemmF32Args down = float_args(layer.outliers_down, y, kPanel, x, d, r.size());
+  down.bias = x;
+  down.ld_bias = d;
+  kernels_.gemm_f32(down);
+}
+
+void Encoder::feed_forward(const Layer& layer, const Workspace& w, Range r) const {
+  const Linear &up = layer.ffn1, &down = layer.ffn2;
+  const ptrdiff_t d = model_.hidden_size, f = up.n;
+  uint8_t* hidden = w.hidden + r.begin * w.ldf;
+  const GemmArgs args = gemm_args(up, w.x_u8 + r.begin * w.ldx, w.ldx, r.size());
+  const Dequantize dequantize{up.scale.data(), up.bias.data()};
+  const Quantize quantize{down.mult.data(), down.zero_point};
+  if (up.is_int8 && down.is_int8) {
+    kernels_.gemm_dequantize_gelu_quantize(args, dequantize, quantize, hidden, w.ldf);
+  } else {
+    float* y = w.hidden_f32 + r.begin * f;
+    if (up.is_int8)
+      kernels_.gemm_dequantize_residual(args, dequantize, nullptr, y, f);
+    else
+      kernels_.gemm_f32(float_args(up, w.x + r.begin * d, d, y, f, r.size()));
+    kernels_.gelu_rows(y, f, r.size(), up.n);
+    if (down.is_int8) kernels_.quantize_rows(y, f, r.size(), up.n, quantize, hidden, w.ldf);
+  }
+  if (layer.outliers_up.n > 0) add_outliers(layer, w, r);
+  add_linear(down, w.hidden, w.ldf, w.hidden_f32, f, w, r);
+}
+
+void Encoder::find_spans(const Workspace& w, Range r, const Output& out) const {
+  const ptrdiff_t d = model_.hidden_size;
+  float* logits = w.head + ptrdiff_t{r.begin} * kPanel;
+  kernels_.gemm_f32(float_args(model_.output, w.x + r.begin * d, d, logits, kPanel, r.size()));
+  for (int row = r.begin; row < r.end; ++row) {
+    out.start_logits[w.rows[row]] = w.head[row * kPanel];
+    out.end_logits[w.rows[row]] = w.head[row * kPanel + 1];
+  }
+}
+
+void Encoder::classify(int count, const Workspace& w, const Output& out) const {
+  const ptrdiff_t d = model_.hidden_size;
+  float *pooled = w.head, *logits = w.head + d;
+  for (int i = 0; i < count; ++i) {
+    const float* first = w.x + w.offsets[i] * d;
+    kernels_.gemm_f32(float_args(model_.pooler, first, d, pooled, d, 1));
+    for (ptrdiff_t c = 0; c < d; ++c) pooled[c] = std::tanh(pooled[c]);
+    kernels_.gemm_f32(float_args(model_.output, pooled, d, logits, model_.output.n, 1));
+    std::copy_n(logits, model_.num_labels,
+                out.logits + ptrdiff_t{w.sequences[i]} * model_.num_labels);
+  }
+}
+
+} // namespace bert_rt

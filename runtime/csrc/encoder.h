@@ -1,0 +1,88 @@
+// Runs all layers over a group of whole sequences, by one thread or by a team.
+#pragma once
+
+#include "model.h"
+#include "thread_pool.h"
+
+#include <cstddef>
+
+namespace bert_rt {
+
+// Packed sequences as the caller gave them, checked.
+struct Batch {
+  const int32_t* input_ids;      // [T]
+  const int32_t* token_type_ids; // [T]
+  const int32_t* cu_seqlens;     // [B + 1]
+  int num_sequences;
+};
+
+// Where the logits go.
+struct Output {
+  float* start_logits; // [T], question answering
+  float* end_logits;   // [T]
+  float* logits;       // [B][classes], classification
+};
+
+// Every buffer of a group, carved from one block. T is the group's capacity in tokens.
+struct Workspace {
+  float* x = nullptr;           // [T][D] hidden state and residual
+  uint8_t* x_u8 = nullptr;      // [T][ldx] the same, quantized for the next layer
+  float* qkv = nullptr;         // panels [3 N Hp / 16][ld_panel / 16][16]
+  uint8_t* context = nullptr;   // [T][ldc]
+  uint8_t* hidden = nullptr;    // [T][ldf]
+  float* context_f32 = nullptr; // [T][N Hp], only where a layer is kept in float
+  float* hidden_f32 = nullptr;  // [T][F], likewise
+  float* sum_f32 = nullptr;     // [T][D], likewise
+  float* outliers = nullptr;    // [T][16], only where a layer has outlier channels
+  float* head = nullptr;        // [T][16] or one row of D and classes
+  ptrdiff_t ldx = 0, ldc = 0, ldf = 0, ld_panel = 0;
+  int* rows = nullptr;      // [T] index of each token in the batch
+  int* positions = nullptr; // [T]
+  int* sequences = nullptr; // [T] members of the group
+  int* offsets = nullptr;   // [T + 1] their first rows
+  size_t bytes = 0;         // of all of them
+};
+
+size_t workspace_bytes(const Model& model, int tokens);
+Workspace carve_workspace(const Model& model, int tokens, uint8_t* block);
+
+// One thread's place in the team that works on a group.
+struct Seat {
+  int rank = 0;
+  int size = 1;
+  Barrier* barrier = nullptr; // null where size is 1
+  uint8_t* scratch = nullptr; // attention scratch of this thread
+};
+
+class Encoder {
+ public:
+  Encoder(const Model& model, const Kernels& kernels) : model_(model), kernels_(kernels) {}
+
+  // Puts the sequences into the workspace; returns the number of rows. By one thread.
+  int gather(const Batch& batch, const int* sequences, int count, Workspace& w) const;
+  // Computes the group's logits. Every thread of the team calls it with its own seat.
+  void run(const Batch& batch, int count, int rows, const Workspace& w, const Seat& seat,
+           const Output& out) const;
+
+ private:
+  struct Range {
+    int begin, end;
+    int size() const { return end - begin; }
+  };
+  Range share(int rows, const Seat& seat) const;
+  void embed(const Batch& batch, const Workspace& w, Range r) const;
+  void normalise(const LayerNorm& norm, const Linear* next, const Workspace& w, Range r) const;
+  void project(const Layer& layer, const Workspace& w, Range r) const;
+  void attend(const Layer& layer, int count, const Workspace& w, const Seat& seat) const;
+  void add_linear(const Linear& linear, const uint8_t* a, ptrdiff_t lda, const float* a_f32,
+                  ptrdiff_t lda_f32, const Workspace& w, Range r) const;
+  void add_outliers(const Layer& layer, const Workspace& w, Range r) const;
+  void feed_forward(const Layer& layer, const Workspace& w, Range r) const;
+  void classify(int count, const Workspace& w, const Output& out) const;
+  void find_spans(const Workspace& w, Range r, const Output& out) const;
+
+  const Model& model_;
+  const Kernels& kernels_;
+};
+
+} // namespace bert_rt

@@ -1,0 +1,399 @@
+#include "graph_match.h"
+
+#include "kernels.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <map>
+#include <stdexcept>
+
+namespace bert_rt {
+namespace {
+
+using onnx::DataType;
+using onnx::Node;
+using onnx::Tensor;
+using std::string_view;
+
+constexpr int64_t kMaxWidth = int64_t{1} << 20;
+constexpr int64_t kMaxVocab = int64_t{1} << 26;
+
+class Matcher {
+ public:
+  explicit Matcher(const onnx::Graph& graph) : graph_(graph) {
+    for (const Node& node : graph.nodes)
+      for (const string_view output : node.outputs)
+        if (!output.empty() && !producers_.emplace(output, &node).second)
+          fail(node, "its output '" + std::string(output) + "' is written twice");
+  }
+
+  BertView match() {
+    BertView view;
+    string_view x = match_head(view);
+    while (true) {
+      if (view.layers.size() > graph_.nodes.size()) fail_graph("the layers form a cycle");
+      NormView norm = match_norm(x);
+      const Node& add = want(norm.input, "Add", 2);
+      const int side = linear_side(add);
+      if (side < 0) {
+        view.embedding_norm = norm;
+        view.embeddings = match_embeddings(add);
+        break;
+      }
+      LayerView layer = match_layer(norm, add, side);
+      x = layer.qkv.input;
+      view.layers.push_back(layer);
+    }
+    std::reverse(view.layers.begin(), view.layers.end());
+    if (view.layers.empty()) fail_graph("it has no encoder layer");
+    return view;
+  }
+
+ private:
+  [[noreturn]] static void fail_graph(const std::string& what) {
+    throw std::invalid_argument("model.onnx: " + what);
+  }
+  [[noreturn]] static void fail(const Node& node, const std::string& what) {
+    const string_view name = !node.name.empty()      ? node.name
+                             : !node.outputs.empty() ? node.outputs[0]
+                                                     : string_view("?");
+    fail_graph("node '" + std::string(name) + "' (" + std::string(node.op_type) + "): " + what);
+  }
+
+  const Node* producer(string_view value) const {
+    const auto it = producers_.find(value);
+    return it == producers_.end() ? nullptr : it->second;
+  }
+  const Node& want(string_view value, string_view op, size_t num_inputs) const {
+    const Node* node = producer(value);
+    if (node == nullptr)
+      fail_graph("value '" + std::string(value) + "' must come from " + std::string(op));
+    if (node->op_type != op) fail(*node, "want " + std::string(op) + " here");
+    if (node->inputs.size() < num_inputs)
+      fail(*node, "want at least " + std::to_string(num_inputs) + " inputs");
+    return *node;
+  }
+  bool is(string_view value, string_view op) const {
+    const Node* node = producer(value);
+    return node != nullptr && node->op_type == op;
+  }
+  const Tensor* constant(string_view value) const {
+    const auto it = graph_.constants.find(value);
+    return it == graph_.constants.end() ? nullptr : &it->second;
+  }
+  static int64_t integer(const Node& node, string_view name, int64_t otherwise) {
+    const auto it = node.attributes.find(name);
+    return it == node.attributes.end() ? otherwise : it->second.i;
+  }
+
+  // A constant of that type and shape (-1: any length), its floats finite.
+  const Tensor& tensor(const Node& user, string_view value, DataType type,
+                       std::vector<int64_t> dims) const {
+    const Tensor* t = constant(value);
+    if (t == nullptr) fail(user, "input '" + std::string(value) + "' must be a constant");
+    bool fits = t->data_type == static_cast<int>(type) && t->dims.size() == dims.size();
+    for (size_t i = 0; fits && i < dims.size(); ++i)
+      fits = dims[i] < 0 ? t->dims[i] > 0 && t->dims[i] <= kMaxVocab : t->dims[i] == dims[i];
+    if (!fits) {
+      std::string got = "type " + std::to_string(t->data_type) + " shape";
+      for (const int64_t d : t->dims) got.append(1, ' ').append(std::to_string(d));
+      std::string wanted = "type " + std::to_string(static_cast<int>(type)) + " shape";
+      for (const int64_t d : dims) wanted.append(1, ' ').append(d < 0 ? "any" : std::to_string(d));
+      fail(user, "constant '" + std::string(value) + "' has " + got + ", want " + wanted);
+    }
+    if (type == DataType::kFloat) {
+      const float* p = aligned<float>(user, *t);
+      if (!std::all_of(p, p + t->count(), [](float v) { return std::isfinite(v); }))
+        fail(user, "constant '" + std::string(value) + "' is not finite");
+    }
+    return *t;
+  }
+  template <class T> // the reader aligns what it keeps
+  static const T* aligned(const Node&, const Tensor& t) {
+    return reinterpret_cast<const T*>(t.bytes());
+  }
+  const float* floats(const Node& user, string_view value, std::vector<int64_t> dims) const {
+    return aligned<float>(user, tensor(user, value, DataType::kFloat, std::move(dims)));
+  }
+
+  // Which input of an Add is a linear layer; -1: none.
+  int linear_side(const Node& add) const {
+    for (int side = 0; side < 2; ++side) {
+      const Node* inner = producer(add.inputs[static_cast<size_t>(side)]);
+      if (inner == nullptr || inner->op_type != "Add" || inner->inputs.size() != 2) continue;
+      if (constant(inner->inputs[0]) != nullptr || constant(inner->inputs[1]) != nullptr)
+        return side;
+    }
+    return -1;
+  }
+
+  void match_quantized(LinearView& view, const Node& weights, string_view input) const {
+    view.is_int8 = true;
+    const Tensor& w = tensor(weights, weights.inputs[0], DataType::kInt8, {-1, -1});
+    set_shape(view, weights, w);
+    view.weights_s8 = reinterpret_cast<const int8_t*>(w.bytes());
+    if (weights.inputs.size() < 2) fail(weights, "want a scale");
+    view.weight_scale = floats(weights, weights.inputs[1], {view.n});
+    if (integer(weights, "axis", 1) != 1 && integer(weights, "axis", 1) != -1)
+      fail(weights, "weights must be quantized along axis 1");
+    if (weights.inputs.size() > 2 && !weights.inputs[2].empty()) {
+      const Tensor& zero = tensor(weights, weights.inputs[2], DataType::kInt8, {view.n});
+      if (std::any_of(zero.bytes(), zero.bytes() + view.n, [](uint8_t z) { return z != 0; }))
+        fail(weights, "weights must be symmetric (zero_point 0)");
+    }
+    const Node& dequantize = want(input, "DequantizeLinear", 3);
+    const Node& quantize = want(dequantize.inputs[0], "QuantizeLinear", 3);
+    if (quantize.inputs[1] != dequantize.inputs[1] || quantize.inputs[2] != dequantize.inputs[2])
+      fail(dequantize, "scale and zero_point differ from its QuantizeLinear");
+    view.input_scale = *floats(quantize, quantize.inputs[1], {});
+    if (!(view.input_scale >= 1e-20f && view.input_scale <= 1e20f))
+      fail(quantize, "the scale must be positive");
+    view.input_zero_point = *tensor(quantize, quantize.inputs[2], DataType::kUint8, {}).bytes();
+    view.input = quantize.inputs[0];
+    if (!is(view.input, "Mul")) return;
+    const Node& mul = want(view.input, "Mul", 2);
+    const size_t at = constant(mul.inputs[1]) != nullptr ? 1 : 0;
+    view.smooth = floats(mul, mul.inputs[at], {view.k});
+    view.input = mul.inputs[1 - at];
+  }
+  static void set_shape(LinearView& view, const Node& user, const Tensor& weights) {
+    if (weights.dims[0] > kMaxWidth || weights.dims[1] > kMaxWidth)
+      fail(user, "the weight matrix is too large");
+    view.k = static_cast<int>(weights.dims[0]);
+    view.n = static_cast<int>(weights.dims[1]);
+  }
+
+  LinearView match_linear(string_view output) const {
+    LinearView view;
+    const Node& add = want(output, "Add", 2);
+    const size_t side = constant(add.inputs[1]) != nullptr ? 0 : 1;
+    const bool has_outliers = is(add.inputs[side], "Add");
+    const Node& sum = has_outliers ? want(add.inputs[side], "Add", 2) : add;
+    const size_t at = has_outliers ? outlier_side(sum) : 0;
+    const Node& product = want(has_outliers ? sum.inputs[1 - at] : add.inputs[side], "MatMul", 2);
+    if (is(product.inputs[1], "DequantizeLinear")) {
+      match_quantized(view, want(product.inputs[1], "DequantizeLinear", 2), product.inputs[0]);
+    } else {
+      const Tensor& w = tensor(product, product.inputs[1], DataType::kFloat, {-1, -1});
+      set_shape(view, product, w);
+      view.weights_f32 = aligned<float>(product, w);
+      view.input = product.inputs[0];
+    }
+    view.bias = floats(add, add.inputs[1 - side], {view.n});
+    if (has_outliers) match_outliers(view, want(sum.inputs[at], "MatMul", 2));
+    return view;
+  }
+
+  // Which input of the sum is the product of gathered channels.
+  size_t outlier_side(const Node& sum) const {
+    for (size_t side = 0; side < 2; ++side) {
+      const Node& product = want(sum.inputs[side], "MatMul", 2);
+      if (is(product.inputs[0], "Gather")) return side;
+    }
+    fail(sum, "want a quantized product and one of outlier channels");
+  }
+  void match_outliers(LinearView& view, const Node& product) const {
+    const Node& gather = want(product.inputs[0], "Gather", 2);
+    if (!view.is_int8 || gather.inputs[0] != view.input)
+      fail(gather, "outlier channels must come from the input of the quantized product");
+    if (integer(gather, "axis", 0) != -1 && integer(gather, "axis", 0) != 2)
+      fail(gather, "want axis -1");
+    const Tensor& channels = tensor(gather, gather.inputs[1], DataType::kInt64, {-1});
+    if (channels.dims[0] > kPanel)
+      fail(gather, "want at most " + std::to_string(kPanel) + " outlier channels");
+    view.num_outliers = static_cast<int>(channels.dims[0]);
+    view.outlier_channels = aligned<int64_t>(gather, channels);
+    for (int i = 0; i < view.num_outliers; ++i)
+      if (view.outlier_channels[i] < 0 || view.outlier_channels[i] >= view.k)
+        fail(gather, "an outlier channel is out of range");
+    view.outlier_weight = floats(product, product.inputs[1], {channels.dims[0], view.n});
+  }
+
+  NormView match_norm(string_view output) const {
+    const Node& norm = want(output, "LayerNormalization", 3);
+    NormView view;
+    view.input = norm.inputs[0];
+    const int64_t axis = integer(norm, "axis", -1);
+    if (axis != -1 && axis != 2) fail(norm, "want axis -1");
+    const Tensor& gamma = tensor(norm, norm.inputs[1], DataType::kFloat, {-1});
+    if (gamma.dims[0] > kMaxWidth) fail(norm, "it is too wide");
+    view.d = static_cast<int>(gamma.dims[0]);
+    view.gamma = aligned<float>(norm, gamma);
+    view.beta = floats(norm, norm.inputs[2], {view.d});
+    const auto eps = norm.attributes.find("epsilon");
+    view.eps = eps == norm.attributes.end() ? 1e-5f : eps->second.f;
+    if (!(view.eps >= 0.0f && view.eps <= 1.0f)) fail(norm, "epsilon must lie in [0, 1]");
+    return view;
+  }
+
+  LayerView match_layer(const NormView& norm2, const Node& add2, int side2) const {
+    LayerView layer;
+    layer.norm2 = norm2;
+    layer.ffn2 = match_linear(add2.inputs[static_cast<size_t>(side2)]);
+    const Node& gelu = want(layer.ffn2.input, "Gelu", 1);
+    const auto approximate = gelu.attributes.find("approximate");
+    if (approximate != gelu.attributes.end() && approximate->second.s != "none")
+      fail(gelu, "want approximate=\"none\"");
+    layer.ffn1 = match_linear(gelu.inputs[0]);
+    const string_view x1 = layer.ffn1.input;
+    if (add2.inputs[static_cast<size_t>(1 - side2)] != x1)
+      fail(add2, "the residual must be the input of the feed-forward layer");
+    layer.norm1 = match_norm(x1);
+    const Node& add1 = want(layer.norm1.input, "Add", 2);
+    const int side1 = linear_side(add1);
+    if (side1 < 0) fail(add1, "want the attention output and a residual");
+    layer.attention = match_linear(add1.inputs[static_cast<size_t>(side1)]);
+    match_attention(layer);
+    if (add1.inputs[static_cast<size_t>(1 - side1)] != layer.qkv.input)
+      fail(add1, "the residual must be the input of the attention");
+    return layer;
+  }
+
+  void match_attention(LayerView& layer) const {
+    const Node& attention = want(layer.attention.input, "Attention", 3);
+    const Node& split = want(attention.inputs[0], "Split", 1);
+    if (split.outputs.size() != 3 || integer(split, "axis", 0) == 0)
+      fail(split, "want queries, keys and values split along the last axis");
+    for (size_t i = 0; i < 3; ++i)
+      if (attention.inputs[i] != split.outputs[i])
+        fail(attention, "want the outputs of Split in order q, k, v");
+    layer.qkv = match_linear(split.inputs[0]);
+    const int64_t heads = integer(attention, "q_num_heads", 0);
+    if (heads < 1 || heads > 1024 || integer(attention, "kv_num_heads", 0) != heads)
+      fail(attention, "want q_num_heads == kv_num_heads, both from 1 to 1024");
+    if (integer(attention, "is_causal", 0) != 0) fail(attention, "must not be causal");
+    if (attention.attributes.count("softcap") != 0 && attention.attributes.at("softcap").f != 0)
+      fail(attention, "softcap is not supported");
+    const int d = layer.norm1.d;
+    layer.num_heads = static_cast<int>(heads);
+    if (d % layer.num_heads != 0) fail(attention, "hidden_size must be a multiple of the heads");
+    const auto scale = attention.attributes.find("scale");
+    layer.attention_scale = scale != attention.attributes.end() && scale->second.f != 0
+                                ? scale->second.f
+                                : 1.0f / std::sqrt(static_cast<float>(d / layer.num_heads));
+    if (!(layer.attention_scale > 0.0f && layer.attention_scale < 1e6f))
+      fail(attention, "the scale must be positive");
+  }
+
+  void collect_addends(const Node& add, int depth, std::vector<string_view>& leaves) const {
+    for (size_t i = 0; i < 2; ++i) {
+      if (depth == 0 && is(add.inputs[i], "Add"))
+        collect_addends(want(add.inputs[i], "Add", 2), depth + 1, leaves);
+      else
+        leaves.push_back(add.inputs[i]);
+    }
+  }
+
+  EmbeddingView match_embeddings(const Node& add) const {
+    EmbeddingView view;
+    std::vector<string_view> leaves;
+    collect_addends(add, 0, leaves);
+    if (leaves.size() != 3) fail(add, "want word + type + position embeddings");
+    for (const string_view leaf : leaves) {
+      if (is(leaf, "Slice")) {
+        match_positions(view, want(leaf, "Slice", 3));
+      } else if (is(leaf, "Mul")) {
+        match_quantized_words(view, want(leaf, "Mul", 2));
+      } else {
+        const Node& gather = want(leaf, "Gather", 2);
+        const Tensor& table = tensor(gather, gather.inputs[0], DataType::kFloat, {-1, -1});
+        if (gather.inputs[1] == "token_type_ids") {
+          view.type = aligned<float>(gather, table);
+          view.type_vocab_size = static_cast<int>(table.dims[0]);
+          widths_[0] = table.dims[1];
+        } else {
+          if (gather.inputs[1] != "input_ids") fail(gather, "want input_ids as indices");
+          view.word_f32 = aligned<float>(gather, table);
+          view.vocab_size = static_cast<int>(table.dims[0]);
+          widths_[1] = table.dims[1];
+        }
+      }
+    }
+    if (view.type == nullptr || view.position == nullptr || view.vocab_size == 0)
+      fail(add, "want one word, one type and one position embedding");
+    if (widths_[0] != widths_[1] || widths_[0] != widths_[2] || widths_[0] > kMaxWidth)
+      fail(add, "the embedding tables differ in width");
+    view.d = static_cast<int>(widths_[0]);
+    return view;
+  }
+
+  void match_positions(EmbeddingView& view, const Node& slice) const {
+    const Tensor& table = tensor(slice, slice.inputs[0], DataType::kFloat, {-1, -1});
+    const Tensor& start = tensor(slice, slice.inputs[1], DataType::kInt64, {1});
+    if (std::any_of(start.bytes(), start.bytes() + 8, [](uint8_t b) { return b != 0; }))
+      fail(slice, "positions must start at 0");
+    view.position = aligned<float>(slice, table);
+    view.max_position_embeddings = static_cast<int>(table.dims[0]);
+    widths_[2] = table.dims[1];
+  }
+
+  void match_quantized_words(EmbeddingView& view, const Node& mul) const {
+    const size_t side = is(mul.inputs[0], "Cast") ? 0 : 1;
+    const Node& cast = want(mul.inputs[side], "Cast", 1);
+    const Node& words = want(cast.inputs[0], "Gather", 2);
+    const Node& scales = want(mul.inputs[1 - side], "Gather", 2);
+    if (words.inputs[1] != "input_ids" || scales.inputs[1] != "input_ids")
+      fail(mul, "want input_ids as indices");
+    const Tensor& table = tensor(words, words.inputs[0], DataType::kInt8, {-1, -1});
+    view.word_s8 = reinterpret_cast<const int8_t*>(table.bytes());
+    view.vocab_size = static_cast<int>(table.dims[0]);
+    view.word_scale = floats(scales, scales.inputs[0], {table.dims[0], 1});
+    widths_[1] = table.dims[1];
+  }
+
+  bool is_index(string_view value, int64_t index) const {
+    const Tensor* t = constant(value);
+    return t != nullptr && t->data_type == static_cast<int>(DataType::kInt64) && t->count() == 1 &&
+           *reinterpret_cast<const int64_t*>(t->bytes()) == index;
+  }
+  // The two logits of every token, of which `output` is column `index`: by Gather or by Split.
+  string_view span_source(string_view output, int64_t index) const {
+    if (is(output, "Gather")) {
+      const Node& gather = want(output, "Gather", 2);
+      const int64_t axis = integer(gather, "axis", 0);
+      if ((axis != 2 && axis != -1) || !is_index(gather.inputs[1], index))
+        fail(gather, "want start logits first and end logits second");
+      return gather.inputs[0];
+    }
+    const Node& squeeze = want(output, "Squeeze", 1);
+    const Node& split = want(squeeze.inputs[0], "Split", 1);
+    if (split.outputs.size() != 2 || split.outputs[static_cast<size_t>(index)] != squeeze.inputs[0])
+      fail(split, "want start logits first and end logits second");
+    return split.inputs[0];
+  }
+
+  // Returns the value that the head reads: the last hidden state.
+  string_view match_head(BertView& view) const {
+    const auto has = [this](string_view name) {
+      return std::find(graph_.outputs.begin(), graph_.outputs.end(), name) != graph_.outputs.end();
+    };
+    if (has("start_logits") && has("end_logits")) {
+      const string_view both = span_source("start_logits", 0);
+      if (span_source("end_logits", 1) != both)
+        fail_graph("start_logits and end_logits come from different layers");
+      view.is_question_answering = true;
+      view.output = match_linear(both);
+      if (view.output.n != 2) fail_graph("the head must give two logits a token");
+      return view.output.input;
+    }
+    if (!has("logits")) fail_graph("its outputs are neither start_logits, end_logits nor logits");
+    view.output = match_linear("logits");
+    const Node& tanh = want(view.output.input, "Tanh", 1);
+    view.pooler = match_linear(tanh.inputs[0]);
+    const Node& gather = want(view.pooler.input, "Gather", 2);
+    if (integer(gather, "axis", 0) != 1 || !is_index(gather.inputs[1], 0))
+      fail(gather, "want the first token of every sequence");
+    return gather.inputs[0];
+  }
+
+  const onnx::Graph& graph_;
+  std::map<string_view, const Node*> producers_;
+  mutable std::array<int64_t, 3> widths_{}; // of the type, word and position tables
+};
+
+} // namespace
+
+BertView match_bert(const onnx::Graph& graph) { return Matcher(graph).match(); }
+
+} // namespace bert_rt

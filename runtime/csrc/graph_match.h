@@ -1,0 +1,65 @@
+// Recognises a BERT graph by its structure, never by names, and hands out views of its constants.
+// Anything unexpected throws std::invalid_argument naming the node.
+#pragma once
+
+#include "onnx_reader.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bert_rt {
+
+// A linear layer as the graph has it: [Mul by smooth] [quantize] MatMul, Add bias.
+struct LinearView {
+  std::string_view input; // before smoothing and quantization
+  int k = 0, n = 0;
+  bool is_int8 = false;
+  const int8_t* weights_s8 = nullptr;  // [K][N]
+  const float* weights_f32 = nullptr;  // [K][N]
+  const float* weight_scale = nullptr; // [N], with weights_s8
+  const float* bias = nullptr;         // [N]
+  const float* smooth = nullptr;       // [K] or null
+  float input_scale = 1.0f;
+  int input_zero_point = 0;
+  int num_outliers = 0;                      // input channels that are computed in float beside
+  const int64_t* outlier_channels = nullptr; // [num_outliers], each in [0, K)
+  const float* outlier_weight = nullptr;     // [num_outliers][N]
+};
+
+struct NormView {
+  std::string_view input;
+  const float* gamma = nullptr;
+  const float* beta = nullptr;
+  int d = 0;
+  float eps = 0.0f;
+};
+
+struct LayerView {
+  LinearView qkv, attention, ffn1, ffn2;
+  NormView norm1, norm2;
+  int num_heads = 0;
+  float attention_scale = 0.0f;
+};
+
+struct EmbeddingView {
+  const int8_t* word_s8 = nullptr;
+  const float* word_scale = nullptr;
+  const float* word_f32 = nullptr;
+  const float* type = nullptr;
+  const float* position = nullptr;
+  int vocab_size = 0, type_vocab_size = 0, max_position_embeddings = 0, d = 0;
+};
+
+struct BertView {
+  EmbeddingView embeddings;
+  NormView embedding_norm;
+  std::vector<LayerView> layers;
+  bool is_question_answering = false;
+  LinearView output;
+  LinearView pooler; // classification only
+};
+
+BertView match_bert(const onnx::Graph& graph);
+
+} // namespace bert_rt

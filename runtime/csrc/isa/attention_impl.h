@@ -1,0 +1,173 @@
+// One attention head of one sequence in INT8. Included after a vec_*.h and epilogues.h.
+//
+// Queries are quantized per token (u8 around 128), keys per head, values per channel: symmetric s8,
+// scales from this sequence alone. Scores are exact integers, so their maximum is found before any
+// float is made. The weights exp(score - max) keep 14 bits in two byte planes: with 8 bits a row
+// that looks at one token would lose all its small weights. They are divided by their own sum.
+#pragma once
+
+#include "isa/functions.h"
+
+namespace bert_rt::BERT_RT_ISA_NAMESPACE {
+namespace {
+
+constexpr float kTiny = 1e-30f;              // stands for the largest magnitude of a zero row
+constexpr int32_t kMaskedScore = -(1 << 30); // below every possible score
+
+struct AttentionScratch {
+  uint8_t* q;       // [S padded][hp], u8 around 128
+  uint8_t* k;       // packed, N = tokens, K = channels
+  int8_t* v;        // packed, N = channels, K = tokens in weight_position order
+  int32_t* k_init;  // [sp], -128 * sum of the key's channels
+  float* q_scale;   // [sp]
+  int32_t* scores;  // [kAttentionRows][sp]
+  uint8_t* weights; // [2 * kAttentionRows][sp], high then low
+  int32_t* context; // [2 * kAttentionRows][H]
+  float* v_scale;   // [H]
+};
+
+inline AttentionScratch carve(uint8_t* p, int s, int h) {
+  const ptrdiff_t sp = round_up(s, 64), hp = padded_k(h);
+  AttentionScratch a;
+  const auto take = [&p](ptrdiff_t bytes) {
+    uint8_t* r = p;
+    p += (bytes + 63) / 64 * 64;
+    return r;
+  };
+  a.q = take(sp * hp);
+  a.k = take(sp * hp);
+  a.v = reinterpret_cast<int8_t*>(take(sp * h));
+  a.k_init = reinterpret_cast<int32_t*>(take(sp * 4));
+  a.q_scale = reinterpret_cast<float*>(take(sp * 4));
+  a.scores = reinterpret_cast<int32_t*>(take(kAttentionRows * sp * 4));
+  a.weights = take(2 * kAttentionRows * sp);
+  a.context = reinterpret_cast<int32_t*>(take(ptrdiff_t{2} * kAttentionRows * h * 4));
+  a.v_scale = reinterpret_cast<float*>(take(ptrdiff_t{h} * 4));
+  return a;
+}
+
+// Sixteen tokens at a time: largest magnitude of each, then its scale and its bytes.
+inline void quantize_queries(const AttentionArgs& t, const AttentionScratch& w) {
+  const int hp = padded_k(t.h);
+  const float to_steps = t.scale * (2048.0f * 1.44269504f / 127.0f);
+  for (int m = 0; m < t.s; m += 16) {
+    const int rows = t.s - m < 16 ? t.s - m : 16;
+    F32 largest[16];
+    for (int r = 0; r < 16; ++r) largest[r] = f_set1(0.0f);
+    for (int p = 0; p < t.h / 16; ++p)
+      for (int r = 0; r < rows; ++r)
+        largest[r] = f_max(largest[r], f_abs(f_load(t.q + p * t.ld_panel + ptrdiff_t{m + r} * 16)));
+    const F32 magnitude = f_max(f_hmax16(largest), f_set1(kTiny));
+    float inverse[16];
+    f_store(inverse, f_div(f_set1(127.0f), magnitude));
+    f_store(w.q_scale + m, f_mul(magnitude, f_set1(to_steps)));
+    for (int p = 0; p < t.h / 16; ++p)
+      for (int r = 0; r < rows; ++r) {
+        const F32 x = f_load(t.q + p * t.ld_panel + ptrdiff_t{m + r} * 16);
+        const I32 q = i_round(f_mul(x, f_set1(inverse[r])));
+        i_store_u8(w.q + ptrdiff_t{m + r} * hp + p * 16, i_add(q, i_set1(128)));
+      }
+  }
+}
+
+// Returns the keys' scale.
+inline float pack_keys(const AttentionArgs& t, const AttentionScratch& w) {
+  const int hp = padded_k(t.h), sp = round_up(t.s, 64);
+  F32 largest = f_set1(0.0f);
+  for (int p = 0; p < t.h / 16; ++p)
+    for (int m = 0; m < t.s; ++m)
+      largest = f_max(largest, f_abs(f_load(t.k + p * t.ld_panel + ptrdiff_t{m} * 16)));
+  const float magnitude = f_hmax(f_max(largest, f_set1(kTiny)));
+  const F32 inverse = f_set1(127.0f / magnitude);
+  alignas(64) uint8_t rows[16 * kMaxHeadDim];
+  for (int i = 0; i < 16 * hp; ++i) rows[i] = 0;
+  for (int m = 0; m < sp; m += 16) {
+    uint8_t* panel = w.k + ptrdiff_t{m} * hp;
+    for (int p = 0; p < t.h / 16; ++p)
+      for (int r = 0; r < 16; ++r) {
+        int8_t* to = reinterpret_cast<int8_t*>(rows) + r * hp + p * 16;
+        if (m + r < t.s) {
+          const F32 x = f_load(t.k + p * t.ld_panel + ptrdiff_t{m + r} * 16);
+          i_store_s8(to, i_round(f_mul(x, inverse)));
+        } else {
+          i_store_s8(to, i_set1(0));
+        }
+      }
+    transpose_dwords16(rows, hp, hp / 4, panel, 64);
+    I32 sum = i_set1(0);
+    for (int k = 0; k < hp; k += 4) sum = i_add(sum, i_sum4_s8(panel + k * 16));
+    alignas(64) int32_t sums[16];
+    i_store(sums, sum);
+    for (int r = 0; r < 16; ++r) w.k_init[m + r] = m + r < t.s ? -128 * sums[r] : kMaskedScore;
+  }
+  return magnitude / 127.0f;
+}
+
+inline void pack_values(const AttentionArgs& t, const AttentionScratch& w) {
+  const int sp = round_up(t.s, 64);
+  for (int p = 0; p < t.h / 16; ++p) {
+    const float* v = t.v + p * t.ld_panel;
+    F32 largest = f_set1(kTiny);
+    for (int m = 0; m < t.s; ++m) largest = f_max(largest, f_abs(f_load(v + ptrdiff_t{m} * 16)));
+    const F32 inverse = f_div(f_set1(127.0f), largest);
+    f_store(w.v_scale + p * 16, f_mul(largest, f_set1(1.0f / 127.0f)));
+    int8_t* panel = w.v + ptrdiff_t{p} * sp * 16;
+    for (int m = 0; m < sp; m += 4) {
+      I32 q[4];
+      for (int r = 0; r < 4; ++r)
+        q[r] = m + r < t.s ? i_round(f_mul(f_load(v + ptrdiff_t{m + r} * 16), inverse)) : i_set1(0);
+      i_store_interleaved4(panel + ptrdiff_t{weight_position(m)} * 16, q[0], q[1], q[2], q[3]);
+    }
+  }
+}
+
+inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int m, int rows,
+                          const int32_t* sum) {
+  for (int r = 0; r < rows; ++r) {
+    const F32 normalise = f_set1(1.0f / static_cast<float>(sum[r]));
+    const int32_t* high = w.context + ptrdiff_t{r} * t.h;
+    const int32_t* low = w.context + ptrdiff_t{rows + r} * t.h;
+    for (int c = 0; c < t.h; c += 16) {
+      const F32 acc = f_fma(f_from_i(i_load(high + c)), f_set1(256.0f), f_from_i(i_load(low + c)));
+      const F32 y = f_mul(f_mul(acc, f_load(w.v_scale + c)), normalise);
+      if (t.quantize.mult != nullptr)
+        i_store_u8(t.out_u8 + (m + r) * t.ldo + c,
+                   quantize(y, f_load(t.quantize.mult + c), f_set1(t.quantize.zero_point)));
+      else
+        f_store(t.out_f32 + (m + r) * t.ldo + c, y);
+    }
+  }
+}
+
+} // namespace
+
+void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
+  const AttentionScratch w = carve(t.scratch, t.s, t.h);
+  const int hp = padded_k(t.h), sp = round_up(t.s, 64);
+  quantize_queries(t, w);
+  const float k_scale = pack_keys(t, w);
+  pack_values(t, w);
+  int32_t no_init[kMaxHeadDim] = {};
+  for (int m = 0; m < t.s; m += kAttentionRows) {
+    const int rows = t.s - m < kAttentionRows ? t.s - m : kAttentionRows;
+    GemmArgs scores{w.q + ptrdiff_t{m} * hp,
+                    hp,
+                    reinterpret_cast<const int8_t*>(w.k),
+                    ptrdiff_t{hp} * 16,
+                    w.k_init,
+                    rows,
+                    sp,
+                    t.h};
+    kernels.gemm_s32(scores, w.scores, sp);
+    float scale[kAttentionRows];
+    int32_t sum[kAttentionRows];
+    for (int r = 0; r < rows; ++r) scale[r] = w.q_scale[m + r] * k_scale;
+    softmax_rows(
+        {w.scores, sp, scale, w.weights, w.weights + ptrdiff_t{rows} * sp, sp, sum, rows, t.s});
+    GemmArgs context{w.weights, sp, w.v, ptrdiff_t{sp} * 16, no_init, 2 * rows, t.h, sp};
+    kernels.gemm_s32(context, w.context, t.h);
+    store_context(t, w, m, rows, sum);
+  }
+}
+
+} // namespace bert_rt::BERT_RT_ISA_NAMESPACE

@@ -1,0 +1,106 @@
+// Row kernels: embeddings, LayerNorm, quantization, GELU, softmax, the float GEMM. Included after a
+// vec_*.h and epilogues.h; one source for every instruction set, so their results are equal.
+#pragma once
+
+#include "isa/functions.h"
+
+namespace bert_rt::BERT_RT_ISA_NAMESPACE {
+namespace {
+
+inline float square_root(float x) { return __builtin_sqrtf(x); }
+
+// Two sums per lane (even and odd vectors), joined before the tree over lanes.
+inline float row_mean(const float* x, int d) {
+  F32 even = f_set1(0.0f), odd = f_set1(0.0f);
+  for (int c = 0; c < d; c += 32) {
+    even = f_add(even, f_load(x + c));
+    if (c + 16 < d) odd = f_add(odd, f_load(x + c + 16));
+  }
+  return f_sum(f_add(even, odd)) / static_cast<float>(d);
+}
+inline float row_variance(const float* x, int d, F32 mean) {
+  F32 even = f_set1(0.0f), odd = f_set1(0.0f);
+  for (int c = 0; c < d; c += 32) {
+    const F32 a = f_sub(f_load(x + c), mean);
+    even = f_fma(a, a, even);
+    if (c + 16 < d) {
+      const F32 b = f_sub(f_load(x + c + 16), mean);
+      odd = f_fma(b, b, odd);
+    }
+  }
+  return f_sum(f_add(even, odd)) / static_cast<float>(d);
+}
+
+template <int mr>
+inline void gemm_f32_tile(const GemmF32Args& g, int m, int n) {
+  const float* a = g.a + m * g.lda;
+  const float* b = g.b + ptrdiff_t{n} * g.k;
+  F32 acc[mr];
+  for (int r = 0; r < mr; ++r) acc[r] = f_load(g.bias + (m + r) * g.ld_bias + n);
+  for (int k = 0; k < g.k; ++k) {
+    const F32 bv = f_load(b + ptrdiff_t{k} * 16);
+    for (int r = 0; r < mr; ++r) acc[r] = f_fma(f_set1(a[r * g.lda + k]), bv, acc[r]);
+  }
+  for (int r = 0; r < mr; ++r) f_store(g.c + (m + r) * g.ldc + n, acc[r]);
+}
+
+} // namespace
+
+void embed_row(const EmbedArgs& e) noexcept {
+  for (int c = 0; c < e.d; c += 16) {
+    const F32 word = e.word_s8 != nullptr
+                         ? f_mul(f_from_i(i_load_s8(e.word_s8 + c)), f_set1(e.word_scale))
+                         : f_load(e.word_f32 + c);
+    f_store(e.out + c, f_add(f_add(word, f_load(e.type + c)), f_load(e.position + c)));
+  }
+}
+
+void layer_norm_rows(const LayerNormArgs& l) noexcept {
+  for (int m = 0; m < l.m; ++m) {
+    float* x = l.x + m * l.ld;
+    const F32 mean = f_set1(row_mean(x, l.d));
+    const F32 r = f_set1(1.0f / square_root(row_variance(x, l.d, mean) + l.eps));
+    uint8_t* out = l.out + m * l.ldo;
+    for (int c = 0; c < l.d; c += 16) {
+      const F32 y =
+          f_fma(f_mul(f_sub(f_load(x + c), mean), r), f_load(l.gamma + c), f_load(l.beta + c));
+      f_store(x + c, y);
+      if (l.mult != nullptr)
+        i_store_u8(out + c, quantize(y, f_load(l.mult + c), f_set1(l.zero_point)));
+    }
+  }
+}
+
+void quantize_rows(const float* x, ptrdiff_t ld, int m, int n, const Quantize& q, uint8_t* out,
+                   ptrdiff_t ldo) noexcept {
+  for (int r = 0; r < m; ++r)
+    for (int c = 0; c < n; c += 16)
+      i_store_u8(out + r * ldo + c,
+                 quantize(f_load(x + r * ld + c), f_load(q.mult + c), f_set1(q.zero_point)));
+}
+
+void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept {
+  for (int r = 0; r < m; ++r)
+    for (int c = 0; c < n; c += 16) f_store(x + r * ld + c, gelu(f_load(x + r * ld + c)));
+}
+
+void softmax_rows(const SoftmaxArgs& a) noexcept {
+  const int padded = round_up(a.s, 64);
+  for (int m = 0; m < a.m; ++m) {
+    const int32_t* scores = a.scores + m * a.ld_scores;
+    const float c = a.scale[m];
+    // The largest score lands one step of 1 / 2048 below zero, where the weights' range ends.
+    const float b = -(static_cast<float>(i_row_max(scores, padded)) * c) - 1.0f;
+    a.sum[m] = exp_weights_row(scores, padded, a.s, c, b, a.high + m * a.ldp, a.low + m * a.ldp);
+  }
+}
+
+void gemm_f32(const GemmF32Args& g) noexcept {
+  for (int n = 0; n < g.n; n += 16) {
+    int m = 0;
+    for (; m + 6 <= g.m; m += 6) gemm_f32_tile<6>(g, m, n);
+    for (; m < g.m; ++m) gemm_f32_tile<1>(g, m, n);
+  }
+}
+
+} // namespace bert_rt::BERT_RT_ISA_NAMESPACE

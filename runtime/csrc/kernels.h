@@ -1,0 +1,184 @@
+// The one kernel interface. Every instruction set fills one constant table of this type; nothing
+// outside isa/ knows which one is in use.
+//
+// Legend of shapes: M rows (tokens), N output columns, K reduction, S tokens of a sequence, H head
+// dim.
+//
+// Arithmetic contract, the same on every instruction set, so that results are equal bit for bit:
+// - u8 x s8 products are accumulated exactly in int32.
+// - Floats are computed in 16 lanes with explicit fused multiply-adds, in one fixed order: column c
+//   belongs to lane c mod 16, lanes are summed as a tree (i with i + 8, + 4, + 2, + 1).
+// - Rounding is to nearest even; requantization saturates to the type's range.
+// - Kernels are single-threaded and noexcept, allocate nothing and only assert.
+//
+// Packed layout of B (weights, keys, values), the same for every instruction set: panels of 16
+// columns, [N / 16][K / 4][16][4] of int8. Columns beyond N and rows beyond K are zero. K is padded
+// to a multiple of 4 up to 64, to a multiple of 64 beyond (padded_k). A row of A must be readable
+// up to padded_k(K) bytes; what stands there beyond K is multiplied by zero.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bert_rt {
+
+enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmxInt8 = 3 };
+
+inline constexpr int kPanel = 16;          // columns of a panel = float lanes
+inline constexpr int kMaxHeadDim = 256;    // widest attention head
+inline constexpr int kMaxPositions = 4096; // longest sequence: context sums stay exact in float
+inline constexpr int kAttentionRows = 32;  // query rows computed at a time
+
+// Register tile of the GEMM: rows, columns, depth of one step.
+struct GemmTile {
+  int mr;
+  int nr;
+  int kr;
+};
+
+// A (u8, row-major) times packed B (s8) plus init, exact in int32.
+struct GemmArgs {
+  const uint8_t* a;    // [M][lda]
+  ptrdiff_t lda;       // bytes from row to row
+  const int8_t* b;     // packed, first panel
+  ptrdiff_t ldb;       // bytes from panel to panel
+  const int32_t* init; // [N rounded up to 16], what the accumulators start from
+  int m;
+  int n; // multiple of 16
+  int k; // multiple of 4
+};
+
+// acc -> acc * scale[n] + bias[n].
+struct Dequantize {
+  const float* scale; // [N]
+  const float* bias;  // [N]
+};
+
+// y -> saturate(round(y * mult[n] + zero_point)); mult holds smoothing / scale.
+struct Quantize {
+  const float* mult; // [N]
+  float zero_point;  // an integer in [0, 255]
+};
+
+// C = A B + bias in float, each element one chain of fused multiply-adds over k. With ld_bias 0
+// every row starts from the same bias, else from its own row (which may be C's).
+struct GemmF32Args {
+  const float* a; // [M][lda]
+  ptrdiff_t lda;
+  const float* b;    // [N / 16][K][16]
+  const float* bias; // [N], or [M][ld_bias]
+  ptrdiff_t ld_bias;
+  float* c; // [M][ldc]
+  ptrdiff_t ldc;
+  int m;
+  int n; // multiple of 16
+  int k;
+};
+
+// word[id] * scale[id] + (type + position) for one token.
+struct EmbedArgs {
+  const int8_t* word_s8; // row of the table, or null
+  const float* word_f32; // row of the table, or null
+  float word_scale;      // of the row, with word_s8
+  const float* type;     // [D]
+  const float* position; // [D]
+  float* out;            // [D]
+  int d;                 // multiple of 16
+};
+
+struct LayerNormArgs {
+  float* x; // [M][ld], normalised in place
+  ptrdiff_t ld;
+  const float* gamma; // [D]
+  const float* beta;  // [D]
+  float eps;
+  int m;
+  int d;             // multiple of 16
+  const float* mult; // [D] of Quantize, or null: no quantized output
+  float zero_point;
+  uint8_t* out; // [M][ldo]
+  ptrdiff_t ldo;
+};
+
+// One head of one sequence, quantized inside: queries s8 per token, keys s8 per head, values s8 per
+// channel, weights of 14 bits; the scales depend on this sequence only.
+struct AttentionArgs {
+  const float* q; // panels [H / 16][ld_panel] of [S][16]
+  const float* k;
+  const float* v;
+  ptrdiff_t ld_panel; // floats from panel to panel
+  int s;
+  int h; // multiple of 16, at most kMaxHeadDim
+  float scale;
+  Quantize quantize; // mult null: float output
+  uint8_t* out_u8;   // [S][ldo], first column of this head
+  float* out_f32;    // likewise
+  ptrdiff_t ldo;
+  uint8_t* scratch; // attention_scratch_bytes(S, H) bytes, 64-byte aligned
+};
+
+// One block of attention weights: scores -> 14-bit weights in two byte planes.
+struct SoftmaxArgs {
+  const int32_t* scores; // [M][ld_scores]
+  ptrdiff_t ld_scores;
+  const float* scale; // [M], score units per integer step, times 2048 * log2(e)
+  uint8_t* high;      // [M][ldp], weight >> 8, in the token order of weight_position
+  uint8_t* low;       // [M][ldp], weight & 255
+  ptrdiff_t ldp;
+  int32_t* sum; // [M], sum of the weights
+  int m;
+  int s; // the rows hold s scores, padded to a multiple of 64
+};
+
+struct Kernels {
+  Isa isa;
+  const char* name;
+  GemmTile tile;
+  // c = A B + init.
+  void (*gemm_s32)(const GemmArgs&, int32_t* c, ptrdiff_t ldc) noexcept;
+  // Panels of 16 columns: out[(n / 16) * ld_panel + m * 16 + n % 16].
+  void (*gemm_dequantize_panels)(const GemmArgs&, const Dequantize&, float* out,
+                                 ptrdiff_t ld_panel) noexcept;
+  // out = dequantized + residual; residual may be null, may be out.
+  void (*gemm_dequantize_residual)(const GemmArgs&, const Dequantize&, const float* residual,
+                                   float* out, ptrdiff_t ld) noexcept;
+  void (*gemm_dequantize_gelu_quantize)(const GemmArgs&, const Dequantize&, const Quantize&,
+                                        uint8_t* out, ptrdiff_t ldo) noexcept;
+  void (*gemm_f32)(const GemmF32Args&) noexcept;
+  void (*embed_row)(const EmbedArgs&) noexcept;
+  void (*layer_norm_rows)(const LayerNormArgs&) noexcept;
+  void (*quantize_rows)(const float* x, ptrdiff_t ld, int m, int n, const Quantize&, uint8_t* out,
+                        ptrdiff_t ldo) noexcept;
+  void (*gelu_rows)(float* x, ptrdiff_t ld, int m, int n) noexcept;
+  void (*softmax_rows)(const SoftmaxArgs&) noexcept;
+  void (*attention_head)(const Kernels&, const AttentionArgs&) noexcept;
+  // Runs the dot-product instruction alone; returns operations done (two per multiply-add).
+  double (*peak_loop)(int64_t iterations) noexcept;
+};
+
+constexpr int round_up(int x, int to) { return (x + to - 1) / to * to; }
+constexpr int padded_k(int k) { return k <= 64 ? round_up(k, 4) : round_up(k, 64); }
+
+// Where the weight of token t stands in a row of SoftmaxArgs: groups of four tokens are transposed
+// within each 64, the order in which vector packing leaves them.
+constexpr int weight_position(int t) {
+  const int group = (t % 64) / 4;
+  return t / 64 * 64 + ((group % 4) * 4 + group / 4) * 4 + t % 4;
+}
+
+constexpr size_t attention_scratch_bytes(int s, int h) {
+  const size_t sp = static_cast<size_t>(round_up(s, 64));
+  const size_t hp = static_cast<size_t>(padded_k(h));
+  // queries, keys, values, key sums, query scales, scores, weights, context sums, and slack
+  return sp * hp + sp * hp + sp * static_cast<size_t>(h) + sp * 4 + sp * 4 +
+         kAttentionRows * sp * 4 + 2 * kAttentionRows * sp +
+         2 * kAttentionRows * static_cast<size_t>(h) * 4 + 1024 + static_cast<size_t>(h) * 8;
+}
+
+// One table per folder; null where the compiler could not build it.
+const Kernels* scalar_kernels() noexcept;
+const Kernels* avx2_kernels() noexcept;
+const Kernels* avx512vnni_kernels() noexcept;
+const Kernels* amx_int8_kernels() noexcept;
+
+} // namespace bert_rt

@@ -1,0 +1,157 @@
+#include "testing.h"
+
+#include "cpu_features.h"
+#include "ops/pack.h"
+
+#include <ctime>
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <numeric>
+#include <stdexcept>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace bert_rt {
+namespace {
+
+double thread_seconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Arrays come in by address and leading dimension: tests need odd offsets and guard bytes.
+template <class T>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+GemmArgs gemm_args(const nb::dict& d) {
+  const auto address = [&d](const char* key) { return nb::cast<uintptr_t>(d[key]); };
+  return {at<const uint8_t>(address("a")),
+          nb::cast<ptrdiff_t>(d["lda"]),
+          at<const int8_t>(address("b")),
+          nb::cast<ptrdiff_t>(d["ldb"]),
+          at<const int32_t>(address("init")),
+          nb::cast<int>(d["m"]),
+          nb::cast<int>(d["n"]),
+          nb::cast<int>(d["k"])};
+}
+
+void pack(uintptr_t w, int k, int n, uintptr_t packed, uintptr_t sums) {
+  IndexMap rows(static_cast<size_t>(k)), columns(static_cast<size_t>(round_up(n, kPanel)), -1);
+  std::iota(rows.begin(), rows.end(), 0);
+  std::iota(columns.begin(), columns.begin() + n, 0);
+  pack_s8(at<const int8_t>(w), n, rows, columns, at<int8_t>(packed), at<int32_t>(sums));
+}
+
+} // namespace
+
+double measure_peak(const std::string& isa, double seconds) {
+  const Kernels& k = select_kernels(isa);
+  int64_t iterations = 1000;
+  while (true) {
+    const double begin = thread_seconds();
+    const double operations = k.peak_loop(iterations);
+    const double took = thread_seconds() - begin;
+    if (took >= seconds) return operations / took;
+    iterations *= took * 4 < seconds ? 4 : 2;
+  }
+}
+
+void bind_testing(nb::module_ m) {
+  m.def("tile", [](const std::string& isa) {
+    const GemmTile t = select_kernels(isa).tile;
+    return nb::make_tuple(t.mr, t.nr, t.kr);
+  });
+  m.def("padded_k", &padded_k);
+  m.def("weight_position", &weight_position);
+  m.def("attention_scratch_bytes", &attention_scratch_bytes);
+  m.def("thread_seconds", &thread_seconds);
+  m.def("pack", &pack, "w"_a, "k"_a, "n"_a, "packed"_a, "sums"_a);
+  m.def("gemm_s32",
+        [](const std::string& isa, const nb::dict& g, uintptr_t c, ptrdiff_t ldc, int repeat) {
+          const Kernels& k = select_kernels(isa);
+          const GemmArgs args = gemm_args(g);
+          for (int i = 0; i < repeat; ++i) k.gemm_s32(args, at<int32_t>(c), ldc);
+        });
+  m.def("gemm_dequantize_panels", [](const std::string& isa, const nb::dict& g, uintptr_t scale,
+                                     uintptr_t bias, uintptr_t out, ptrdiff_t ld, int repeat) {
+    const Kernels& k = select_kernels(isa);
+    const GemmArgs args = gemm_args(g);
+    for (int i = 0; i < repeat; ++i)
+      k.gemm_dequantize_panels(args, {at<float>(scale), at<float>(bias)}, at<float>(out), ld);
+  });
+  m.def("gemm_dequantize_residual",
+        [](const std::string& isa, const nb::dict& g, uintptr_t scale, uintptr_t bias,
+           uintptr_t residual, uintptr_t out, ptrdiff_t ld, int repeat) {
+          const Kernels& k = select_kernels(isa);
+          const GemmArgs args = gemm_args(g);
+          for (int i = 0; i < repeat; ++i)
+            k.gemm_dequantize_residual(args, {at<float>(scale), at<float>(bias)},
+                                       at<float>(residual), at<float>(out), ld);
+        });
+  m.def("gemm_dequantize_gelu_quantize",
+        [](const std::string& isa, const nb::dict& g, uintptr_t scale, uintptr_t bias,
+           uintptr_t mult, float zero_point, uintptr_t out, ptrdiff_t ldo, int repeat) {
+          const Kernels& k = select_kernels(isa);
+          const GemmArgs args = gemm_args(g);
+          for (int i = 0; i < repeat; ++i)
+            k.gemm_dequantize_gelu_quantize(args, {at<float>(scale), at<float>(bias)},
+                                            {at<float>(mult), zero_point}, at<uint8_t>(out), ldo);
+        });
+  m.def("gemm_f32", [](const std::string& isa, uintptr_t a, ptrdiff_t lda, uintptr_t b,
+                       uintptr_t bias, uintptr_t c, ptrdiff_t ldc, int rows, int n, int k) {
+    select_kernels(isa).gemm_f32(
+        {at<float>(a), lda, at<float>(b), at<float>(bias), 0, at<float>(c), ldc, rows, n, k});
+  });
+  m.def("layer_norm_rows", [](const std::string& isa, uintptr_t x, ptrdiff_t ld, uintptr_t gamma,
+                              uintptr_t beta, float eps, int rows, int d, uintptr_t mult,
+                              float zero_point, uintptr_t out, ptrdiff_t ldo) {
+    select_kernels(isa).layer_norm_rows({at<float>(x), ld, at<float>(gamma), at<float>(beta), eps,
+                                         rows, d, at<float>(mult), zero_point, at<uint8_t>(out),
+                                         ldo});
+  });
+  m.def("embed_row", [](const std::string& isa, uintptr_t word_s8, uintptr_t word_f32, float scale,
+                        uintptr_t type, uintptr_t position, uintptr_t out, int d) {
+    select_kernels(isa).embed_row({at<int8_t>(word_s8), at<float>(word_f32), scale, at<float>(type),
+                                   at<float>(position), at<float>(out), d});
+  });
+  m.def("quantize_rows", [](const std::string& isa, uintptr_t x, ptrdiff_t ld, int rows, int n,
+                            uintptr_t mult, float zero_point, uintptr_t out, ptrdiff_t ldo) {
+    select_kernels(isa).quantize_rows(at<float>(x), ld, rows, n, {at<float>(mult), zero_point},
+                                      at<uint8_t>(out), ldo);
+  });
+  m.def("gelu_rows", [](const std::string& isa, uintptr_t x, ptrdiff_t ld, int rows, int n) {
+    select_kernels(isa).gelu_rows(at<float>(x), ld, rows, n);
+  });
+  m.def("softmax_rows", [](const std::string& isa, uintptr_t scores, ptrdiff_t ld, uintptr_t scale,
+                           uintptr_t high, uintptr_t low, ptrdiff_t ldp, uintptr_t sum, int rows,
+                           int s) {
+    select_kernels(isa).softmax_rows({at<int32_t>(scores), ld, at<float>(scale), at<uint8_t>(high),
+                                      at<uint8_t>(low), ldp, at<int32_t>(sum), rows, s});
+  });
+  m.def("attention_head",
+        [](const std::string& isa, uintptr_t q, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int s,
+           int h, float scale, uintptr_t mult, float zero_point, uintptr_t out_u8,
+           uintptr_t out_f32, ptrdiff_t ldo, uintptr_t scratch, int repeat) {
+          const Kernels& kernels = select_kernels(isa);
+          const AttentionArgs args{at<float>(q),
+                                   at<float>(k),
+                                   at<float>(v),
+                                   ld_panel,
+                                   s,
+                                   h,
+                                   scale,
+                                   {at<float>(mult), zero_point},
+                                   at<uint8_t>(out_u8),
+                                   at<float>(out_f32),
+                                   ldo,
+                                   at<uint8_t>(scratch)};
+          for (int i = 0; i < repeat; ++i) kernels.attention_head(kernels, args);
+        });
+}
+
+} // namespace bert_rt

@@ -55,8 +55,11 @@ build: $(VENV)/.made  ## Build the native module again and show what the compile
 	BERT_RT_REQUIRE_NATIVE=1 $(PIP) install --verbose --editable .
 	@touch $(VENV)/.runtime
 
-wheel: $(VENV)/.made  ## Build dist/*.whl
-	$(PIP) wheel --no-deps --wheel-dir dist .
+wheel: $(VENV)/.dev  ## Build dist/*.whl with the native engine, checked and tagged by auditwheel
+	rm -rf dist
+	BERT_RT_REQUIRE_NATIVE=1 $(PIP) wheel --quiet --no-deps --wheel-dir dist/raw .
+	PATH="$(abspath $(BIN)):$$PATH" $(PY) -m auditwheel repair --wheel-dir dist dist/raw/*.whl
+	rm -r dist/raw
 
 # A build tag such as +cpu is left out: which build of torch is taken is the machine's business.
 .PHONY: constraints

@@ -7,13 +7,13 @@ is the way to a CUDA device.
 from __future__ import annotations
 
 import importlib.util
-import os
 from typing import TYPE_CHECKING
 
 from bert_rt.artifact import Artifact
 from bert_rt.engine import Engine, EngineInfo, EngineOptions
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.packing import pad, unpad
+from bert_rt.threads import resolve_num_threads
 from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
 
 if TYPE_CHECKING:
@@ -94,9 +94,7 @@ class TorchEngine:
         """
         import torch
 
-        is_linux = hasattr(os, "sched_getaffinity")
-        available = len(os.sched_getaffinity(0)) if is_linux else os.cpu_count()
-        torch.set_num_threads(options.num_threads or available or 1)
+        torch.set_num_threads(resolve_num_threads(options.num_threads))
         self._model = loaded.model.to(options.device)
         self._pad_id = loaded.config.pad_token_id
         self._task = loaded.task

@@ -1,0 +1,1 @@
+"""Compiling: a checkpoint directory to an artifact."""

@@ -1,0 +1,262 @@
+"""The whole compile in one view: checkpoint in, artifact out, or nothing.
+
+load -> trace -> fuse -> compare with PyTorch -> calibrate -> quantize -> gate -> write
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+import bert_rt
+from bert_rt.api import Runtime
+from bert_rt.artifact import Artifact, write_artifact
+from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model
+from bert_rt.config import AnsweringConfig
+from bert_rt.errors import ConfigError, InputTooLongError
+from bert_rt.manifest import ManifestFields
+from bert_rt.progress import progress
+from bert_rt.squad import SquadExample, read_squad
+from bert_rt.tokenization import Tokenizer
+from compile.calibrate import calibration_features, observe
+from compile.gate import Gate, check_disjoint, data_hash, make_receipt, measure
+from compile.golden import golden_items
+from compile.linear import find_linear_layers
+from compile.parity import NUM_SHAPES, check_parity
+from compile.pipeline import OPSET, fuse
+from compile.quantize import SCHEME, QuantConfig, plan_layers, quantize
+from compile.report import render_report
+from compile.search import LayerPlan
+from compile.trace import trace
+
+__all__ = ["CompileOptions", "compile_checkpoint"]
+
+_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileOptions:
+    """What to compile, and how.
+
+    Attributes:
+        model_name_or_path: The checkpoint directory.
+        output_dir: The artifact directory.
+        int8: Whether to quantize.
+        calibration_file: Questions over passages that INT8 is calibrated on; never evaluated.
+        eval_file: Questions that the receipt and the gate are measured on.
+        limits: How passages are cut into windows and answers are picked.
+        quant: How to quantize.
+        gate: What INT8 must keep.
+    """
+
+    model_name_or_path: Path
+    output_dir: Path
+    int8: bool = False
+    calibration_file: Path | None = None
+    eval_file: Path | None = None
+    limits: AnsweringConfig = field(default_factory=AnsweringConfig)
+    quant: QuantConfig = field(default_factory=QuantConfig)
+    gate: Gate = field(default_factory=Gate)
+
+    def __post_init__(self) -> None:
+        """Check what contradicts.
+
+        Raises:
+            ConfigError: INT8 is asked for without text to calibrate on.
+        """
+        if self.int8 and self.calibration_file is None:
+            raise ConfigError(
+                "calibration_file: got none, want SQuAD-style training data with --int8: the "
+                "ranges of activations are measured on real text"
+            )
+
+
+def compile_checkpoint(options: CompileOptions) -> Artifact:
+    """Compile a checkpoint.
+
+    Args:
+        options: What and how.
+
+    Returns:
+        The artifact that was written.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        InputError: A data file cannot be read.
+        CompileError: The model cannot be compiled within what is wanted; nothing was written.
+        ArtifactError: The artifact cannot be written.
+    """
+    loaded = load_model(options.model_name_or_path)
+    tokenizer = Tokenizer.from_directory(options.model_name_or_path)
+    _check_limits(options.limits, loaded)
+    # Data first: a typing error in a path should not be told after minutes of work.
+    calibration = read_squad(options.calibration_file) if options.calibration_file else []
+    evaluation = read_squad(options.eval_file) if options.eval_file else []
+    check_disjoint(calibration, evaluation)
+
+    model = trace(loaded)
+    fusions = fuse(model, loaded.config)
+    with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
+        parity = check_parity(model, loaded, seed=options.quant.seed, progress=shown)
+    fields = ManifestFields(
+        task=loaded.task,
+        architecture=loaded.config,
+        precision="float32",
+        limits=options.limits,
+        fusions=fusions,
+        provenance=_provenance(options, parity),
+    )
+    compiled = _Compiled(_files(model, tokenizer), fields, {})
+    reference = compiled
+    if options.int8:
+        plans, scheme = _plan(model, calibration, tokenizer, options)
+        files = _files(quantize(model, plans), tokenizer)
+        fields = ManifestFields(**{**fields, "precision": "int8", "quantization": scheme})
+        compiled = _Compiled(files, fields, plans)
+    _measure(compiled, reference, evaluation, options)
+    return _write(compiled, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """What will be an artifact: the bytes that are measured are the bytes that are written."""
+
+    files: dict[str, bytes]
+    fields: ManifestFields
+    plans: dict[str, LayerPlan]
+
+
+def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:
+    if limits.max_seq_length > loaded.config.max_position_embeddings:
+        raise InputTooLongError(
+            f"max_seq_length: got {limits.max_seq_length}, want at most the model's "
+            f"max_position_embeddings ({loaded.config.max_position_embeddings})"
+        )
+
+
+def _plan(
+    model: ir.Model,
+    calibration: list[SquadExample],
+    tokenizer: Tokenizer,
+    options: CompileOptions,
+) -> tuple[dict[str, LayerPlan], dict[str, Any]]:
+    """Calibrate, find every encoder layer's quantization, and say how for the manifest."""
+    quant = options.quant
+    layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
+    features = calibration_features(
+        calibration, tokenizer, options.limits, num_samples=quant.num_samples, seed=quant.seed
+    )
+    with progress("calibrate", total=len(features), unit="windows") as shown:
+        observers = observe(
+            model,
+            layers,
+            features,
+            tokenizer.pad_id,
+            max_rows=quant.max_rows,
+            seed=quant.seed,
+            progress=shown,
+        )
+    with progress("quantize", total=len(layers), unit="layers") as shown:
+        plans = plan_layers(layers, observers, quant, shown)
+    told = {
+        plan.name: {
+            "error": plan.error,
+            "naive_error": plan.naive_error,
+            "alpha": plan.alpha,
+            "clip": plan.clip,
+            "outlier_channels": plan.outlier_channels.tolist(),
+        }
+        for plan in plans.values()
+    }
+    scheme = {
+        **SCHEME,
+        "calibration_samples": len(features),
+        "seed": quant.seed,
+        "layers": told,
+    }
+    return plans, scheme
+
+
+def _measure(
+    compiled: _Compiled,
+    reference: _Compiled,
+    evaluation: list[SquadExample],
+    options: CompileOptions,
+) -> None:
+    """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate."""
+    with tempfile.TemporaryDirectory(prefix="bert-rt-") as scratch:
+        artifact_dir = Path(scratch) / "artifact"
+        write_artifact(artifact_dir, files=compiled.files, **compiled.fields)
+        with Runtime.load(artifact_dir, engine="onnxruntime") as runtime:
+            compiled.fields["self_test"] = golden_items(runtime)
+        if options.eval_file is None:
+            return
+        float_dir = artifact_dir
+        if options.int8:
+            float_dir = Path(scratch) / "float"
+            write_artifact(float_dir, files=reference.files, **reference.fields)
+        float_result = measure(float_dir, evaluation, engines=("onnxruntime",))["onnxruntime"]
+        int8_results = measure(artifact_dir, evaluation) if options.int8 else {}
+    receipt = make_receipt(options.eval_file, evaluation, float_result, int8_results)
+    compiled.fields["receipt"] = receipt
+    if options.int8:
+        options.gate.check(receipt, compiled.plans)
+
+
+def _write(compiled: _Compiled, options: CompileOptions) -> Artifact:
+    fields = compiled.fields
+    report = render_report(
+        title=f"{options.model_name_or_path.resolve().name}, {fields['precision']}",
+        fusions=fields["fusions"],
+        provenance=fields["provenance"],
+        receipt=fields.get("receipt"),
+        plans=compiled.plans,
+        min_f1_ratio=options.gate.min_f1_ratio,
+    )
+    files = {**compiled.files, "report.html": report}
+    return write_artifact(options.output_dir, files=files, **fields)
+
+
+def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
+    proto = ir.to_proto(model)
+    # The path of the machine that compiled is nobody's business, and would change the hash.
+    proto.producer_name, proto.producer_version = "bert-rt", bert_rt.__version__
+    return {
+        "model.onnx": proto.SerializeToString(deterministic=True),
+        "tokenizer.json": tokenizer.to_json(),
+    }
+
+
+def _provenance(options: CompileOptions, parity: Mapping[str, float]) -> dict[str, Any]:
+    data = {
+        name: {"name": path.name, "sha256": data_hash(path)}
+        for name, path in (
+            ("calibration_file", options.calibration_file if options.int8 else None),
+            ("eval_file", options.eval_file),
+        )
+        if path is not None
+    }
+    return {
+        "checkpoint": options.model_name_or_path.resolve().name,
+        "checkpoint_sha256": checkpoint_hash(options.model_name_or_path),
+        "data": data,
+        "opset": OPSET,
+        "float_parity": dict(parity),
+        "tools": {"bert-rt": bert_rt.__version__, "python": platform.python_version(), **_tools()},
+    }
+
+
+def _tools() -> dict[str, str]:
+    versions = {}
+    for name in _TOOLS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions

@@ -1,0 +1,61 @@
+"""Tests of compile.compiler that need no whole compile; tests/e2e/test_export.py has the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bert_rt.artifact import load_artifact
+from bert_rt.checkpoint import checkpoint_hash
+from bert_rt.errors import ConfigError
+from compile.compiler import CompileOptions
+from compile.gate import data_hash
+from compile.pipeline import expected_counts
+from tests.unit.compile import tiny
+
+
+def test_int8_needs_text_to_calibrate_on() -> None:
+    with pytest.raises(ConfigError, match=r"^calibration_file: got none, want "):
+        CompileOptions(model_name_or_path=Path("a"), output_dir=Path("b"), int8=True)
+
+
+def test_the_manifest_says_where_everything_came_from() -> None:
+    made = tiny.exports()
+    manifest = load_artifact(made.int8_dir).manifest
+    provenance: dict[str, Any] = dict(manifest.provenance)
+    assert provenance["checkpoint"] == "checkpoint"
+    assert provenance["checkpoint_sha256"] == checkpoint_hash(made.checkpoint)
+    assert provenance["data"] == {
+        "calibration_file": {
+            "name": "calibration.json",
+            "sha256": data_hash(made.calibration_file),
+        },
+        "eval_file": {"name": "evaluation.json", "sha256": data_hash(made.eval_file)},
+    }
+    assert provenance["float_parity"]["max_abs_error"] <= provenance["float_parity"]["limit"]
+    assert {"bert-rt", "python", "torch", "onnxscript", "onnxruntime"} <= set(provenance["tools"])
+    assert manifest.fusions == expected_counts(tiny.CONFIG)
+    assert manifest.limits == tiny.LIMITS
+
+
+def test_the_manifest_says_how_every_layer_was_quantized() -> None:
+    quantization: dict[str, Any] = dict(
+        load_artifact(tiny.exports().int8_dir).manifest.quantization
+    )
+    assert set(quantization["layers"]) == set(tiny.ENCODER_LINEARS)
+    for layer in quantization["layers"].values():
+        assert 0 < layer["error"] <= layer["naive_error"]
+    # As many as there are passages, though 256 were asked for.
+    assert (quantization["calibration_samples"], quantization["seed"]) == (20, 0)
+    assert load_artifact(tiny.exports().float_dir).manifest.quantization == {}
+
+
+def test_no_path_of_this_machine_is_told() -> None:
+    made = tiny.exports()
+    for directory in (made.int8_dir, made.float_dir):
+        for name in ("manifest.json", "model.onnx", "report.html"):
+            data = (directory / name).read_bytes()
+            assert str(directory.parent).encode() not in data
+            assert str(Path(__file__).parents[3]).encode() not in data

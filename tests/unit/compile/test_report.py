@@ -1,0 +1,169 @@
+"""Tests of compile.report."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from compile.report import render_report
+from compile.search import LayerPlan
+from tests.unit.compile import tiny
+
+_VOID = {"meta", "br", "hr", "img", "link", "input"}
+_FUSIONS = {"gelu": 2, "attention": 2, "merged_qkv": 31}
+_RECEIPT: dict[str, Any] = {
+    "dataset": {"name": "dev-v1.1.json.gz", "sha256": "0" * 64, "total": 10570},
+    "float": {"f1": 81.28, "exact_match": 71.52},
+    "int8": {
+        "openvino": {"f1": 81.2, "exact_match": 71.4, "f1_ratio": 0.999, "equal_answers": 0.987}
+    },
+}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order, and collects what matters."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.declarations: list[str] = []
+        self.feed(page.decode("utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_decl(self, decl: str) -> None:
+        self.declarations.append(decl)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def render(**changed: Any) -> bytes:
+    values: dict[str, Any] = {
+        "title": "tiny, int8",
+        "fusions": _FUSIONS,
+        "provenance": {"checkpoint": "tiny", "tools": {"torch": "2.13.0"}},
+        "receipt": _RECEIPT,
+        "plans": tiny.plans(),
+        "min_f1_ratio": 0.99,
+    }
+    return render_report(**values | changed)
+
+
+def test_is_a_whole_page() -> None:
+    page = Page(render())
+    assert page.declarations == ["doctype html"]
+    assert page.seen[0] == "html"
+    assert [page.seen.count(tag) for tag in ("html", "head", "title", "body", "h1")] == [1] * 5
+    assert ("meta", "charset", "utf-8") in page.attributes
+
+
+def test_loads_nothing() -> None:
+    data = render()
+    page = Page(data)
+    assert not set(page.seen) & {"script", "link", "img", "iframe", "object", "embed", "base"}
+    for tag, name, value in page.attributes:
+        if name in ("href", "xlink:href", "src", "data", "poster", "action", "srcset"):
+            assert value.startswith("#"), (tag, name, value)
+        if name == "style" or "url(" in value:
+            assert "url(" not in value.replace("url(#", ""), (tag, name, value)
+        assert not name.startswith("on")
+    assert "@import" not in data.decode()
+    assert "url(" not in re.sub(r"url\(#", "", data.decode())
+
+
+def test_tells_everything() -> None:
+    text = Page(render()).text
+    for plan in tiny.plans().values():
+        assert plan.name in text
+        assert f"{plan.naive_error:.2e}" in text and f"{plan.error:.2e}" in text
+    outliers = tiny.plans()["encoder.layer.0.output.dense"].outlier_channels
+    assert " ".join(str(channel) for channel in outliers) in text
+    for name, count in _FUSIONS.items():
+        assert f"{name} {count}" in text
+    for part in ("10570", "dev-v1.1.json.gz", "81.28", "71.52", "81.20", "99.90%", "98.70%"):
+        assert part in text
+    assert "Gate: passed, at least 99.00% of float's F1 on every engine." in text
+    assert "tools.torch 2.13.0" in text
+
+
+def test_has_a_plot_with_every_layer() -> None:
+    page = Page(render())
+    assert page.seen.count("svg") == 1
+    # Once on the axis, once in the table.
+    name = "encoder.layer.1.intermediate.dense"
+    assert render().decode().count(f">{name}<") == 2
+    assert page.seen.count("path") > 2 * len(tiny.plans())
+
+
+def test_float_artifact_without_evaluation() -> None:
+    page = Page(render(plans={}, receipt=None))
+    assert "Not measured" in page.text
+    assert "Quantized layers" not in page.text and "Gate" not in page.text
+    assert "svg" not in page.seen
+
+
+def test_float_artifact_with_evaluation() -> None:
+    receipt = {name: value for name, value in _RECEIPT.items() if name != "int8"}
+    text = Page(render(plans={}, receipt=receipt)).text
+    assert "81.28" in text
+    assert "Gate" not in text
+
+
+def test_names_are_text() -> None:
+    evil = "<script>alert('&amp;')</script>\"x\""
+    plan: LayerPlan = tiny.plans()["encoder.layer.0.output.dense"]
+    receipt: dict[str, Any] = {
+        **_RECEIPT,
+        "dataset": {**_RECEIPT["dataset"], "name": evil},
+        "int8": {evil: _RECEIPT["int8"]["openvino"]},
+    }
+    data = render(
+        title=evil,
+        fusions={evil: 1},
+        provenance={evil: {evil: evil}},
+        receipt=receipt,
+        plans={evil: dataclasses.replace(plan, name=evil)},
+    )
+    page = Page(data)
+    assert "script" not in page.seen
+    assert page.text.count(evil) >= 8
+    assert b"<script" not in data
+
+
+@pytest.mark.parametrize("errors", [(0.0, 0.0), (0.0, 1e-4), (1e-30, 3.0)])
+def test_errors_that_a_logarithm_does_not_like(errors: tuple[float, float]) -> None:
+    error, naive_error = errors
+    plans = {
+        name: dataclasses.replace(plan, error=error, naive_error=naive_error)
+        for name, plan in tiny.plans().items()
+    }
+    assert Page(render(plans=plans)).seen.count("svg") == 1
+
+
+def test_equal_bytes_every_time() -> None:
+    assert render() == render()

@@ -151,7 +151,9 @@ def observe(
         for index, layer in enumerate(layers)
     }
     lengths = [feature.num_tokens for feature in features]
-    for batch in plan_batches(lengths, max_tokens=_MAX_BATCH_TOKENS, is_packed=False):
+    # A model for long texts may have windows that are longer than the budget.
+    max_tokens = max(_MAX_BATCH_TOKENS, *lengths)
+    for batch in plan_batches(lengths, max_tokens=max_tokens, is_packed=False):
         packed = pack([features[index] for index in batch], max_tokens=sum(lengths))
         input_ids, attention_mask, token_type_ids = pad(packed, pad_id)
         feeds = {

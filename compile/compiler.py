@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
+import torch
 
 import bert_rt
 from bert_rt.api import Runtime
 from bert_rt.artifact import Artifact, write_artifact
 from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model
 from bert_rt.config import AnsweringConfig
-from bert_rt.errors import ConfigError, InputTooLongError
+from bert_rt.errors import CheckpointError, ConfigError, InputTooLongError
 from bert_rt.manifest import ManifestFields
 from bert_rt.progress import progress
 from bert_rt.squad import SquadExample, read_squad
@@ -97,6 +98,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     loaded = load_model(options.model_name_or_path)
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
     _check_limits(options.limits, loaded)
+    _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
     calibration = read_squad(options.calibration_file) if options.calibration_file else []
     evaluation = read_squad(options.eval_file) if options.eval_file else []
@@ -140,6 +142,13 @@ def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:
             f"max_seq_length: got {limits.max_seq_length}, want at most the model's "
             f"max_position_embeddings ({loaded.config.max_position_embeddings})"
         )
+
+
+def _check_weights(loaded: LoadedModel) -> None:
+    # Here and not by what they lead to: one row of a table is in no text that would be tried.
+    for name, parameter in loaded.model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise CheckpointError(f"{name}: got NaN or infinite values, want finite ones")
 
 
 def _plan(

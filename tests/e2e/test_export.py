@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bert_rt.api import Runtime
 from bert_rt.artifact import load_artifact
@@ -249,6 +250,14 @@ def without_a_weight(path: Path) -> Path:
     return path
 
 
+def diverged(path: Path) -> Path:
+    model = tiny.make_model()
+    # One token's row, in which no batch of random ids has to look.
+    with torch.no_grad():
+        model.get_parameter("bert.embeddings.word_embeddings.weight")[77, 3] = torch.nan
+    return tiny.write_checkpoint(path, model)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -265,6 +274,7 @@ def without_a_weight(path: Path) -> Path:
         (a_classifier, "task: got 'text-classification', want one that compiles"),
         (without_tokenizer, "tokenizer"),
         (without_a_weight, "missing"),
+        (diverged, "bert.embeddings.word_embeddings.weight: got NaN or infinite values"),
     ],
     ids=lambda value: None if callable(value) else value[:24],
 )

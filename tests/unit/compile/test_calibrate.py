@@ -16,6 +16,7 @@ from bert_rt.errors import CalibrationError
 from bert_rt.squad import SquadExample
 from bert_rt.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
+from compile import calibrate
 from compile.calibrate import Observer, calibration_features, observe
 from compile.linear import find_linear_layers
 from tests.tolerances import FLOAT32_ATOL
@@ -218,6 +219,16 @@ def test_padded_positions_are_not_observed() -> None:
     padding = float(4 * gamma + beta)
     first = together[layers[0].name]
     assert not first.low_K[0] <= padding <= first.high_K[0]
+
+
+def test_windows_longer_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a model for long texts. The windows are then computed one by one, or nearly so.
+    monkeypatch.setattr(calibrate, "_MAX_BATCH_TOKENS", 8)
+    model = tiny.fused()
+    layers = find_linear_layers(model)[:1]
+    seen = observe(model, layers, tiny.features(), 0, max_rows=8, seed=0, progress=tiny.Silent())
+    num_tokens = sum(feature.num_tokens for feature in tiny.features())
+    assert seen[layers[0].name].num_seen == num_tokens
 
 
 def test_the_observed_values_are_torchs() -> None:

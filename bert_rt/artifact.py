@@ -9,15 +9,16 @@ The format is specified in docs/artifact-format.md.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ArtifactNotFoundError
-from bert_rt.files import atomic_directory
+from bert_rt.files import atomic_directory, check_replaceable
 from bert_rt.manifest import (
     FORMAT,
     MAX_FILE_BYTES,
@@ -46,6 +47,7 @@ __all__ = [
     "Manifest",
     "ManifestFields",
     "build_artifact",
+    "check_output_dir",
     "default_artifact_path",
     "load_artifact",
     "write_artifact",
@@ -218,11 +220,31 @@ def write_artifact(
     """
     built = build_artifact(files=files, **fields)
     content = {name: built.read(name) for name in built.manifest.files}
+    with _told(directory), atomic_directory(directory, can_replace=_is_only_an_artifact) as place:
+        for name, data in content.items():
+            (place / name).write_bytes(data)
+        (place / MANIFEST_NAME).write_bytes(manifest_to_json(built.manifest))
+    return Artifact(built.manifest, content, _absolute(directory))
+
+
+def check_output_dir(directory: str | os.PathLike[str]) -> None:
+    """Refuse before the work of compiling what write_artifact would refuse after it.
+
+    Args:
+        directory: Where an artifact shall appear.
+
+    Raises:
+        ArtifactError: Something that is no artifact stands there.
+    """
+    with _told(directory):
+        check_replaceable(directory, can_replace=_is_only_an_artifact)
+
+
+@contextlib.contextmanager
+def _told(directory: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what fails while an artifact is written into one ArtifactError."""
     try:
-        with atomic_directory(directory, can_replace=_is_only_an_artifact) as temporary:
-            for name, data in content.items():
-                (temporary / name).write_bytes(data)
-            (temporary / MANIFEST_NAME).write_bytes(manifest_to_json(built.manifest))
+        yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         if isinstance(error, FileExistsError):
@@ -230,7 +252,6 @@ def write_artifact(
         raise ArtifactError(
             f"{os.fspath(directory)}: the artifact cannot be written: {reason}"
         ) from error
-    return Artifact(built.manifest, content, _absolute(directory))
 
 
 def default_artifact_path() -> Path:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "atomic_write_bytes", "atomic_write_json"]
+__all__ = ["atomic_directory", "atomic_write_bytes", "atomic_write_json", "check_replaceable"]
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
@@ -94,7 +94,7 @@ def atomic_directory(
             may not be replaced (FileExistsError, raised before anything is written).
     """
     target = Path(os.path.realpath(path))
-    _check_replaceable(target, can_replace)
+    check_replaceable(target, can_replace=can_replace)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(target, "tmp")
     try:
@@ -102,7 +102,7 @@ def atomic_directory(
         yield temporary
         _sync_tree(temporary)
         # Asked again: writing may have taken an hour, and somebody may have used the name.
-        _check_replaceable(target, can_replace)
+        check_replaceable(target, can_replace=can_replace)
         _swap_in(temporary, target)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -111,7 +111,19 @@ def atomic_directory(
     _sync_directory(target.parent)
 
 
-def _check_replaceable(target: Path, can_replace: Callable[[Path], bool]) -> None:
+def check_replaceable(
+    path: str | os.PathLike[str], *, can_replace: Callable[[Path], bool] = lambda _: False
+) -> None:
+    """Ask before hours of work what atomic_directory will ask after them.
+
+    Args:
+        path: The directory that shall be made.
+        can_replace: As in atomic_directory.
+
+    Raises:
+        OSError: The target exists and may not be replaced (FileExistsError), or is no directory.
+    """
+    target = Path(os.path.realpath(path))
     try:
         is_empty = next(target.iterdir(), None) is None
     except FileNotFoundError:

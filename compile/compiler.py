@@ -19,7 +19,7 @@ import torch
 
 import bert_rt
 from bert_rt.api import Runtime
-from bert_rt.artifact import Artifact, write_artifact
+from bert_rt.artifact import Artifact, check_output_dir, write_artifact
 from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model
 from bert_rt.config import AnsweringConfig
 from bert_rt.errors import CheckpointError, ConfigError, InputTooLongError
@@ -95,6 +95,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         CompileError: The model cannot be compiled within what is wanted; nothing was written.
         ArtifactError: The artifact cannot be written.
     """
+    check_output_dir(options.output_dir)
     loaded = load_model(options.model_name_or_path)
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
     _check_limits(options.limits, loaded)

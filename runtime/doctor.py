@@ -6,12 +6,12 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from bert_rt import __version__
 from bert_rt.artifact import Artifact, default_artifact_path, load_artifact
 from bert_rt.cli import add_json_flag, make_parser, run_command, write_json
+from bert_rt.cpu_info import cpu_info
 from bert_rt.engine import ENGINE_NAMES, EngineOptions, missing, open_engine
 from bert_rt.errors import ArtifactNotFoundError, BertRtError
 from bert_rt.threads import cpu_budget
@@ -91,19 +91,9 @@ def _version(package: str) -> str | None:
 
 
 def _cpu() -> dict[str, Any]:
-    fields: dict[str, str] = {}
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    flags = fields.get("flags", "").split()
-    return {
-        "model": fields.get("model name") or platform.processor() or "unknown",
-        "instruction_sets": [ours for name, ours in _FLAGS.items() if name in flags],
-    }
+    info = cpu_info()
+    sets = [ours for name, ours in _FLAGS.items() if name in info.flags]
+    return {"model": info.model, "instruction_sets": sets}
 
 
 def _threads() -> dict[str, Any]:

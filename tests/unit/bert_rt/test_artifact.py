@@ -18,6 +18,7 @@ from bert_rt import artifact as artifact_module
 from bert_rt.artifact import (
     Manifest,
     build_artifact,
+    check_output_dir,
     default_artifact_path,
     load_artifact,
     write_artifact,
@@ -394,3 +395,26 @@ def test_a_real_limit_of_the_system_leaves_nothing(tmp_path: Path) -> None:
     assert result.stdout.startswith("ArtifactError"), result.stdout + result.stderr
     assert "art: the artifact cannot be written: File too large" in result.stdout
     assert _names(tmp_path) == []
+
+
+# Asked before the work
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty", "artifact"])
+def test_an_output_directory_that_may_be_written(tmp_path: Path, kind: str) -> None:
+    if kind == "empty":
+        (tmp_path / "art").mkdir()
+    elif kind == "artifact":
+        write_sample(tmp_path / "art")
+    before = sorted(tmp_path.rglob("*"))
+    check_output_dir(tmp_path / "art")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_directory_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"holds files that are not part of an artifact"):
+        check_output_dir(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"cannot be written"):
+        check_output_dir(tmp_path / "file")

@@ -73,6 +73,19 @@ constraints: $(VENV)/.made  ## Write constraints.txt anew: the newest versions t
 demo: $(VENV)/.runtime  ## Answer questions with the embedded model
 	$(PY) -m runtime.demo
 
+# Benchmarks: benchmarks/README.md says how, and how to bring in the peers' own quantizations.
+
+DATA ?= ../shared/data/squad/dev-v1.1.json.gz
+BENCH = $(PY) -m runtime.bench --data $(DATA) --num_threads 2 --native_isa avx512vnni
+
+.PHONY: bench bench-check
+bench: $(VENV)/.dev  ## Measure engines side by side on the embedded model (DATA=squad.json.gz)
+	mkdir -p runs
+	$(BENCH) --json runs/bench.json --markdown runs/bench.md --plot runs/bench.png
+
+bench-check: $(VENV)/.dev  ## Fail where a ratio of one run is below benchmarks/thresholds.json
+	$(BENCH) --check benchmarks/thresholds.json
+
 # Checks
 
 .PHONY: lint format typecheck test test-all kernels sanitize ci

@@ -12,6 +12,7 @@ __all__ = ["VERBS", "main"]
 
 VERBS = {
     "answer": "runtime.answer",
+    "bench": "runtime.bench",
     "doctor": "runtime.doctor",
     "evaluate": "runtime.evaluate",
     "export": "compile.export",

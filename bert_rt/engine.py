@@ -10,6 +10,7 @@ own under `bert_rt.engines`, which is imported only when somebody asks for it, a
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -123,6 +124,11 @@ def missing(
     return reason
 
 
+def _is_slow(info: EngineInfo) -> bool:
+    """Whether an engine has plain loops only here (another processor than x86, an old one)."""
+    return info.isa == "scalar" and "BERT_RT_ISA" not in os.environ
+
+
 def open_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
     """Open an engine by name, or the best one that can run here for "auto".
 
@@ -140,12 +146,18 @@ def open_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
     """
     candidates = _AUTO_ORDER if name == "auto" else (name,)
     reasons = {}
+    last_resort = None
     for candidate in candidates:
         reason = missing(candidate, artifact, options)
         if reason is None:
             engine: Engine = _module(candidate).open_engine(artifact, options)
-            return engine
+            if name != "auto" or not _is_slow(engine.info):
+                return engine
+            last_resort = engine
+            continue
         reasons[candidate] = reason
+    if last_resort is not None:
+        return last_resort
     if name != "auto":
         raise EngineUnavailableError(f"engine: {name!r} cannot run here: {reasons[name]}")
     told = "; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items())

@@ -1,0 +1,1 @@
+"""python -m runtime.bench: engines side by side in one run."""

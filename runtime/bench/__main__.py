@@ -1,0 +1,155 @@
+"""python -m runtime.bench: engines side by side in one run, each in its best configuration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bert_rt.artifact import Artifact, default_artifact_path, load_artifact
+from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.errors import ConfigError
+from bert_rt.files import atomic_write_bytes
+from bert_rt.threads import resolve_num_threads
+from bert_rt.tokenization import Tokenizer
+from bert_rt.types import Feature
+from runtime.bench.measure import SCOPES, Clock
+from runtime.bench.openvino_peers import CALIBRATION_WINDOWS
+from runtime.bench.peers import Setup
+from runtime.bench.plot import plot
+from runtime.bench.render import markdown, terminal
+from runtime.bench.run import ENGINES, Plan, run
+from runtime.bench.thresholds import check, read_thresholds
+from runtime.bench.workload import read_workload
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure as the command line says, write and print the result.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        0, or 1 where --check found a ratio below its threshold.
+    """
+    args = _parser().parse_args(argv)
+    thresholds = None if args.check is None else read_thresholds(args.check)
+    result = run(_plan(args), clock=Clock())
+    write_json(args.json, result)
+    if args.markdown is not None:
+        atomic_write_bytes(args.markdown, markdown(result).encode())
+    if args.plot is not None:
+        plot(result, args.plot)
+    print(terminal(result))
+    if thresholds is None:
+        return 0
+    failures = check(result["ratios"], thresholds)
+    for failure in failures:
+        print(f"check: {failure}", file=sys.stderr)
+    print(f"check: {len(thresholds) - len(failures)} of {len(thresholds)} thresholds hold")
+    return 1 if failures else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("runtime.bench", "Measure engines side by side, each at its best.")
+    add = parser.add_argument
+    add("--artifact", metavar="ART", help="INT8 artifact; left out: the embedded default")
+    add("--data", required=True, metavar="F", help="SQuAD, .json or .json.gz")
+    add("--engines", metavar="E,...", help=f"of {','.join(ENGINES)}; left out: all that can run")
+    add("--num_threads", type=int_at_least(1), metavar="N", help="of every engine")
+    add("--limit", type=int_at_least(1), default=2000, metavar="Q", help="questions (2000)")
+    add("--rounds", type=int_at_least(1), default=5, metavar="R", help="rounds (5)")
+    add(
+        "--latency_limit",
+        type=int_at_least(1),
+        default=500,
+        metavar="Q",
+        help="questions that are also asked one by one, per engine and scope (500)",
+    )
+    add("--scopes", default=",".join(SCOPES), metavar="S,...", help="engine,text_to_answer")
+    add("--seed", type=int, default=0, metavar="N", help="of the order of the questions")
+    add("--native_isa", default="", metavar="I,...", help="also force these instruction sets")
+    add("--float_artifact", metavar="ART", help="the same checkpoint in float, for peers' own INT8")
+    add("--calibration_file", metavar="F", help="SQuAD text for OpenVINO's NNCF, such as train")
+    add("--checkpoint", metavar="DIR", help="the checkpoint, for torch")
+    add("--cache_dir", metavar="DIR", help="keep models that NNCF quantized here")
+    add("--loadgen", action="store_true", help="also run MLPerf's scenarios (mlcommons-loadgen)")
+    add_json_flag(parser)
+    add("--markdown", metavar="FILE", help="write the result as a page")
+    add("--plot", metavar="FILE", help="draw the result as PNG")
+    add("--check", metavar="FILE", help="fail where a ratio is not within this file's thresholds")
+    return parser
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    num_threads = resolve_num_threads(args.num_threads)
+    # Tokenization has as many threads as the engines; read when it first runs in parallel.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(num_threads))
+    artifact = load_artifact(args.artifact or default_artifact_path())
+    manifest = artifact.manifest
+    if manifest.task != "question-answering":
+        raise ConfigError(f"--artifact: got a {manifest.task} artifact, want question-answering")
+    tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
+    work = read_workload(args.data, tokenizer, manifest.limits, limit=args.limit, seed=args.seed)
+    calibration: tuple[Feature, ...] = ()
+    if args.calibration_file is not None:
+        text = read_workload(
+            args.calibration_file,
+            tokenizer,
+            manifest.limits,
+            limit=CALIBRATION_WINDOWS,
+            seed=args.seed,
+        )
+        calibration = tuple(windows[0] for windows in text.windows)
+    setup = Setup(
+        artifact=artifact,
+        float_artifact=_float_artifact(args.float_artifact, artifact),
+        calibration=calibration,
+        checkpoint=args.checkpoint,
+        num_threads=num_threads,
+        native_isas=_names(args.native_isa),
+        cache_dir=None if args.cache_dir is None else Path(args.cache_dir),
+    )
+    return Plan(
+        setup=setup,
+        tokenizer=tokenizer,
+        work=work,
+        data=str(args.data),
+        num_rounds=min(args.rounds, len(work.examples)),
+        latency_limit=args.latency_limit,
+        scopes=_known(_names(args.scopes), SCOPES, "--scopes"),
+        engines=_known(_names(args.engines or ""), ENGINES, "--engines"),
+        with_loadgen=args.loadgen,
+    )
+
+
+def _float_artifact(path: str | None, artifact: Artifact) -> Artifact | None:
+    if path is None:
+        return None
+    other = load_artifact(path)
+    if other.manifest.precision != "float32":
+        raise ConfigError(
+            f"--float_artifact: got precision {other.manifest.precision!r}, want float32"
+        )
+    if other.manifest.architecture != artifact.manifest.architecture:
+        raise ConfigError("--float_artifact: got another architecture than --artifact's")
+    return other
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _known(names: Sequence[str], known: Sequence[str], flag: str) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"{flag}: got {name!r}, want some of {', '.join(known)}")
+    return tuple(dict.fromkeys(names))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

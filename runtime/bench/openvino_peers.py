@@ -95,11 +95,11 @@ def _make_infer(openvino: Any, compiled: Any, streams: int) -> Infer:
     request = compiled.create_infer_request()
     # One request more than streams: it is filled while they compute.
     queue = openvino.AsyncInferQueue(compiled, streams + 1)
-    indices = [compiled.output(name).index for name in _OUTPUTS]
+    outputs = [compiled.output(name) for name in _OUTPUTS]
 
     def read(done: Any) -> tuple[Any, ...]:
         # Copied: the request is used again.
-        return tuple(np.array(done.get_output_tensor(index).data) for index in indices)
+        return tuple(np.array(done.get_tensor(output).data) for output in outputs)
 
     def infer(rectangles: Iterable[Rectangle], num_rectangles: int) -> list[Any]:
         if num_rectangles == 1:

@@ -52,7 +52,7 @@ def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> Non
         EngineError: A result is another one; the message says which, got and wanted.
     """
     if manifest.task != "question-answering":
-        # TODO(#3): compare logits once a session can classify.
+        # TODO(#5): compare logits once a session can classify.
         return
     atol = LOGIT_ATOL[manifest.precision]
     for index, want in enumerate(manifest.self_test):

@@ -10,7 +10,10 @@ own under `bert_rt.engines`, which is imported only when somebody asks for it, a
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -19,7 +22,15 @@ from bert_rt.artifact import Artifact
 from bert_rt.errors import ConfigError, EngineUnavailableError
 from bert_rt.types import Logits, PackedBatch
 
-__all__ = ["ENGINE_NAMES", "Engine", "EngineInfo", "EngineOptions", "missing", "open_engine"]
+__all__ = [
+    "ENGINE_NAMES",
+    "Engine",
+    "EngineInfo",
+    "EngineOptions",
+    "lacks_package",
+    "missing",
+    "open_engine",
+]
 
 # Best first: `auto` takes the first one that can run the artifact. The reference engine is the
 # oracle of the tests and far too slow to be chosen.
@@ -122,6 +133,32 @@ def missing(
     """
     reason: str | None = _module(name).missing(artifact, options or EngineOptions())
     return reason
+
+
+def lacks_package(package: str, minimum: tuple[int, ...], extra: str = "") -> str | None:
+    """Say whether a library is missing or too old, without importing it.
+
+    Args:
+        package: Its name on the package index.
+        minimum: The oldest release that runs the graphs of artifacts.
+        extra: The extra of bert-rt that brings it, or "" for a core dependency.
+
+    Returns:
+        None where it is there and new enough, else one sentence.
+    """
+    wanted = ".".join(map(str, minimum))
+    advice = f"pip install 'bert-rt[{extra}]'" if extra else f"pip install '{package}>={wanted}'"
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # A build under another name (onnxruntime-gpu) is not ours to judge.
+        if importlib.util.find_spec(package) is not None:
+            return None
+        return f"the package {package} is not installed ({advice})."
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version)[: len(minimum)])
+    if numbers >= minimum:
+        return None
+    return f"the package {package} is {version}, want at least {wanted} ({advice})."
 
 
 def _is_slow(info: EngineInfo) -> bool:

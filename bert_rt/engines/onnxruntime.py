@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from bert_rt.artifact import MODEL_NAME, Artifact
 from bert_rt.cpu_info import cpu_info, has_exact_int8
-from bert_rt.engine import Engine, EngineInfo, EngineOptions
+from bert_rt.engine import Engine, EngineInfo, EngineOptions, lacks_package
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.packing import pad, unpad
 from bert_rt.threads import resolve_num_threads
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnnxRuntimeEngine", "missing", "open_engine", "open_session"]
 
+# Older ones have no QuantizeLinear of opset 23.
+_OLDEST = (1, 24, 1)
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _SILENT = 4  # Fatal errors only; all others become exceptions, which say the same.
 
@@ -38,8 +39,9 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "the package onnxruntime is not installed (pip install onnxruntime)."
+    reason = lacks_package("onnxruntime", _OLDEST)
+    if reason is not None:
+        return reason
     kind, _, index = options.device.partition(":")
     if kind not in _PROVIDERS or (index and not (kind == "cuda" and index.isdecimal())):
         return f"device: got {options.device!r}, want 'cpu', 'cuda' or 'cuda:N'."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from types import ModuleType
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact import MODEL_NAME, Artifact
-from bert_rt.engine import Engine, EngineInfo, EngineOptions
+from bert_rt.engine import Engine, EngineInfo, EngineOptions, lacks_package
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.packing import pad, unpad
 from bert_rt.threads import resolve_num_threads
@@ -19,6 +18,8 @@ from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
 __all__ = ["OpenVinoEngine", "missing", "open_engine"]
 
 _TELEMETRY = "openvino_telemetry"
+# Seen: 2026.0 cannot read the graph, and 2026.2 reads it and gives other answers.
+_OLDEST = (2026, 3)
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
@@ -31,8 +32,9 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    if importlib.util.find_spec("openvino") is None:
-        return "the package openvino is not installed (pip install 'bert-rt[openvino]')."
+    reason = lacks_package("openvino", _OLDEST, "openvino")
+    if reason is not None:
+        return reason
     device = _device_name(options.device)
     if device == "CPU":
         return None

@@ -70,3 +70,21 @@ def test_where_nothing_runs_every_reason_is_told(monkeypatch: pytest.MonkeyPatch
 def test_an_unknown_name() -> None:
     with pytest.raises(ConfigError, match="unknown name 'tensorrt'; known are auto, native"):
         engine.missing("tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("version", "lacks"), [("1.24.0", True), ("1.24.1", False), ("1.25", False), ("2.0.0", False)]
+)
+def test_old_libraries_are_named(
+    version: str, lacks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.importlib.metadata, "version", lambda _: version)
+    reason = engine.lacks_package("onnxruntime", (1, 24, 1))
+    assert (reason is not None) is lacks
+    if reason is not None:
+        assert "onnxruntime is 1.24.0, want at least 1.24.1" in reason
+
+
+def test_a_library_that_is_absent() -> None:
+    reason = engine.lacks_package("no-such-thing", (1,), "openvino")
+    assert reason == "the package no-such-thing is not installed (pip install 'bert-rt[openvino]')."

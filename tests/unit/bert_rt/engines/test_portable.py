@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def test_what_is_missing_is_said(
     with pytest.raises(EngineUnavailableError, match="device: got 'TPU'"):
         module.open_engine(artifact, EngineOptions(device="TPU"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.metadata, "version", _absent)
     assert "is not installed" in module.missing(None, EngineOptions())
 
 

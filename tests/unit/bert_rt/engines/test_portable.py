@@ -116,6 +116,10 @@ def test_a_model_that_is_none_is_refused(module: ModuleType) -> None:
         module.open_engine(broken, EngineOptions())
 
 
+def _absent(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
 def test_what_is_missing_is_said(
     module: ModuleType, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:

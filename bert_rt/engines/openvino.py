@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact import MODEL_NAME, Artifact
+from bert_rt.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engine import Engine, EngineInfo, EngineOptions, lacks_package
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.packing import pad, unpad
@@ -67,18 +68,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
         raise EngineUnavailableError(f"engine: 'openvino' cannot run here: {reason}")
     num_threads = resolve_num_threads(options.num_threads)
     device = _device_name(options.device)
-    settings: dict[str, Any] = {
-        # On machines with AMX or AVX512-BF16 the default is bf16 for all that is not INT8, which
-        # changes answers. Accuracy first: everywhere the results that the artifact was gated on.
-        "INFERENCE_PRECISION_HINT": "f32",
-        # One batch at a time, on all threads; the scheduler makes the batches.
-        "NUM_STREAMS": 1,
-    }
-    if device == "CPU":
-        settings["INFERENCE_NUM_THREADS"] = num_threads
-        # Processes side by side would all pin their threads to the same first cores. Alone on a
-        # machine it makes no difference that could be measured.
-        settings["ENABLE_CPU_PINNING"] = False
+    settings = _settings(device, num_threads)
     core = _library().Core()
     try:
         model = core.read_model(artifact.read(MODEL_NAME))
@@ -160,6 +150,27 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Free the compiled model. Calling it twice is harmless."""
         self._request = None
+
+
+def _settings(device: str, num_threads: int) -> dict[str, Any]:
+    """How a model is compiled."""
+    settings: dict[str, Any] = {
+        # On machines with AMX or AVX512-BF16 the default is bf16 for all that is not INT8, which
+        # changes answers. Accuracy first: everywhere the results that the artifact was gated on.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # One batch at a time, on all threads; the scheduler makes the batches.
+        "NUM_STREAMS": 1,
+    }
+    if device == "CPU":
+        settings["INFERENCE_NUM_THREADS"] = num_threads
+        # Processes side by side would all pin their threads to the same first cores. Alone on a
+        # machine it makes no difference that could be measured.
+        settings["ENABLE_CPU_PINNING"] = False
+        if not has_exact_int8(cpu_info()):
+            # Its INT8 products would saturate there, and answers change (0.6 F1 on SQuAD); as
+            # float products of the same integers they are exact, and slower.
+            settings["LP_TRANSFORMS_MODE"] = False
+    return settings
 
 
 def _device_name(device: str) -> str:

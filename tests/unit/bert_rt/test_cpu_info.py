@@ -6,6 +6,7 @@ import pytest
 
 from bert_rt.cpu_info import CpuInfo, cpu_info, has_exact_int8
 from bert_rt.engines import onnxruntime as engine
+from bert_rt.engines import openvino as openvino_engine
 
 
 def test_the_first_processor_is_read(tmp_path: Path) -> None:
@@ -57,3 +58,13 @@ def test_onnxruntime_is_told_where_products_would_saturate(
     with pytest.raises(engine.EngineInternalError, match="seen enough"):
         engine.open_session(b"", num_threads=1)
     assert entries["precision"] == ("" if is_exact else "1")
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_openvino_is_told_where_products_would_saturate(
+    is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_engine, "has_exact_int8", lambda _: is_exact)
+    settings = openvino_engine._settings("CPU", 1)
+    assert settings.get("LP_TRANSFORMS_MODE") is (None if is_exact else False)
+    assert "LP_TRANSFORMS_MODE" not in openvino_engine._settings("GPU.0", 1)

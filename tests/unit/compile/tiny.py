@@ -227,11 +227,10 @@ def openvino_logits(model: bytes, feeds: Mapping[str, NDArray[np.int64]]) -> NDA
 @functools.lru_cache(maxsize=8)
 def openvino_model(model: bytes) -> Any:
     """Compile a model for the CPU, as the engine does."""
-    from bert_rt.engines.openvino import _library
+    from bert_rt.engines.openvino import _library, _settings
 
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     core = _library().Core()
-    return core.compile_model(core.read_model(model), "CPU", settings)
+    return core.compile_model(core.read_model(model), "CPU", _settings("CPU", 1))
 
 
 LIMIT_FLAGS = (

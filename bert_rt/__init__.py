@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.errors import BertRtError
-    from bert_rt.types import Answer
+    from bert_rt.types import Answer, Classification
 
-__all__ = ["Answer", "BertRtError", "Runtime", "__version__"]
+__all__ = ["Answer", "BertRtError", "Classification", "Runtime", "__version__"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Answer": "bert_rt.types",
     "BertRtError": "bert_rt.errors",
+    "Classification": "bert_rt.types",
     "Runtime": "bert_rt.api",
 }
 

@@ -1,7 +1,8 @@
 """The whole path in one view: an artifact is loaded, and questions become answers.
 
-load:    artifact -> engine -> scheduler -> session -> self-test
-answer:  texts -> tokens -> windows -> batches -> logits -> Answer      (bert_rt.session)
+load:      artifact -> engine -> scheduler -> session -> self-test
+answer:    texts -> tokens -> windows -> batches -> logits -> Answer            (bert_rt.session)
+classify:  texts -> tokens -> sequences -> batches -> logits -> Classification  (bert_rt.classifier)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bert_rt.artifact import (
     default_artifact_path,
     load_artifact,
 )
+from bert_rt.classifier import Classifier, check_input
 from bert_rt.config import AnsweringConfig
 from bert_rt.engine import EngineInfo, EngineOptions, missing, open_engine
 from bert_rt.errors import ConfigError, InputError
@@ -31,7 +33,7 @@ from bert_rt.scheduler import Scheduler
 from bert_rt.selftest import run_self_test
 from bert_rt.session import CallOptions, Session, check_pair
 from bert_rt.tokenization import Tokenizer
-from bert_rt.types import Answer, Question
+from bert_rt.types import Answer, Classification, Question, TextInput
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,16 +47,20 @@ _MAX_BATCH_TOKENS = 4096
 # Minutes of work for a CPU: bursts wait, but a backlog that only grows is refused.
 _MAX_QUEUE_TOKENS = 2**21
 _MAX_TOP_K = 10_000
+_METHODS = {"question-answering": "answer", "text-classification": "classify"}
 
 
 class Runtime:
-    """Answers questions over passages. Thread-safe and fork-safe: make one and share it.
+    """Answers questions over passages, or classifies texts, as its artifact was made to do.
+
+    Thread-safe and fork-safe: make one and share it.
 
     Attributes:
         info: The engine: name, precision, device, threads, and a notice for the user or "".
         manifest: What the artifact says of itself.
         limits: How passages are cut into windows and answers are picked.
         session: The path from texts to answers, for tools that need more than answers.
+        classifier: The path from texts to classes, likewise.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Runtime:
         self.info = info
         self.manifest = manifest
         self.limits = limits
+        self.classifier = Classifier(session, manifest.labels)
 
     @classmethod
     def load(
@@ -100,11 +107,11 @@ class Runtime:
         artifact = load_artifact(default_artifact_path() if path is None else path)
         manifest = artifact.manifest
         limits = config or manifest.limits
-        longest = manifest.architecture.max_position_embeddings
+        longest = manifest.architecture.max_sequence_length
         if limits.max_seq_length > longest:
             raise ConfigError(
                 f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
-                f"max_position_embeddings ({longest})"
+                f"longest sequence ({longest})"
             )
         checkpoint = None if checkpoint is None else os.fspath(checkpoint)
         options = EngineOptions(device, num_threads, checkpoint)
@@ -146,7 +153,7 @@ class Runtime:
             EngineError: The engine failed, or the Runtime is closed.
         """
         pair = check_pair((question, context))
-        return next(self.session.stream([pair], self._options(top_k, timeout_s), place=""))
+        return next(self.session.stream([pair], self.options(top_k, timeout_s), place=""))
 
     def answer_batch(
         self,
@@ -168,7 +175,7 @@ class Runtime:
         Raises:
             BertRtError: As in answer; the message of an InputError names the pair.
         """
-        options = self._options(top_k, timeout_s)
+        options = self.options(top_k, timeout_s)
         questions = [check_pair(pair, f"pairs[{i}]") for i, pair in enumerate(pairs)]
         return list(self.session.stream(questions, options))
 
@@ -176,7 +183,7 @@ class Runtime:
         self, pairs: Iterable[Question | tuple[str, str]], *, top_k: int = 1
     ) -> Iterator[Answer]:
         """Answer any number of pairs in order and bounded memory; a bad one raises at its place."""
-        return self.session.stream(pairs, self._options(top_k, None))
+        return self.session.stream(pairs, self.options(top_k, None))
 
     async def answer_async(
         self, *, question: str, context: str, top_k: int = 1, timeout_s: float | None = None
@@ -185,7 +192,7 @@ class Runtime:
         import asyncio  # whoever calls this has it; others would wait for it
 
         cancelled = threading.Event()
-        options = dataclasses.replace(self._options(top_k, timeout_s), cancelled=cancelled)
+        options = dataclasses.replace(self.options(top_k, timeout_s), cancelled=cancelled)
         pair = check_pair((question, context))
         try:
             return await asyncio.to_thread(
@@ -193,6 +200,44 @@ class Runtime:
             )
         finally:
             cancelled.set()
+
+    def classify(
+        self,
+        text: str,
+        text_pair: str | None = None,
+        *,
+        top_k: int = 1,
+        timeout_s: float | None = None,
+    ) -> Classification:
+        """Classify one text, or one pair of texts.
+
+        Args:
+            text: The text; what is beyond the artifact's max_seq_length tokens is cut off.
+            text_pair: The second text of a pair.
+            top_k: Classes wanted; those after the best are its alternatives.
+            timeout_s: Seconds to wait at most; None for no limit.
+
+        Returns:
+            The best class.
+
+        Raises:
+            BertRtError: As in answer.
+        """
+        options = self.options(top_k, timeout_s, task="text-classification")
+        item = check_input(TextInput(text, text_pair))
+        return next(self.classifier.stream([item], options, place=""))
+
+    def classify_batch(
+        self,
+        texts: Iterable[str | TextInput | tuple[str, str]],
+        *,
+        top_k: int = 1,
+        timeout_s: float | None = None,
+    ) -> list[Classification]:
+        """Classify many texts or pairs together, each as classify does; all are checked first."""
+        options = self.options(top_k, timeout_s, task="text-classification")
+        inputs = [check_input(text, f"texts[{i}]") for i, text in enumerate(texts)]
+        return list(self.classifier.stream(inputs, options))
 
     def close(self) -> None:
         """Free the engine once the batch that runs is done. Calling it twice is harmless."""
@@ -206,9 +251,27 @@ class Runtime:
         """Close it."""
         self.close()
 
-    def _options(self, top_k: int, timeout_s: float | None) -> CallOptions:
-        if self.manifest.task != "question-answering":
-            raise InputError(f"task: got a {self.manifest.task} artifact, want question-answering")
+    def options(
+        self, top_k: int = 1, timeout_s: float | None = None, *, task: str = "question-answering"
+    ) -> CallOptions:
+        """Make the options of a call on session or classifier.
+
+        Args:
+            top_k: Answers or classes wanted.
+            timeout_s: Seconds from now to the deadline; None for none.
+            task: The task of the call.
+
+        Returns:
+            The options, with this Runtime's limits.
+
+        Raises:
+            InputError: The artifact is for another task, or a value is out of range.
+        """
+        if self.manifest.task != task:
+            got = self.manifest.task
+            raise InputError(
+                f"task: got a {got} artifact, which is asked with `{_METHODS[got]}`; want {task}"
+            )
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
             raise InputError(f"top_k: got {top_k!r}, want an integer from 1 to {_MAX_TOP_K}")
         deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s

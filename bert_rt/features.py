@@ -1,23 +1,29 @@
 """Checked question and context -> overlapping windows that fit the model.
 
     [CLS] question [SEP] slice of the context [SEP]
+    <s> question </s></s> slice of the context </s>         RoBERTa's, with two separators
 
 A context longer than a window is read in windows that share doc_stride tokens, so that an answer
 at the edge of one lies well inside its neighbour. Of the windows that show a token, one is that
 token's best view (is_max_context); only that one may start an answer there.
+
+A text that is classified is one sequence, cut off where the model ends:
+
+    [CLS] text [SEP]      or      [CLS] text [SEP] second text [SEP]
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.config import AnsweringConfig
-from bert_rt.errors import EmptyInputError, InputError, InputTooLongError
-from bert_rt.tokenization import check_encodable
-from bert_rt.types import Encoding, Feature
+from bert_rt.errors import ConfigError, EmptyInputError, InputError, InputTooLongError
+from bert_rt.tokenization import Tokenizer, check_encodable
+from bert_rt.types import Encoding, Feature, TextInput, TokenSequence
 
 __all__ = [
     "MAX_CONTEXT_CHARS",
@@ -26,6 +32,8 @@ __all__ = [
     "check_question",
     "check_text",
     "make_features",
+    "make_sequence",
+    "make_sequences",
 ]
 
 MAX_QUESTION_CHARS = 100_000
@@ -34,7 +42,8 @@ MAX_CONTEXT_CHARS = 10_000_000
 # size; more than this come only from a doc_stride that barely lets the windows move.
 MAX_WINDOWS = 100_000
 
-_NUM_SPECIAL_TOKENS = 3
+# With fewer texts than this the pool of threads costs more than it saves.
+_FEW_TEXTS = 8
 
 
 def check_text(field: str, text: Any, *, max_chars: int) -> None:
@@ -90,6 +99,7 @@ def make_features(
     config: AnsweringConfig,
     cls_id: int,
     sep_id: int,
+    num_separators: int = 1,
 ) -> list[Feature]:
     """Cut one question's context into windows.
 
@@ -100,6 +110,7 @@ def make_features(
         config: max_seq_length, doc_stride and max_query_length are used.
         cls_id: Id of the token that opens a window.
         sep_id: Id of the token that ends the question and the context.
+        num_separators: How many of it stand between the two (Tokenizer.num_separators).
 
     Returns:
         Windows of at most max_seq_length tokens in context order. Neighbours share doc_stride
@@ -109,6 +120,7 @@ def make_features(
     Raises:
         EmptyInputError: The question or the context has no token (only control characters, say).
         InputTooLongError: The context would make more than MAX_WINDOWS windows.
+        ConfigError: The special tokens leave no room for windows to move.
 
     Source: windows as in Devlin et al.'s run_squad.py, with doc_stride as the overlap, which is
         how the Hugging Face scripts read it.
@@ -117,9 +129,16 @@ def make_features(
         if not len(encoding.input_ids):
             raise EmptyInputError(f"{field}: got text without a single token, want readable text")
     query_ids = question.input_ids[: config.max_query_length]
-    room = config.max_seq_length - len(query_ids) - _NUM_SPECIAL_TOKENS
+    room = config.max_seq_length - len(query_ids) - 2 - num_separators
+    if room <= config.doc_stride:
+        raise ConfigError(
+            f"doc_stride: got {config.doc_stride}, want less than {room} (max_seq_length "
+            f"{config.max_seq_length} - {len(query_ids)} tokens of the question - "
+            f"{2 + num_separators} special tokens), else windows cannot move"
+        )
     starts, lengths = _windows(len(context.input_ids), room, room - config.doc_stride)
-    head = np.concatenate(([cls_id], query_ids, [sep_id]), dtype=np.int32)
+    separators = [sep_id] * num_separators
+    head = np.concatenate(([cls_id], query_ids, separators), dtype=np.int32)
     tail = np.array([sep_id], np.int32)
     segments = np.arange(2, dtype=np.int32)
     return [
@@ -136,6 +155,89 @@ def make_features(
             starts, lengths, _max_context(starts, lengths), strict=True
         )
     ]
+
+
+def make_sequence(
+    text: Encoding,
+    text_pair: Encoding | None = None,
+    *,
+    max_seq_length: int,
+    cls_id: int,
+    sep_id: int,
+    num_separators: int = 1,
+) -> TokenSequence:
+    """Make the model's input of a text, or of a pair of texts, that is classified.
+
+    Args:
+        text: The text's tokens.
+        text_pair: The second text's tokens.
+        max_seq_length: Most tokens of the sequence, special tokens included. Of a text that is
+            longer the beginning is kept; of a pair the longer one is cut first.
+        cls_id: Id of the token that opens a sequence.
+        sep_id: Id of the token that ends a text.
+        num_separators: How many of it stand between two texts (Tokenizer.num_separators).
+
+    Returns:
+        The sequence; the second text and its [SEP] have token type 1.
+
+    Raises:
+        EmptyInputError: A text has no token (only control characters, say).
+
+    Source: `convert_single_example` and `_truncate_seq_pair` of Devlin et al.'s run_classifier.py.
+    """
+    for field, encoding in (("text", text), ("text_pair", text_pair)):
+        if encoding is not None and not len(encoding.input_ids):
+            raise EmptyInputError(f"{field}: got text without a single token, want readable text")
+    if text_pair is None:
+        ids = text.input_ids[: max_seq_length - 2]
+        input_ids = np.concatenate(([cls_id], ids, [sep_id]), dtype=np.int32)
+        return TokenSequence(input_ids, np.zeros(len(input_ids), np.int32))
+    first, second = len(text.input_ids), len(text_pair.input_ids)
+    room = max_seq_length - 2 - num_separators
+    if first + second > room:
+        # One token at a time off the longer one, off the second where both are as long.
+        first, second = (
+            max(min(first, room - room // 2), room - second),
+            max(min(second, room // 2), room - first),
+        )
+    ids, pair_ids = text.input_ids[:first], text_pair.input_ids[:second]
+    head = [[cls_id], ids, [sep_id] * num_separators]
+    input_ids = np.concatenate([*head, pair_ids, [sep_id]], dtype=np.int32)
+    segments = np.arange(2, dtype=np.int32)
+    lengths = (len(ids) + 1 + num_separators, len(pair_ids) + 1)
+    return TokenSequence(input_ids, np.repeat(segments, lengths))
+
+
+def make_sequences(
+    inputs: Sequence[TextInput], tokenizer: Tokenizer, *, max_seq_length: int
+) -> Iterator[TokenSequence]:
+    """Tokenize checked texts, all together, and make the model's inputs one by one.
+
+    Args:
+        inputs: Texts and pairs of texts.
+        tokenizer: The model's.
+        max_seq_length: As in make_sequence.
+
+    Yields:
+        One sequence a text or pair, in order.
+
+    Raises:
+        EmptyInputError: A text has no token; the sequences before it have come by then.
+    """
+    texts = [text for item in inputs for text in (item.text, item.text_pair) if text is not None]
+    if len(texts) <= _FEW_TEXTS:
+        encodings = iter([tokenizer.encode(text) for text in texts])
+    else:
+        encodings = iter(tokenizer.encode_batch(texts))
+    ids = {
+        "cls_id": tokenizer.cls_id,
+        "sep_id": tokenizer.sep_id,
+        "num_separators": tokenizer.num_separators,
+    }
+    for item in inputs:
+        text = next(encodings)
+        text_pair = None if item.text_pair is None else next(encodings)
+        yield make_sequence(text, text_pair, max_seq_length=max_seq_length, **ids)
 
 
 def _windows(num_tokens: int, room: int, step: int) -> tuple[list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""Writing files and directories whole or not at all.
+"""Writing files and directories whole or not at all, and reading text that people made.
 
 Everything is written beside its target under a hidden name, flushed to the disk and then renamed:
 a crash, a full disk or Ctrl-C leaves the target as it was. Failures are plain OSError, which the
@@ -9,16 +9,53 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import json
 import os
 import secrets
 import shutil
 import stat
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_directory", "atomic_write_bytes", "atomic_write_json", "check_replaceable"]
+from bert_rt.errors import InputError
+
+__all__ = [
+    "atomic_directory",
+    "atomic_write_bytes",
+    "atomic_write_json",
+    "check_replaceable",
+    "read_text",
+]
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Read a UTF-8 file, plain or .gz.
+
+    Args:
+        path: The file; gzip where the name ends in .gz.
+
+    Returns:
+        Its text with line ends as they are, and without a byte order mark.
+
+    Raises:
+        InputError: It cannot be read, is no whole gzip file, or is not UTF-8.
+    """
+    file = Path(path)
+    try:
+        data = file.read_bytes()
+        if file.suffix == ".gz":
+            data = gzip.decompress(data)
+        return data.decode("utf-8-sig")
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{file}: named .gz, but not a whole gzip file: {error}") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{file}: not UTF-8 at byte {error.start}, in line {line}") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:

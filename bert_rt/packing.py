@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import InputTooLongError
-from bert_rt.types import Feature, IntArray, PackedBatch
+from bert_rt.types import IntArray, PackedBatch, TokenSequence
 
 __all__ = ["pack", "pad", "plan_batches", "unpack", "unpad"]
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
-def pack(features: Sequence[Feature], *, max_tokens: int) -> PackedBatch:
+def pack(features: Sequence[TokenSequence], *, max_tokens: int) -> PackedBatch:
     """Concatenate features into one batch without padding.
 
     Args:
-        features: Windows in request order, at least one.
+        features: Sequences or windows in request order, at least one.
         max_tokens: Budget of the batch, in tokens.
 
     Returns:

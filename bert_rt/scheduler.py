@@ -30,7 +30,7 @@ from bert_rt.errors import (
     OverloadedError,
 )
 from bert_rt.packing import pack, plan_batches
-from bert_rt.types import ClassLogits, Feature, Logits, PackedBatch, SpanLogits
+from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits, TokenSequence
 
 __all__ = ["RequestCancelledError", "Scheduler"]
 
@@ -69,7 +69,7 @@ class Scheduler:
 
     def run(
         self,
-        features: Sequence[Feature],
+        features: Sequence[TokenSequence],
         *,
         deadline_s: float = math.inf,
         cancelled: threading.Event | None = None,
@@ -205,7 +205,7 @@ class Scheduler:
 class _Request:
     """The windows of one call of run, and what has become of them."""
 
-    features: Sequence[Feature]
+    features: Sequence[TokenSequence]
     batches: deque[list[int]]  # windows that are in no round yet
     num_tokens: int
     deadline_s: float

@@ -1,4 +1,4 @@
-"""The self-test of an artifact: known questions, answered on the engine that will be used.
+"""The self-test of an artifact: known inputs, computed on the engine that will be used.
 
 It finds what hashes cannot: a library, an instruction set or a machine that computes something
 else than what the artifact was measured with.
@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from bert_rt.classifier import Classifier, check_input
 from bert_rt.config import AnsweringConfig
 from bert_rt.engine import EngineInfo
 from bert_rt.errors import EngineError
 from bert_rt.manifest import Manifest
 from bert_rt.session import CallOptions, PreparedQuestion, Session, check_pair
-from bert_rt.types import Answer, SpanLogits
+from bert_rt.types import Answer, SpanLogits, TextInput
 
-__all__ = ["LOGIT_ATOL", "make_self_test", "run_self_test"]
+__all__ = ["LOGIT_ATOL", "make_classifier_self_test", "make_self_test", "run_self_test"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,9 +40,14 @@ _LOG = logging.getLogger(__name__)
 # which is what this is to find, moves logits by several units.
 LOGIT_ATOL = {"float32": 1e-2, "int8": 0.75}
 
+_COMPARED = {
+    "question-answering": ("text", "start", "end", "start_logit", "end_logit"),
+    "text-classification": ("logits",),
+}
+
 
 def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> None:
-    """Answer every item of the manifest's self-test and compare.
+    """Compute every item of the manifest's self-test and compare.
 
     Args:
         session: The open session.
@@ -51,15 +57,21 @@ def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> Non
     Raises:
         EngineError: A result is another one; the message says which, got and wanted.
     """
-    if manifest.task != "question-answering":
-        # TODO(#5): compare logits once a session can classify.
-        return
     atol = LOGIT_ATOL[manifest.precision]
     for index, want in enumerate(manifest.self_test):
-        got = _answer(session, want["question"], want["context"], manifest.limits)
-        for name in ("text", "start", "end", "start_logit", "end_logit"):
-            is_logit = name.endswith("_logit")
-            is_same = abs(got[name] - want[name]) <= atol if is_logit else got[name] == want[name]
+        if manifest.task == "text-classification":
+            pair = (want["text"], want["text_pair"])
+            got = _classify(session, *pair, manifest.labels, manifest.limits)
+        else:
+            got = _answer(session, want["question"], want["context"], manifest.limits)
+        for name in _COMPARED[manifest.task]:
+            is_logit = "logit" in name
+            # Written so that NaN is a difference, too.
+            is_same = (
+                np.allclose(got[name], want[name], rtol=0, atol=atol)
+                if is_logit
+                else got[name] == want[name]
+            )
             if not is_same:
                 allowed = f" within {atol}" if is_logit else ""
                 raise EngineError(
@@ -95,6 +107,46 @@ def make_self_test(
     """
     items = [_answer(session, *pair, config) for pair in pairs]
     return tuple(item for item in items if item.pop("lead") >= min_lead)
+
+
+def make_classifier_self_test(
+    session: Session,
+    texts: Sequence[str | tuple[str, str]],
+    labels: Sequence[str],
+    config: AnsweringConfig,
+) -> tuple[dict[str, Any], ...]:
+    """Make the items of a text classifier's self-test.
+
+    Args:
+        session: A session on the engine whose results are to be expected.
+        texts: Texts, or pairs of them.
+        labels: The manifest's labels.
+        config: The manifest's limits.
+
+    Returns:
+        One item a text: what is compared is logits, so no text is too close a call.
+
+    Raises:
+        InputError: A text is bad.
+        EngineError: The engine failed.
+    """
+    inputs = [check_input(text, "self_test") for text in texts]
+    return tuple(_classify(session, i.text, i.text_pair, labels, config) for i in inputs)
+
+
+def _classify(
+    session: Session,
+    text: str,
+    text_pair: str | None,
+    labels: Sequence[str],
+    config: AnsweringConfig,
+) -> dict[str, Any]:
+    """Return an item of a text classifier's self-test."""
+    item = TextInput(text, text_pair)
+    result = next(
+        Classifier(session, labels).stream([item], CallOptions(config), place="self_test")
+    )
+    return {"text": text, "text_pair": text_pair, "logits": list(result.logits)}
 
 
 def _answer(

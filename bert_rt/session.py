@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from bert_rt.config import AnsweringConfig
 from bert_rt.errors import InputError
@@ -20,13 +20,23 @@ from bert_rt.features import check_question, make_features
 from bert_rt.scheduler import Scheduler
 from bert_rt.spans import decode
 from bert_rt.tokenization import Tokenizer
-from bert_rt.types import Answer, Encoding, Feature, Question, SpanLogits
+from bert_rt.types import (
+    Answer,
+    Encoding,
+    Feature,
+    Logits,
+    Question,
+    SpanLogits,
+    TokenSequence,
+)
 
-__all__ = ["CallOptions", "PreparedQuestion", "Session", "check_pair"]
+__all__ = ["CallOptions", "PreparedQuestion", "Session", "check_pair", "placed", "take_chunk"]
+
+ItemT = TypeVar("ItemT")
 
 # A chunk ends with whichever comes first. It makes 20 to 50 batches of the default size: enough to
 # sort windows by length with hardly any padding, and no more than some megabytes.
-_CHUNK_QUESTIONS = 512
+_CHUNK_ITEMS = 512
 _CHUNK_CHARS = 2**19
 
 # Contexts stay encoded across calls (many questions on a few passages, asked one by one). Longer
@@ -90,12 +100,16 @@ def check_pair(pair: Any, place: str = "") -> Question:
     try:
         check_question(*pair)
     except InputError as error:
-        raise _placed(error, place) from None
+        raise placed(error, place) from None
     return Question(*pair)
 
 
 class Session:
-    """Answers questions through a scheduler. Thread-safe."""
+    """Answers questions through a scheduler. Thread-safe.
+
+    Attributes:
+        tokenizer: The artifact's tokenizer.
+    """
 
     def __init__(self, tokenizer: Tokenizer, scheduler: Scheduler) -> None:
         """Join the two halves of the path.
@@ -104,7 +118,7 @@ class Session:
             tokenizer: The artifact's tokenizer.
             scheduler: Runs the artifact's engine.
         """
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._scheduler = scheduler
         self._cache: OrderedDict[str, Encoding] = OrderedDict()
         self._cache_lock = threading.Lock()
@@ -129,13 +143,15 @@ class Session:
         """
         iterator = enumerate(pairs)
         while True:
-            chunk, error = _take_chunk(iterator, place)
+            chunk, error = take_chunk(
+                iterator, check_pair, lambda pair: len(pair.context), place=place
+            )
             prepared = []
             try:
                 for (_, question), encodings in zip(chunk, self._encode(chunk), strict=True):
                     prepared.append(self._cut(question, *encodings, options.config))
             except InputError as failure:
-                error = _placed(failure, place.format(chunk[len(prepared)][0]))
+                error = placed(failure, place.format(chunk[len(prepared)][0]))
             yield from self.answer(prepared, options)
             if error is not None:
                 raise error
@@ -192,13 +208,28 @@ class Session:
             EngineError: The engine failed or is closed.
         """
         features = [feature for item in prepared for feature in item.features]
-        if not features:
-            return []
-        results = self._scheduler.run(
-            features, deadline_s=options.deadline_s, cancelled=options.cancelled
-        )
+        results = self.run(features, options)
         logits = iter([result for result in results if isinstance(result, SpanLogits)])
         return [list(islice(logits, len(item.features))) for item in prepared]
+
+    def run(self, sequences: Sequence[TokenSequence], options: CallOptions) -> list[Logits]:
+        """Run any sequences of tokens, together with those of other threads.
+
+        Args:
+            sequences: What make_features or make_sequence gave; possibly none.
+            options: Deadline and cancellation.
+
+        Returns:
+            For every sequence SpanLogits with arrays of shape (T,), or ClassLogits of shape (1, C).
+
+        Raises:
+            BertRtError: As in compute.
+        """
+        if not sequences:
+            return []
+        return self._scheduler.run(
+            sequences, deadline_s=options.deadline_s, cancelled=options.cancelled
+        )
 
     def close(self) -> None:
         """Close the scheduler and with it the engine. Calling it twice is harmless."""
@@ -215,9 +246,9 @@ class Session:
         texts = absent + [item.question for _, item in chunk]
         # One by one where there are few: the library starts a pool of threads for a batch.
         if len(texts) <= _FEW_TEXTS:
-            encodings = [self._tokenizer.encode(text) for text in texts]
+            encodings = [self.tokenizer.encode(text) for text in texts]
         else:
-            encodings = self._tokenizer.encode_batch(texts)
+            encodings = self.tokenizer.encode_batch(texts)
         known = {text: encoding for text, encoding in contexts.items() if encoding is not None}
         known |= zip(absent, encodings, strict=False)
         self._remember(absent[-_CACHE_CONTEXTS:], known)
@@ -238,27 +269,47 @@ class Session:
     def _cut(
         self, item: Question, question: Encoding, context: Encoding, config: AnsweringConfig
     ) -> PreparedQuestion:
-        ids = {"cls_id": self._tokenizer.cls_id, "sep_id": self._tokenizer.sep_id}
+        ids = {
+            "cls_id": self.tokenizer.cls_id,
+            "sep_id": self.tokenizer.sep_id,
+            "num_separators": self.tokenizer.num_separators,
+        }
         features = make_features(0, question, context, config=config, **ids)
         return PreparedQuestion(item, context, features)
 
 
-def _take_chunk(
-    pairs: Iterator[tuple[int, Any]], place: str
-) -> tuple[list[tuple[int, Question]], Exception | None]:
-    """Take checked pairs until the chunk is full, or an error that belongs behind them."""
-    chunk: list[tuple[int, Question]] = []
-    num_chars = 0
+def take_chunk(
+    items: Iterator[tuple[int, Any]],
+    check: Callable[[Any, str], ItemT],
+    num_chars: Callable[[ItemT], int],
+    *,
+    place: str,
+) -> tuple[list[tuple[int, ItemT]], Exception | None]:
+    """Take numbered items until there is a chunk of work, or until a bad one.
+
+    Args:
+        items: What callers gave, with its index.
+        check: Checks an item and gets its place for messages.
+        num_chars: How long a checked item is.
+        place: How messages name the item at an index.
+
+    Returns:
+        The checked items with their indices, and the error that belongs behind them, if any.
+    """
+    chunk: list[tuple[int, ItemT]] = []
+    total = 0
     try:
-        for index, pair in pairs:
-            chunk.append((index, check_pair(pair, place.format(index))))
-            num_chars += len(chunk[-1][1].context)
-            if len(chunk) >= _CHUNK_QUESTIONS or num_chars >= _CHUNK_CHARS:
+        for index, item in items:
+            checked = check(item, place.format(index))
+            chunk.append((index, checked))
+            total += num_chars(checked)
+            if len(chunk) >= _CHUNK_ITEMS or total >= _CHUNK_CHARS:
                 break
     except Exception as error:  # The caller's iterable may raise whatever it likes.
         return chunk, error
     return chunk, None
 
 
-def _placed(error: InputError, place: str) -> InputError:
+def placed(error: InputError, place: str) -> InputError:
+    """Return the same error with the place of the item that it is about in front, unless ""."""
     return type(error)(f"{place}.{error}" if place else str(error))

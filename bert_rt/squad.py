@@ -5,16 +5,14 @@ Source: Rajpurkar et al. 2016, arXiv:1606.05250 (v1.1); 2018, arXiv:1806.03822 (
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bert_rt.errors import InputError
-from bert_rt.files import atomic_write_json
+from bert_rt.files import atomic_write_json, read_text
 
 __all__ = ["SquadExample", "read_squad", "write_predictions"]
 
@@ -87,17 +85,7 @@ def write_predictions(path: str | Path, predictions: Mapping[str, str]) -> None:
 
 
 def _read_json(file: Path) -> Any:
-    try:
-        data = file.read_bytes()
-        if file.suffix == ".gz":
-            data = gzip.decompress(data)
-        text = data.decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: named .gz, but not a whole gzip file: {error}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 at byte {error.start}") from error
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    text = read_text(file)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -1,6 +1,7 @@
 """The values that travel along the path from text to answer.
 
     Question -> Encoding -> Feature -> PackedBatch -> SpanLogits -> Answer
+    TextInput -> Encoding -> TokenSequence -> PackedBatch -> ClassLogits -> Classification
 
 Every arrow is one function; each value is frozen, so a step can only make the next one.
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 __all__ = [
     "Answer",
     "ClassLogits",
+    "Classification",
     "Encoding",
     "Feature",
     "FloatArray",
@@ -27,6 +29,8 @@ __all__ = [
     "PackedBatch",
     "Question",
     "SpanLogits",
+    "TextInput",
+    "TokenSequence",
 ]
 
 IntArray: TypeAlias = NDArray[np.int32]
@@ -39,6 +43,14 @@ class Question:
 
     question: str
     context: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextInput:
+    """One text to classify, or a pair of texts, as the caller wrote them."""
+
+    text: str
+    text_pair: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +67,29 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
-class Feature:
+class TokenSequence:
+    """One input of the model: `[CLS] text [SEP]` or `[CLS] text [SEP] second text [SEP]`.
+
+    Attributes:
+        input_ids: Shape (T,), int32, special tokens included.
+        token_type_ids: Shape (T,), int32; 0 for the first part, 1 for the second.
+    """
+
+    input_ids: IntArray
+    token_type_ids: IntArray
+
+    @property
+    def num_tokens(self) -> int:
+        """Length of the sequence, special tokens included."""
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature(TokenSequence):
     """One window: `[CLS] question [SEP] slice of the context [SEP]`.
 
     Attributes:
         question_index: Which question of the request this window belongs to.
-        input_ids: Shape (T,), int32, special tokens included.
-        token_type_ids: Shape (T,), int32; 0 for the question part, 1 for the context part.
         context_offset: Position in input_ids of the window's first context token.
         context_start: Index of that token in the whole context's encoding.
         context_length: Number of context tokens in this window (the final [SEP] excluded).
@@ -70,17 +98,10 @@ class Feature:
     """
 
     question_index: int
-    input_ids: IntArray
-    token_type_ids: IntArray
     context_offset: int
     context_start: int
     context_length: int
     is_max_context: NDArray[np.bool_]
-
-    @property
-    def num_tokens(self) -> int:
-        """Length of the window, special tokens included."""
-        return len(self.input_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,3 +183,24 @@ class Answer:
     logit: float = 0.0
     null_score: float = 0.0
     alternatives: tuple[Answer, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A class of a text.
+
+    Attributes:
+        label: The class's name.
+        score: Probability in [0, 1] of this class among all classes.
+        index: Place of the class among the artifact's labels.
+        logit: The model's raw score of this class.
+        logits: Raw scores of all classes, in the order of the artifact's labels.
+        alternatives: With top_k > 1, the next best classes of the same text, best first.
+    """
+
+    label: str
+    score: float
+    index: int
+    logit: float
+    logits: tuple[float, ...]
+    alternatives: tuple[Classification, ...] = field(default=())

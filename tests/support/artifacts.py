@@ -1,4 +1,4 @@
-"""A tiny question-answering artifact with random weights, made without torch.
+"""Tiny artifacts with random weights, made without torch: one answers, one classifies.
 
 The graph is the float form that the compile stage writes: the standard's fused operators (opset
 23) with merged QKV, so that it runs on every portable engine.
@@ -28,6 +28,9 @@ CONFIG = BertConfig(
     max_position_embeddings=64,
 )
 LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=12, max_query_length=16, max_answer_length=8)
+
+LABELS = ("bad", "good", "neither")
+CLASSIFIER_LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=0, max_query_length=1)
 
 # Questions over contexts of one to four windows, in the words and letters of VOCAB.
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -105,13 +108,7 @@ def _layer(graph: _Graph, x: str, mask: str, config: BertConfig) -> str:
     return graph.norm(graph.linear(hidden, config.intermediate_size, size), x, size)
 
 
-def make_model(config: BertConfig = CONFIG, *, seed: int = 0) -> bytes:
-    """Return the bytes of a model.onnx with random weights."""
-    graph = _Graph(seed)
-    x = _embeddings(graph, config)
-    mask = _mask(graph)
-    for _ in range(config.num_hidden_layers):
-        x = _layer(graph, x, mask, config)
+def _span_head(graph: _Graph, x: str, config: BertConfig) -> list[onnx.ValueInfoProto]:
     logits = graph.linear(x, config.hidden_size, 2)
     graph.add("Split", logits, outputs=["start_BS1", "end_BS1"], axis=-1, num_outputs=2)
     axis = graph.constant(np.array([2], np.int64))
@@ -119,13 +116,40 @@ def make_model(config: BertConfig = CONFIG, *, seed: int = 0) -> bytes:
     for name in names:
         graph.add("Squeeze", name.replace("logits", "BS1"), axis, outputs=[name])
     shape = ["batch_size", "sequence_length"]
+    return [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names]
+
+
+def _class_head(
+    graph: _Graph, x: str, config: BertConfig, num_labels: int
+) -> list[onnx.ValueInfoProto]:
+    size = config.hidden_size
+    first = graph.add("Gather", x, graph.constant(np.array(0, np.int64)), axis=1)
+    pooled = graph.add("Tanh", graph.linear(first, size, size))
+    product = graph.add("MatMul", pooled, graph.weight(size, num_labels))
+    graph.add("Add", product, graph.weight(num_labels), outputs=["logits"])
+    shape = ["batch_size", num_labels]
+    return [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
+
+
+def make_model(config: BertConfig = CONFIG, *, seed: int = 0, num_labels: int = 0) -> bytes:
+    """Return the bytes of a model.onnx with random weights: a classifier's with num_labels."""
+    graph = _Graph(seed)
+    x = _embeddings(graph, config)
+    mask = _mask(graph)
+    for _ in range(config.num_hidden_layers):
+        x = _layer(graph, x, mask, config)
+    if num_labels:
+        outputs = _class_head(graph, x, config, num_labels)
+    else:
+        outputs = _span_head(graph, x, config)
+    shape = ["batch_size", "sequence_length"]
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "tiny",
             [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in inputs],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names],
+            outputs,
             graph.initializers,
         ),
         opset_imports=[helper.make_opsetid("", 23)],
@@ -142,4 +166,20 @@ def write_tiny_artifact(directory: Path, **fields: Any) -> Artifact:
         task="question-answering", architecture=CONFIG, precision="float32", limits=LIMITS
     )
     files = {"model.onnx": make_model(), "tokenizer.json": make_tokenizer().to_json()}
+    return write_artifact(directory, files=files, **{**values, **fields})  # type: ignore[arg-type]
+
+
+def write_tiny_classifier(directory: Path, **fields: Any) -> Artifact:
+    """Write the artifact that classifies into LABELS; fields replace those of the manifest."""
+    values = ManifestFields(
+        task="text-classification",
+        architecture=CONFIG,
+        precision="float32",
+        limits=CLASSIFIER_LIMITS,
+        labels=LABELS,
+    )
+    files = {
+        "model.onnx": make_model(num_labels=len(LABELS)),
+        "tokenizer.json": make_tokenizer().to_json(),
+    }
     return write_artifact(directory, files=files, **{**values, **fields})  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def window(length: int, first: int = 1) -> Feature:
     """Return a window of consecutive ids."""
     ids = np.arange(first, first + length, dtype=np.int32)
     view = np.ones(max(length - 3, 0), np.bool_)
-    return Feature(0, ids, np.zeros(length, np.int32), 2, 0, length - 3, view)
+    return Feature(ids, np.zeros(length, np.int32), 0, 2, 0, length - 3, view)
 
 
 def scheduler_of(engine: FakeEngine, **options: Any) -> Scheduler:

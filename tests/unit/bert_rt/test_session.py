@@ -68,7 +68,7 @@ def test_chunks_do_not_change_answers(session: Session, monkeypatch: pytest.Monk
     pairs = list(PAIRS) * 4
     want = list(session.stream(pairs, OPTIONS))
     assert len(want) == len(pairs)
-    for name, value in (("_CHUNK_QUESTIONS", 3), ("_CHUNK_CHARS", 40)):
+    for name, value in (("_CHUNK_ITEMS", 3), ("_CHUNK_CHARS", 40)):
         monkeypatch.setattr(session_module, name, value)
         got = list(session.stream(iter(pairs), OPTIONS))
         assert [(a.text, a.start) for a in got] == [(a.text, a.start) for a in want]
@@ -77,7 +77,7 @@ def test_chunks_do_not_change_answers(session: Session, monkeypatch: pytest.Monk
 def test_an_endless_stream_is_answered_in_bounded_memory(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_CHUNK_QUESTIONS", 8)
+    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 8)
     taken = itertools.count()
     num_taken = 0
 
@@ -150,8 +150,8 @@ class CountingTokenizer:
 
 
 def test_a_context_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    counting = CountingTokenizer(session._tokenizer)
-    monkeypatch.setattr(session, "_tokenizer", counting)
+    counting = CountingTokenizer(session.tokenizer)
+    monkeypatch.setattr(session, "tokenizer", counting)
     context = "the cat in paris sat on it"
     list(session.stream([(f"who {i}", context) for i in range(40)], OPTIONS))
     list(session.stream([("where", context)], OPTIONS))

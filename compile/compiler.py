@@ -6,6 +6,7 @@ load -> trace -> fuse -> compare with PyTorch -> calibrate -> quantize -> gate -
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import platform
 import tempfile
@@ -28,6 +29,7 @@ from bert_rt.progress import progress
 from bert_rt.squad import SquadExample, read_squad
 from bert_rt.tokenization import Tokenizer
 from compile.calibrate import calibration_features, observe
+from compile.changes import ChangedAnswer, changed_answers
 from compile.gate import Gate, check_disjoint, data_hash, make_receipt, measure
 from compile.golden import golden_items
 from compile.linear import find_linear_layers
@@ -135,6 +137,7 @@ class _Compiled:
     files: dict[str, bytes]
     fields: ManifestFields
     plans: dict[str, LayerPlan]
+    changes: dict[str, list[ChangedAnswer]] = field(default_factory=dict)
 
 
 def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:
@@ -220,6 +223,8 @@ def _measure(
     if options.int8:
         options.gate.check(receipt, compiled.plans)
 
+    for engine, result in int8_results.items():
+        compiled.changes[engine] = changed_answers(float_result, result, evaluation)
 
 def _write(compiled: _Compiled, options: CompileOptions) -> Artifact:
     fields = compiled.fields
@@ -229,7 +234,8 @@ def _write(compiled: _Compiled, options: CompileOptions) -> Artifact:
         provenance=fields["provenance"],
         receipt=fields.get("receipt"),
         plans=compiled.plans,
-        min_f1_ratio=options.gate.min_f1_ratio,
+        bars=dataclasses.asdict(options.gate),
+        changes=compiled.changes,
     )
     files = {**compiled.files, "report.html": report}
     return write_artifact(options.output_dir, files=files, **fields)

@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--calibration_file", metavar="F", type=Path, help="SQuAD-style JSON[.gz]")
     parser.add_argument("--eval_file", metavar="F", type=Path, help="SQuAD-style JSON[.gz]")
     parser.add_argument("--min_f1_ratio", type=float, default=0.99, metavar="R")
+    parser.add_argument("--max_f1_loss", type=float, default=0.5, metavar="F1")
     parser.add_argument("--calibration_samples", type=int_at_least(1), default=256, metavar="N")
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
     add_answering_flags(parser)
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
             eval_file=args.eval_file,
             limits=answering_config(args, AnsweringConfig()),
             quant=QuantConfig(num_samples=args.calibration_samples, seed=args.seed),
-            gate=Gate(min_f1_ratio=args.min_f1_ratio),
+            gate=Gate(min_f1_ratio=args.min_f1_ratio, max_f1_loss=args.max_f1_loss),
         )
     )
     manifest = artifact.manifest

@@ -1,7 +1,8 @@
 """The accuracy gate: a compiled model that lost too much is not written.
 
-Float and INT8 answer all questions of the evaluation file; the portable engines must each keep the
-wanted part of the float F1.
+Float and INT8 answer all questions of the evaluation file. Every engine must keep the wanted part
+of the float F1, and the loss must be shown to be small: the lower end of the 95 % interval of
+INT8's F1 minus float's has to lie above minus max_f1_loss (a test of non-inferiority).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from bert_rt.errors import CalibrationError, ConfigError, ParityError
 from bert_rt.evaluation import Evaluation, evaluate
 from bert_rt.progress import progress
 from bert_rt.squad import SquadExample
+from compile.changes import equal_answers
+from compile.noninferiority import METHOD, cluster_ids, percentile_interval, resampled_means
 from compile.search import LayerPlan
 
 __all__ = ["Gate", "check_disjoint", "data_hash", "make_receipt", "measure"]
@@ -35,44 +38,68 @@ class Gate:
     """What an INT8 model must keep.
 
     Attributes:
-        min_f1_ratio: Least INT8 F1 over float F1.
+        min_f1_ratio: Least INT8 F1 over float F1, as measured.
+        max_f1_loss: F1 points; the interval of INT8's F1 minus float's must lie above minus this.
     """
 
     min_f1_ratio: float = 0.99
+    max_f1_loss: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check the bar.
+        """Check the bars.
 
         Raises:
-            ConfigError: It is not within [0, 1].
+            ConfigError: The ratio is not within [0, 1] or the loss not within (0, 100].
         """
         if not 0.0 <= self.min_f1_ratio <= 1.0:
             raise ConfigError(f"min_f1_ratio: got {self.min_f1_ratio}, want a number from 0 to 1")
+        if not 0.0 < self.max_f1_loss <= 100.0:
+            raise ConfigError(
+                f"max_f1_loss: got {self.max_f1_loss}, want a number above 0, at most 100"
+            )
 
     def check(self, receipt: Mapping[str, Any], plans: Mapping[str, LayerPlan]) -> None:
         """Compare a receipt with what is wanted.
 
         Args:
-            receipt: What measure returned for both models.
+            receipt: What make_receipt returned.
             plans: How the layers were quantized, to name those that cost most.
 
         Raises:
-            ParityError: An engine's F1 is under the bar; the message names engine, figures and
-                the layers with the largest errors.
+            ParityError: An engine is under a bar; the message names engine, figures and the
+                layers with the largest errors.
         """
-        wanted = self.min_f1_ratio * receipt["float"]["f1"]
         for engine, scores in receipt["int8"].items():
-            if scores["f1"] >= wanted:
+            failure = self._failure(receipt, scores)
+            if failure is None:
                 continue
             worst = sorted(plans.values(), key=lambda plan: -plan.error)[:_MAX_NAMED_LAYERS]
             named = ", ".join(f"{plan.name} ({plan.error:.2%})" for plan in worst)
+            field, reason = failure
             raise ParityError(
-                f"min_f1_ratio: INT8 on {engine} has F1 {scores['f1']:.2f}, float "
-                f"{receipt['float']['f1']:.2f}; got a ratio of "
-                f"{scores['f1'] / max(receipt['float']['f1'], 1e-9):.4f}, want at least "
-                f"{self.min_f1_ratio}. Nothing was written. Layers with the largest relative "
-                f"output error: {named}"
+                f"{field}: INT8 on {engine} has F1 {scores['f1']:.2f}, float "
+                f"{receipt['float']['f1']:.2f}; {reason}. Nothing was written. Layers with the "
+                f"largest relative output error: {named}"
             )
+
+    def _failure(
+        self, receipt: Mapping[str, Any], scores: Mapping[str, Any]
+    ) -> tuple[str, str] | None:
+        """Return the name of the bar that one engine is under, and how; None where it passes."""
+        float_f1 = receipt["float"]["f1"]
+        # Both are written so that NaN fails, too.
+        if not scores["f1"] >= self.min_f1_ratio * float_f1:
+            ratio = scores["f1"] / max(float_f1, 1e-9)
+            return "min_f1_ratio", f"got a ratio of {ratio:.4f}, want at least {self.min_f1_ratio}"
+        low, high = scores["f1_difference_interval"]
+        if not low > -self.max_f1_loss:
+            clusters = receipt["intervals"]["num_clusters"]
+            return "max_f1_loss", (
+                f"got a difference between {low:.2f} and {high:.2f} with 95 % confidence, want "
+                f"more than {-self.max_f1_loss}; more than the {clusters} passages of this "
+                "evaluation file would narrow it"
+            )
+        return None
 
 
 def data_hash(path: str | Path) -> str:
@@ -139,29 +166,44 @@ def make_receipt(
         int8_results: Engine name to the INT8 model's evaluation; empty for a float artifact.
 
     Returns:
-        The receipt: "dataset", "float" and, with INT8, "int8" by engine, each with "f1" and
-        "exact_match" in percent; INT8 also with "f1_ratio" and "equal_answers", both in [0, 1].
+        The receipt: "dataset", "float", "intervals" (how they were made) and, with INT8, "int8"
+        by engine, each with "f1" and "exact_match" in percent and "f1_interval". INT8 also has
+        "f1_difference" to float in percent points with "f1_difference_interval", "f1_ratio", and
+        "equal_answers" with "equal_answers_interval", the last three in [0, 1].
     """
+    cluster_Q = cluster_ids(example.context for example in examples)
+    columns = [100 * float_result.f1_N]
+    for result in int8_results.values():
+        columns += [100 * result.f1_N, equal_answers(float_result, result, examples)]
+    values_QM = np.stack(columns, axis=1)
+    means_RM = resampled_means(values_QM, cluster_Q)
     receipt: dict[str, Any] = {
         "dataset": {
             "name": eval_file.name,
             "sha256": data_hash(eval_file),
             "total": len(examples),
         },
-        "float": {"f1": float_result.f1, "exact_match": float_result.exact_match},
+        "intervals": {**METHOD, "num_clusters": int(cluster_Q.max()) + 1},
+        "float": {
+            "f1": float_result.f1,
+            "exact_match": float_result.exact_match,
+            "f1_interval": percentile_interval(means_RM[:, 0]),
+        },
     }
     if int8_results:
         receipt["int8"] = {
             engine: {
                 "f1": result.f1,
                 "exact_match": result.exact_match,
+                "f1_interval": percentile_interval(means_RM[:, column]),
+                "f1_difference": result.f1 - float_result.f1,
+                "f1_difference_interval": percentile_interval(means_RM[:, column] - means_RM[:, 0]),
                 "f1_ratio": result.f1 / float_result.f1 if float_result.f1 else 0.0,
-                "equal_answers": _agreement(result.predictions, float_result.predictions),
+                "equal_answers": float(values_QM[:, column + 1].mean()),
+                "equal_answers_interval": percentile_interval(means_RM[:, column + 1]),
             }
-            for engine, result in int8_results.items()
+            for column, (engine, result) in zip(
+                range(1, len(columns), 2), int8_results.items(), strict=True
+            )
         }
     return receipt
-
-
-def _agreement(predictions: Mapping[str, str], reference: Mapping[str, str]) -> float:
-    return float(np.mean([predictions[name] == text for name, text in reference.items()]))

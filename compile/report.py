@@ -10,12 +10,15 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from compile.changes import ChangedAnswer
 from compile.search import LayerPlan
 
 __all__ = ["render_report"]
 
 # A logarithmic axis has no place for 0, and less than float32 resolves is nothing.
 _LEAST_SHOWN = 1e-14
+# Changed answers listed of one engine; a page for people, not an archive.
+_MAX_CHANGES = 20
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -47,7 +50,8 @@ def render_report(
     provenance: Mapping[str, Any],
     receipt: Mapping[str, Any] | None,
     plans: Mapping[str, LayerPlan],
-    min_f1_ratio: float,
+    bars: Mapping[str, float],
+    changes: Mapping[str, Sequence[ChangedAnswer]],
 ) -> bytes:
     """Write the report of one compile.
 
@@ -57,12 +61,16 @@ def render_report(
         provenance: The manifest's provenance.
         receipt: The manifest's receipt, or None where no evaluation file was given.
         plans: Layer name to quantization; empty for a float artifact.
-        min_f1_ratio: Least INT8 F1 over float F1 that the gate let pass.
+        bars: What the gate wanted: "min_f1_ratio" and "max_f1_loss".
+        changes: Engine name to the answers that INT8 changed on it, worst first.
 
     Returns:
         One HTML page, UTF-8, which loads nothing from elsewhere.
     """
-    parts = ["<h2>Accuracy</h2>", _accuracy(receipt, min_f1_ratio)]
+    parts = ["<h2>Accuracy</h2>", _accuracy(receipt, bars)]
+    if changes:
+        parts += ["<h2>Changed answers</h2>"]
+        parts += [_change_table(engine, changed) for engine, changed in changes.items()]
     parts += ["<h2>Fusions</h2>", _table(("rule", "rewrites"), list(fusions.items()))]
     if plans:
         parts += ["<h2>Quantized layers</h2>", _explain_errors(), _error_plot(plans)]
@@ -72,30 +80,71 @@ def render_report(
     return page.encode()
 
 
-def _accuracy(receipt: Mapping[str, Any] | None, min_f1_ratio: float) -> str:
+def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> str:
     if receipt is None:
         return (
             "<p>Not measured: no evaluation file was given, so this artifact carries no promise. "
             "Compile with <code>--eval_file</code>.</p>"
         )
-    dataset = receipt["dataset"]
-    rows: list[Sequence[Any]] = [
-        ("float32", "onnxruntime", receipt["float"]["f1"], receipt["float"]["exact_match"], "", "")
-    ]
+    dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
+    figures = (_between(scores["f1"], scores["f1_interval"]), scores["exact_match"])
+    rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
     int8 = receipt.get("int8", {})
     for engine, scores in int8.items():
-        ratio, equal = scores["f1_ratio"], scores["equal_answers"]
-        figures = (scores["f1"], scores["exact_match"])
-        rows.append(("int8", engine, *figures, f"{ratio:.2%}", f"{equal:.2%}"))
-    head = ("precision", "engine", "F1", "exact match", "F1 over float's", "answers equal")
+        rows.append(
+            (
+                "int8",
+                engine,
+                _between(scores["f1"], scores["f1_interval"]),
+                scores["exact_match"],
+                _between(scores["f1_difference"], scores["f1_difference_interval"]),
+                f"{scores['f1_ratio']:.2%}",
+                _between(
+                    100 * scores["equal_answers"],
+                    [100 * end for end in scores["equal_answers_interval"]],
+                ),
+            )
+        )
+    head = ("precision", "engine", "F1", "exact match", "F1 minus float's", "F1 over float's")
     # A model that the gate stops has no report, so what is told here has passed.
-    wanted = f"at least {min_f1_ratio:.2%} of float's F1 on every engine"
+    wanted = (
+        f"at least {bars['min_f1_ratio']:.2%} of float's F1 on every engine, and a loss of less "
+        f"than {bars['max_f1_loss']:g} F1 at the interval's lower end"
+    )
     verdict = f"<p>Gate: passed, {wanted}.</p>" if int8 else ""
     return (
-        f"<p>All {dataset['total']} questions of <code>{html.escape(dataset['name'])}</code>.</p>"
-        + _table(head, rows)
+        f"<p>All {dataset['total']} questions of <code>{html.escape(dataset['name'])}</code>. "
+        f"In brackets {how['confidence']:.0%} intervals, from {how['num_resamples']} resamples of "
+        f"its {how['num_clusters']} passages.</p>"
+        + _table((*head, "answers equal, %"), rows)
         + verdict
     )
+
+
+def _between(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _change_table(engine: str, changes: Sequence[ChangedAnswer]) -> str:
+    worse = sum(change.int8_f1 < change.float_f1 for change in changes)
+    better = sum(change.int8_f1 > change.float_f1 for change in changes)
+    shown = changes[:_MAX_CHANGES]
+    rows = [
+        (
+            change.question,
+            change.float_text or "(no answer)",
+            100 * change.float_f1,
+            change.int8_text or "(no answer)",
+            100 * change.int8_f1,
+        )
+        for change in shown
+    ]
+    told = (
+        f"<p>{html.escape(engine)}: {len(changes)} answers differ from float's; {worse} score "
+        f"less, {better} more. Shown: {len(shown)}, the largest losses first.</p>"
+    )
+    head = ("question", "float's answer", "F1", "INT8's answer", "F1")
+    return told + (_table(head, rows) if rows else "")
 
 
 def _explain_errors() -> str:

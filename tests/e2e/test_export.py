@@ -93,7 +93,8 @@ def test_int8_artifact() -> None:
     receipt = manifest.receipt
     assert receipt is not None
     assert receipt["dataset"]["total"] == len(read_squad(made.eval_file))
-    assert receipt["float"] == {"f1": 100.0, "exact_match": 100.0}
+    wanted = {"f1": 100.0, "exact_match": 100.0, "f1_interval": [100.0, 100.0]}
+    assert receipt["float"] == wanted
     able = [engine for engine in _ENGINES if missing(engine, artifact) is None]
     assert set(receipt["int8"]) == set(able) >= {"onnxruntime"}
     for engine in able:
@@ -101,6 +102,8 @@ def test_int8_artifact() -> None:
             result = evaluate(runtime, read_squad(made.eval_file))
         assert receipt["int8"][engine]["f1"] == pytest.approx(result.f1)
         assert 50 < result.f1 <= 100
+        low, high = receipt["int8"][engine]["f1_difference_interval"]
+        assert low < result.f1 - 100 < high
 
 
 def test_the_report_is_about_this_artifact() -> None:
@@ -186,6 +189,19 @@ def test_a_failing_gate_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == (["art"] if older else [])
     if older:
         assert content(output_dir) == before
+
+
+@pytest.mark.usefixtures("quick_trace")
+def test_a_loss_that_may_be_large_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [*tiny.int8_flags(tiny.exports()), "--min_f1_ratio", 0, "--max_f1_loss", 0.1]
+    assert run(*common(tmp_path / "art"), *flags) == 2
+    line = last_line(capsys)
+    assert line.startswith("error: max_f1_loss: INT8 on onnxruntime has F1 9")
+    assert "with 95 % confidence, want more than -0.1" in line
+    assert "the 100 passages of this evaluation file" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("quick_trace")
@@ -315,6 +331,7 @@ def bad_json(path: Path) -> Path:
         (lambda path: ["--doc_stride", 40], "doc_stride: got 40, want less than"),
         (lambda path: ["--min_f1_ratio", 1.5], "min_f1_ratio: got 1.5, want a number from 0 to 1"),
         (lambda path: ["--min_f1_ratio", "nan"], "min_f1_ratio: got nan, want"),
+        (lambda path: ["--max_f1_loss", 0], "max_f1_loss: got 0.0, want a number above 0"),
         (lambda path: ["--seed", 2**63], "seed: got 9223372036854775808, want"),
     ],
     ids=lambda value: None if callable(value) else value[:24],

@@ -18,10 +18,14 @@ from compile.gate import Gate, check_disjoint, data_hash, make_receipt, measure
 from tests.unit.compile import tiny
 
 
-def receipt(float_f1: float, **int8: float) -> dict[str, Any]:
+def receipt(float_f1: float, low: float = 0.0, **int8: float) -> dict[str, Any]:
     return {
+        "intervals": {"num_clusters": 17},
         "float": {"f1": float_f1, "exact_match": 0.0},
-        "int8": {engine: {"f1": f1, "exact_match": 0.0} for engine, f1 in int8.items()},
+        "int8": {
+            engine: {"f1": f1, "exact_match": 0.0, "f1_difference_interval": [low, 0.25]}
+            for engine, f1 in int8.items()
+        },
     }
 
 
@@ -59,6 +63,27 @@ def test_the_message_names_engine_figures_and_layers() -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(("low", "loss"), [(-0.49, 0.5), (0.0, 1e-9), (-99.9, 100)])
+def test_a_loss_that_is_small_for_sure_passes(low: float, loss: float) -> None:
+    Gate(max_f1_loss=loss).check(receipt(80.0, low, native=80.0), tiny.plans())
+
+
+@pytest.mark.parametrize(("low", "loss"), [(-0.5, 0.5), (-3.0, 0.5), (-0.1, 0.05), (math.nan, 99)])
+def test_a_loss_that_may_be_large_fails(low: float, loss: float) -> None:
+    # Though the figure itself shows no loss at all.
+    with pytest.raises(ParityError, match="max_f1_loss: INT8 on native") as caught:
+        Gate(max_f1_loss=loss).check(receipt(80.0, low, native=80.0), tiny.plans())
+    message = str(caught.value)
+    assert f"between {low:.2f} and 0.25 with 95 % confidence, want more than -{loss}" in message
+    assert "more than the 17 passages" in message and "Nothing was written" in message
+
+
+@pytest.mark.parametrize("loss", [-0.5, 0.0, 100.1, math.nan])
+def test_a_bar_that_is_no_loss(loss: float) -> None:
+    with pytest.raises(ConfigError, match=r"^max_f1_loss: got .*, want a number above 0"):
+        Gate(max_f1_loss=loss)
+
+
 @pytest.mark.parametrize("ratio", [-0.01, 1.01, math.nan, math.inf])
 def test_a_bar_that_is_no_ratio(ratio: float) -> None:
     with pytest.raises(ConfigError, match=r"^min_f1_ratio: got .*, want a number from 0 to 1$"):
@@ -91,27 +116,43 @@ def test_data_hash(tmp_path: Path) -> None:
     assert data_hash(file) == hashlib.sha256(b"as it stands on the disk").hexdigest()
 
 
-def evaluation(f1: float, exact_match: float, predictions: dict[str, str]) -> Evaluation:
-    return Evaluation(exact_match, f1, 4, 1.0, predictions, np.zeros(4), np.zeros(4))
+def evaluation(f1_N: list[float], texts: str) -> Evaluation:
+    predictions = dict(zip("abcd", texts, strict=True))
+    return Evaluation(
+        50.0, 100 * float(np.mean(f1_N)), 4, 1.0, predictions, np.zeros(4), np.array(f1_N)
+    )
 
 
 def test_receipt(tmp_path: Path) -> None:
     file = tmp_path / "dev.json"
     file.write_bytes(b"{}")
-    examples = [example(name, "c") for name in "abcd"]
-    reference = evaluation(80.0, 70.0, {"a": "x", "b": "y", "c": "", "d": "z"})
-    got = make_receipt(
-        file,
-        examples,
-        reference,
-        {"openvino": evaluation(60.0, 50.0, {"a": "x", "b": "Y", "c": "", "d": "z"})},
-    )
-    assert got == {
-        "dataset": {"name": "dev.json", "sha256": data_hash(file), "total": 4},
-        "float": {"f1": 80.0, "exact_match": 70.0},
-        "int8": {
-            "openvino": {"f1": 60.0, "exact_match": 50.0, "f1_ratio": 0.75, "equal_answers": 0.75}
-        },
+    # Two passages of two questions each: a draw has one, the other, or both (half of the draws).
+    examples = [example("a", "1"), example("b", "1"), example("c", "2"), example("d", "2")]
+    reference = evaluation([1.0, 1.0, 0.5, 0.5], "wxyz")
+    int8 = evaluation([0.5, 0.5, 0.5, 1.0], "wXyZ")
+    got = make_receipt(file, examples, reference, {"openvino": int8})
+    assert got["dataset"] == {"name": "dev.json", "sha256": data_hash(file), "total": 4}
+    assert got["intervals"] == {
+        "method": "paired bootstrap over passages, percentiles",
+        "confidence": 0.95,
+        "num_resamples": 10_000,
+        "seed": 0,
+        "num_clusters": 2,
+    }
+    assert got["float"] == {"f1": 75.0, "exact_match": 50.0, "f1_interval": [50.0, 100.0]}
+    assert got["int8"] == {
+        "openvino": {
+            "f1": 62.5,
+            "exact_match": 50.0,
+            "f1_interval": [50.0, 75.0],
+            "f1_difference": -12.5,
+            # Paired: -50 in one passage, +25 in the other; unpaired it would reach down to -50
+            # and up to +25 only where float and INT8 drew opposite passages.
+            "f1_difference_interval": [-50.0, 25.0],
+            "f1_ratio": 62.5 / 75.0,
+            "equal_answers": 0.5,
+            "equal_answers_interval": [0.5, 0.5],
+        }
     }
     assert "int8" not in make_receipt(file, examples, reference, {})
 
@@ -119,8 +160,9 @@ def test_receipt(tmp_path: Path) -> None:
 def test_a_float_model_that_knows_nothing(tmp_path: Path) -> None:
     file = tmp_path / "dev.json"
     file.write_bytes(b"{}")
-    nothing = evaluation(0.0, 0.0, {"a": ""})
-    got = make_receipt(file, [example("a", "c")], nothing, {"onnxruntime": nothing})
+    nothing = evaluation([0.0] * 4, "wxyz")
+    examples = [example(name, "c") for name in "abcd"]
+    got = make_receipt(file, examples, nothing, {"onnxruntime": nothing})
     assert got["int8"]["onnxruntime"]["f1_ratio"] == 0.0
 
 

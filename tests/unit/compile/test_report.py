@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from compile.changes import ChangedAnswer
 from compile.report import render_report
 from compile.search import LayerPlan
 from tests.unit.compile import tiny
@@ -17,11 +18,26 @@ _VOID = {"meta", "br", "hr", "img", "link", "input"}
 _FUSIONS = {"gelu": 2, "attention": 2, "merged_qkv": 31}
 _RECEIPT: dict[str, Any] = {
     "dataset": {"name": "dev-v1.1.json.gz", "sha256": "0" * 64, "total": 10570},
-    "float": {"f1": 81.28, "exact_match": 71.52},
+    "intervals": {"confidence": 0.95, "num_resamples": 10000, "num_clusters": 2067},
+    "float": {"f1": 81.28, "exact_match": 71.52, "f1_interval": [80.51, 82.04]},
     "int8": {
-        "openvino": {"f1": 81.2, "exact_match": 71.4, "f1_ratio": 0.999, "equal_answers": 0.987}
+        "openvino": {
+            "f1": 81.2,
+            "exact_match": 71.4,
+            "f1_interval": [80.41, 81.97],
+            "f1_difference": -0.08,
+            "f1_difference_interval": [-0.2, 0.04],
+            "f1_ratio": 0.999,
+            "equal_answers": 0.987,
+            "equal_answers_interval": [0.985, 0.989],
+        }
     },
 }
+_CHANGES = [
+    ChangedAnswer("Who came?", "Ada", "", 1.0, 0.0),
+    ChangedAnswer("Where to?", "Paris", "in Paris", 0.5, 0.5),
+    ChangedAnswer("Why?", "", "rain", 0.0, 2 / 3),
+]
 
 
 class Page(HTMLParser):
@@ -69,7 +85,8 @@ def render(**changed: Any) -> bytes:
         "provenance": {"checkpoint": "tiny", "tools": {"torch": "2.13.0"}},
         "receipt": _RECEIPT,
         "plans": tiny.plans(),
-        "min_f1_ratio": 0.99,
+        "bars": {"min_f1_ratio": 0.99, "max_f1_loss": 0.5},
+        "changes": {"openvino": _CHANGES},
     }
     return render_report(**values | changed)
 
@@ -105,10 +122,33 @@ def test_tells_everything() -> None:
     assert " ".join(str(channel) for channel in outliers) in text
     for name, count in _FUSIONS.items():
         assert f"{name} {count}" in text
-    for part in ("10570", "dev-v1.1.json.gz", "81.28", "71.52", "81.20", "99.90%", "98.70%"):
+    for part in ("10570", "dev-v1.1.json.gz", "81.28", "71.52", "81.20 [80.41, 81.97]", "99.90%"):
         assert part in text
-    assert "Gate: passed, at least 99.00% of float's F1 on every engine." in text
+    for part in ("-0.08 [-0.20, 0.04]", "98.70 [98.50, 98.90]", "10000 resamples", "2067 passages"):
+        assert part in text
+    assert (
+        "Gate: passed, at least 99.00% of float's F1 on every engine, and a loss of less than 0.5 "
+        "F1 at the interval's lower end." in text
+    )
     assert "tools.torch 2.13.0" in text
+
+
+def test_changed_answers() -> None:
+    text = Page(render()).text
+    assert "3 answers differ from float's; 1 score less, 1 more. Shown: 3" in text
+    assert "Who came? Ada 100.00 (no answer) 0.00" in text
+    assert "Why? (no answer) 0.00 rain 66.67" in text
+
+
+def test_changed_answers_are_capped() -> None:
+    text = Page(render(changes={"native": _CHANGES * 10})).text
+    assert "native: 30 answers differ from float's; 10 score less, 10 more. Shown: 20" in text
+    assert text.count("Who came?") + text.count("Where to?") + text.count("Why?") == 20
+
+
+def test_nothing_changed() -> None:
+    text = Page(render(changes={"native": []})).text
+    assert "native: 0 answers differ" in text and "INT8's answer" not in text
 
 
 def test_has_a_plot_with_every_layer() -> None:
@@ -121,7 +161,7 @@ def test_has_a_plot_with_every_layer() -> None:
 
 
 def test_float_artifact_without_evaluation() -> None:
-    page = Page(render(plans={}, receipt=None))
+    page = Page(render(plans={}, receipt=None, changes={}))
     assert "Not measured" in page.text
     assert "Quantized layers" not in page.text and "Gate" not in page.text
     assert "svg" not in page.seen
@@ -129,7 +169,7 @@ def test_float_artifact_without_evaluation() -> None:
 
 def test_float_artifact_with_evaluation() -> None:
     receipt = {name: value for name, value in _RECEIPT.items() if name != "int8"}
-    text = Page(render(plans={}, receipt=receipt)).text
+    text = Page(render(plans={}, receipt=receipt, changes={})).text
     assert "81.28" in text
     assert "Gate" not in text
 
@@ -148,10 +188,11 @@ def test_names_are_text() -> None:
         provenance={evil: {evil: evil}},
         receipt=receipt,
         plans={evil: dataclasses.replace(plan, name=evil)},
+        changes={evil: [ChangedAnswer(evil, evil, evil, 0.0, 0.0)]},
     )
     page = Page(data)
     assert "script" not in page.seen
-    assert page.text.count(evil) >= 8
+    assert page.text.count(evil) >= 12
     assert b"<script" not in data
 
 

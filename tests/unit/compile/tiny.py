@@ -278,7 +278,8 @@ def exports() -> Exports:
         for e, a in zip(asked, answers, strict=True)
     ]
     write_squad(made.eval_file, gold)
-    arguments = ["--output_dir", str(made.int8_dir), *int8_flags(made), "--min_f1_ratio", "0.5"]
+    bars = ["--min_f1_ratio", "0.5", "--max_f1_loss", "50"]
+    arguments = ["--output_dir", str(made.int8_dir), *int8_flags(made), *bars]
     assert main([*common, *arguments]) == 0
     return made
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bert_rt.config import BertConfig, from_dict, to_dict
+from bert_rt.architectures import ARCHITECTURES, supported_model_types
+from bert_rt.config import BertConfig, architecture_fields, from_dict
 from bert_rt.errors import CheckpointError, ConfigError
 from bert_rt.files import atomic_directory, atomic_write_bytes
 from bert_rt.weights import (
@@ -42,15 +43,20 @@ __all__ = [
     "task_of",
 ]
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
-_TASK_OF_ARCHITECTURE = {
-    "BertForQuestionAnswering": "question-answering",
-    "BertForSequenceClassification": "text-classification",
-    "BertForPreTraining": "pretraining",
-    "BertForMaskedLM": "pretraining",
-    "BertModel": "encoder",
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+)
+_TASK_OF_CLASS = {
+    row.class_prefix + ending: task
+    for row in ARCHITECTURES.values()
+    for task, endings in row.tasks.items()
+    for ending in endings
 }
-TASKS = tuple(dict.fromkeys(_TASK_OF_ARCHITECTURE.values()))
+TASKS = tuple(dict.fromkeys(_TASK_OF_CLASS.values()))
 _CONFIG = "config.json"
 
 
@@ -76,7 +82,7 @@ class LoadedModel:
 
 
 def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
-    """Read config.json and check that it describes a BERT that this project computes.
+    """Read config.json and check that it describes a model that this project computes.
 
     Args:
         directory: The checkpoint.
@@ -86,7 +92,8 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
 
     Raises:
         CheckpointError: There is no such directory or no config.json in it, the file is not a
-            JSON object, or the model is another one than BERT or a variant with other arithmetic.
+            JSON object, or the model is of no supported architecture or a variant with other
+            arithmetic.
     """
     path = Path(directory)
     if not path.exists():
@@ -99,9 +106,14 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
     raw = parse_object(file.read_bytes(), file)
     # Hugging Face writes null for "the default".
     values = {name: value for name, value in raw.items() if value is not None}
+    model_type = values.get("model_type", "bert")
+    row = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
+    if row is None:
+        raise CheckpointError(
+            f"{file}: model_type: got {model_type!r}, supported are {supported_model_types()}"
+        )
     for name, wanted in (
-        ("model_type", "bert"),
-        ("hidden_act", "gelu"),
+        (row.config_names.get("hidden_act", "hidden_act"), "gelu"),
         ("position_embedding_type", "absolute"),
         ("is_decoder", False),
         ("add_cross_attention", False),
@@ -109,8 +121,13 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
         # Other activations with "gelu" in their names are approximations, different functions.
         if values.get(name, wanted) != wanted:
             raise CheckpointError(f"{file}: {name}: got {raw[name]!r}, supported is {wanted!r}")
+    named = {
+        name: values[row.config_names.get(name, name)]
+        for name in architecture_fields(model_type)
+        if row.config_names.get(name, name) in values
+    }
     try:
-        return from_dict(BertConfig, values, strict=False), raw
+        return from_dict(BertConfig, {**row.defaults, **named, **row.fixed}), raw
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from error
 
@@ -128,10 +145,10 @@ def task_of(raw_config: Mapping[str, Any]) -> str:
         CheckpointError: No architecture is named, or one that this project does not have.
     """
     names = raw_config.get("architectures")
-    task = _TASK_OF_ARCHITECTURE.get(str(names[0])) if isinstance(names, list) and names else None
+    task = _TASK_OF_CLASS.get(str(names[0])) if isinstance(names, list) and names else None
     if task is not None:
         return task
-    supported = ", ".join(_TASK_OF_ARCHITECTURE)
+    supported = ", ".join(_TASK_OF_CLASS)
     raise CheckpointError(f"{_CONFIG}: architectures: got {names!r}; supported are {supported}")
 
 
@@ -166,7 +183,7 @@ def read_tokenizer_files(directory: str | Path) -> dict[str, bytes]:
 
 
 def _check_vocabulary(where: Path, files: Mapping[str, bytes], config: BertConfig) -> None:
-    name = next((name for name in ("tokenizer.json", "vocab.txt") if name in files), None)
+    name = next((n for n in ("tokenizer.json", "vocab.txt", "vocab.json") if n in files), None)
     if name is None:
         return
     if name == "vocab.txt":
@@ -174,11 +191,14 @@ def _check_vocabulary(where: Path, files: Mapping[str, bytes], config: BertConfi
     else:
         raw = parse_object(files[name], where / name)
         try:
-            ids = [*raw["model"]["vocab"].values()]
-            ids += [token["id"] for token in raw.get("added_tokens", ())]
+            vocab = raw["model"]["vocab"] if name == "tokenizer.json" else raw
+            # A unigram model lists its tokens in the order of their ids.
+            ids = [*vocab.values()] if isinstance(vocab, dict) else [len(vocab) - 1]
+            if name == "tokenizer.json":
+                ids += [token["id"] for token in raw.get("added_tokens", ())]
             num_ids = max(ids) + 1
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{where / name}: no WordPiece vocabulary in it") from error
+            raise CheckpointError(f"{where / name}: no vocabulary in it") from error
     if num_ids > config.vocab_size:
         raise CheckpointError(
             f"{where / name}: got {num_ids} token ids, want at most vocab_size "
@@ -222,9 +242,7 @@ def load_model(
     # Without storage, so that nothing is initialized only to be overwritten.
     model = build_model(task, config, num_labels or len(label_names(raw)), device="meta")
     _check_vocabulary(path, read_tokenizer_files(path), config)
-    new, unused = load_weights(
-        path, model, allow_new_head=allow_new_head, std=config.initializer_range
-    )
+    new, unused = load_weights(path, model, config, task, allow_new_head=allow_new_head)
     return LoadedModel(model.eval(), task, config, raw, new, unused)
 
 
@@ -281,10 +299,15 @@ def save_checkpoint(
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: not a directory")
     _check_vocabulary(path, tokenizer_files, config)
-    values = _config_values(model, config, extra or {})
+    task = _TASK_OF_CLASS[type(model).__name__]
+    values = _config_values(model, config, task, extra or {})
     text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
     # All of it is in memory before the disk is touched.
-    files = {**tokenizer_files, _CONFIG: text.encode(), WEIGHTS_NAME: to_safetensors(model)}
+    files = {
+        **tokenizer_files,
+        _CONFIG: text.encode(),
+        WEIGHTS_NAME: to_safetensors(model, config, task),
+    }
     try:
         if path.is_dir() and any(path.iterdir()):
             for name, content in files.items():
@@ -298,15 +321,18 @@ def save_checkpoint(
 
 
 def _config_values(
-    model: TaskModel, config: BertConfig, extra: Mapping[str, Any]
+    model: TaskModel, config: BertConfig, task: str, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     # What is said anew below, and the class names of a head that this model may not have.
     stale = ("torch_dtype", "num_labels", "id2label", "label2id")
     values = {name: value for name, value in extra.items() if name not in stale}
     dtype = next(model.parameters()).dtype
-    values |= to_dict(config) | {
-        "architectures": [type(model).__name__],
-        "model_type": "bert",
+    row = config.architecture
+    for name in architecture_fields(config.model_type):
+        if name not in row.fixed:
+            values[row.config_names.get(name, name)] = getattr(config, name)
+    values |= {
+        "architectures": [row.class_name(task)],
         "dtype": str(dtype).removeprefix("torch."),
     }
     classifier = getattr(model, "classifier", None)

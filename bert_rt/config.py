@@ -8,9 +8,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from bert_rt.architectures import ARCHITECTURES, Architecture, supported_model_types
 from bert_rt.errors import ConfigError
 
-__all__ = ["BERT_SIZES", "AnsweringConfig", "BertConfig", "from_dict", "to_dict"]
+__all__ = [
+    "BERT_SIZES",
+    "AnsweringConfig",
+    "BertConfig",
+    "Columns",
+    "architecture_fields",
+    "from_dict",
+    "to_dict",
+]
 
 ConfigT = TypeVar("ConfigT")
 _ACTIVATIONS = ("gelu",)
@@ -67,9 +76,17 @@ class BertConfig:
 
     The defaults are BERT-base, uncased.
 
+    Attributes:
+        model_type: One of bert_rt.architectures.
+        type_vocab_size: Rows of the table of token types; 0 where the architecture has none.
+        max_position_embeddings: Rows of the table of positions; see max_sequence_length.
+        embedding_size: Width of the embeddings where the architecture projects them, by default
+            hidden_size; None for all other architectures.
+
     Source: Devlin et al. 2018, arXiv:1810.04805, section 3 (sizes), appendix A.2 (dropout).
     """
 
+    model_type: str = "bert"
     vocab_size: int = 30522
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -83,6 +100,7 @@ class BertConfig:
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
+    embedding_size: int | None = None
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -90,6 +108,11 @@ class BertConfig:
         Raises:
             ConfigError: A field is out of range, or hidden_size is no multiple of the heads.
         """
+        if not isinstance(self.model_type, str) or self.model_type not in ARCHITECTURES:
+            raise ConfigError(
+                f"BertConfig.model_type: got {self.model_type!r}, want one of "
+                f"{supported_model_types()}"
+            )
         for name, high in (
             ("vocab_size", 2**24),
             ("hidden_size", 2**16),
@@ -97,10 +120,10 @@ class BertConfig:
             ("num_attention_heads", 1024),
             ("intermediate_size", 2**18),
             ("max_position_embeddings", 2**16),
-            ("type_vocab_size", 1024),
         ):
             _check_int("BertConfig", name, getattr(self, name), 1, high)
         _check_int("BertConfig", "pad_token_id", self.pad_token_id, 0, self.vocab_size - 1)
+        self._check_embeddings()
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             _check_float("BertConfig", name, getattr(self, name), 0.0, 0.99)
         _check_float("BertConfig", "initializer_range", self.initializer_range, 0.0, 10.0)
@@ -115,10 +138,56 @@ class BertConfig:
                 f"num_attention_heads ({self.num_attention_heads})"
             )
 
+    def _check_embeddings(self) -> None:
+        low, high = (0, 0) if self.architecture.token_types == "none" else (1, 1024)
+        _check_int("BertConfig", "type_vocab_size", self.type_vocab_size, low, high)
+        if self.position_offset >= self.max_position_embeddings:
+            raise ConfigError(
+                f"BertConfig.max_position_embeddings: got {self.max_position_embeddings}, want "
+                f"more than {self.position_offset}, where the positions of {self.model_type} begin"
+            )
+        if self.architecture.has_embedding_size:
+            size = self.hidden_size if self.embedding_size is None else self.embedding_size
+            _check_int("BertConfig", "embedding_size", size, 1, 2**16)
+            object.__setattr__(self, "embedding_size", size)
+        elif self.embedding_size is not None:
+            raise ConfigError(
+                f"BertConfig.embedding_size: got {self.embedding_size!r}, want None for "
+                f"{self.model_type}, whose embeddings have the width hidden_size"
+            )
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the architecture has otherwise than BERT."""
+        return ARCHITECTURES[self.model_type]
+
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def position_offset(self) -> int:
+        """Row of the table of positions that a sequence's first token takes."""
+        return self.pad_token_id + 1 if self.architecture.positions_follow_padding else 0
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Longest sequence in tokens, special tokens included."""
+        return self.max_position_embeddings - self.position_offset
+
+    @property
+    def uses_token_types(self) -> bool:
+        """Whether token_type_ids change the result."""
+        return self.architecture.token_types == "learned"
+
+
+def architecture_fields(model_type: str) -> tuple[str, ...]:
+    """Return the fields of BertConfig that files have: embedding_size of few architectures."""
+    names = tuple(field.name for field in dataclasses.fields(BertConfig))
+    if ARCHITECTURES[model_type].has_embedding_size:
+        return names
+    return tuple(name for name in names if name != "embedding_size")
 
 
 def _sized(num_hidden_layers: int, hidden_size: int) -> BertConfig:
@@ -196,3 +265,18 @@ class AnsweringConfig:
                 f"(max_seq_length {self.max_seq_length} - max_query_length "
                 f"{self.max_query_length} - 3 special tokens), else windows cannot move"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a file of labelled texts hold what.
+
+    Attributes:
+        text: The text; None for "sentence" or "text", whichever the file has.
+        text_pair: The second text of a pair; None where single texts are classified.
+        label: The class.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str = "label"

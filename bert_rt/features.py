@@ -201,8 +201,8 @@ def make_sequence(
             max(min(second, room // 2), room - first),
         )
     ids, pair_ids = text.input_ids[:first], text_pair.input_ids[:second]
-    head = [[cls_id], ids, [sep_id] * num_separators]
-    input_ids = np.concatenate([*head, pair_ids, [sep_id]], dtype=np.int32)
+    separators = [sep_id] * num_separators
+    input_ids = np.concatenate(([cls_id], ids, separators, pair_ids, [sep_id]), dtype=np.int32)
     segments = np.arange(2, dtype=np.int32)
     lengths = (len(ids) + 1 + num_separators, len(pair_ids) + 1)
     return TokenSequence(input_ids, np.repeat(segments, lengths))

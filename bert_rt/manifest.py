@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypedDict, TypeVar
 
-from bert_rt.config import AnsweringConfig, BertConfig, from_dict, to_dict
+from bert_rt.architectures import ARCHITECTURES
+from bert_rt.config import AnsweringConfig, BertConfig, architecture_fields, from_dict, to_dict
 from bert_rt.errors import ArtifactFormatError, ArtifactVersionError, ConfigError
 from bert_rt.strict_json import parse_json, to_plain
 
@@ -87,10 +88,10 @@ class Manifest:
 
     Attributes:
         task: "question-answering" or "text-classification".
-        architecture: Sizes of the BERT model.
+        architecture: Which architecture, and its sizes.
         precision: "int8" or "float32".
-        limits: Default window and span settings; max_seq_length is never above
-            max_position_embeddings. Text classification uses max_seq_length only.
+        limits: Default window and span settings; max_seq_length is never above the
+            architecture's max_sequence_length. Text classification uses max_seq_length only.
         files: File name to entry; model.onnx and tokenizer.json are always there.
         quantization: The scheme, for people and reports; empty for float32.
         fusions: Rule name to number of rewrites.
@@ -127,10 +128,12 @@ class Manifest:
         _check_choice("precision", self.precision, _PRECISIONS)
         _check_type("architecture", self.architecture, BertConfig)
         _check_type("limits", self.limits, AnsweringConfig)
-        longest = self.architecture.max_position_embeddings
+        longest = self.architecture.max_sequence_length
         if self.limits.max_seq_length > longest:
             got = self.limits.max_seq_length
-            _refuse("limits.max_seq_length", got, f"at most max_position_embeddings ({longest})")
+            _refuse(
+                "limits.max_seq_length", got, f"at most the model's longest sequence ({longest})"
+            )
         _check_files(self.files)
         object.__setattr__(self, "files", dict(self.files))
         for name in ("quantization", "fusions", "provenance", "receipt", "extensions"):
@@ -186,7 +189,10 @@ def manifest_to_json(manifest: Manifest) -> bytes:
     values |= {
         "format": FORMAT,
         "version": VERSION,
-        "architecture": {"model_type": "bert", **to_dict(manifest.architecture)},
+        "architecture": {
+            name: getattr(manifest.architecture, name)
+            for name in architecture_fields(manifest.architecture.model_type)
+        },
         "limits": to_dict(manifest.limits),
         "files": {name: to_dict(entry) for name, entry in manifest.files.items()},
     }
@@ -229,8 +235,9 @@ def manifest_from_json(data: bytes) -> Manifest:
         _refuse("top level", "extensions", "no unknown field")
     values["extensions"] = extensions
     architecture = _object("architecture", values.get("architecture"))
-    _check_choice("architecture.model_type", architecture.pop("model_type", None), ("bert",))
-    values["architecture"] = _make(BertConfig, "architecture", architecture)
+    _check_choice("architecture.model_type", architecture.get("model_type"), tuple(ARCHITECTURES))
+    names = architecture_fields(architecture["model_type"])
+    values["architecture"] = _make(BertConfig, "architecture", architecture, names)
     values["limits"] = _make(AnsweringConfig, "limits", _object("limits", values.get("limits")))
     values["files"] = {
         name: _make(FileEntry, "files.*", _object("files.*", entry))
@@ -264,11 +271,13 @@ def _is_extension(name: str) -> bool:
     return name.startswith(_EXTENSION_PREFIX)
 
 
-def _make(cls: type[ConfigT], where: str, values: Mapping[str, Any]) -> ConfigT:
+def _make(
+    cls: type[ConfigT], where: str, values: Mapping[str, Any], names: Sequence[str] = ()
+) -> ConfigT:
     # A default belongs to the writer: a reader that filled one in would guess at the model.
-    names = {item.name for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    if set(values) != names:
-        wrong = sorted(set(values) ^ names)
+    wanted = set(names or (item.name for item in dataclasses.fields(cls)))  # type: ignore[arg-type]
+    if set(values) != wanted:
+        wrong = sorted(set(values) ^ wanted)
         _refuse(where, sorted(values), f"every field and no other (wrong: {reprlib.repr(wrong)})")
     try:
         return from_dict(cls, values)

@@ -1,35 +1,45 @@
 """Text to tokens: a thin wrapper of the `tokenizers` library.
 
-Three promises that the library alone does not make:
+Four promises that the library alone does not make:
 
 - Every token carries its span in characters of the caller's own string (Python indices). Letters
   that the normalizer drops or rewrites (accents, case, control characters) do not move a span.
+- Where white space belongs to tokens, as in byte-level BPE, it does not belong to their spans
+  (but for tokens of nothing else). A character of several tokens is in the span of each, whole.
 - User text is only text: "[SEP]" written in a context is encoded as the characters it is made of,
   never as the special token that ends a window (the library's `encode_special_tokens`).
 - Special tokens, truncation and padding are left to bert_rt.features and bert_rt.packing, whatever
   the tokenizer.json asks for.
 
-Source: WordPiece as in Wu et al. 2016, arXiv:1609.08144, and BERT's run_squad.py tokenization.
+Source: spans in the original text as in the tokenization of BERT's run_squad.py.
 """
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+from numpy.typing import NDArray
+from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
-from bert_rt.types import Encoding
+from bert_rt.tokenizer_files import backend_from_bytes, backend_from_directory
+from bert_rt.types import Encoding, IntArray
 
 __all__ = ["Tokenizer", "check_encodable"]
 
-_CLS, _SEP, _PAD, _MASK, _UNK = "[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]"
+# The token in front, the one behind every text, how many of it stand between two texts: BERT's and
+# RoBERTa's way, for files that leave it to the program.
+_TEMPLATES = (("[CLS]", "[SEP]", 1), ("<s>", "</s>", 2))
+_PADS = ("[PAD]", "<pad>")
+_MASKS = ("[MASK]", "<mask>")
+_SPACE = re.compile(r"\s")
 
 
 def check_encodable(field: str, text: Any) -> None:
@@ -56,20 +66,24 @@ def check_encodable(field: str, text: Any) -> None:
 
 
 class Tokenizer:
-    """BERT's tokenizer: text to ids and character spans. Thread-safe.
+    """A model's tokenizer: text to ids and character spans. Thread-safe.
 
     Attributes:
-        cls_id: Id of "[CLS]", which opens every window.
-        sep_id: Id of "[SEP]", which ends the question and the context.
-        pad_id: Id of "[PAD]".
-        mask_id: Id of "[MASK]".
+        cls_id: Id of the token that opens every window: "[CLS]" of BERT, "<s>" of RoBERTa.
+        sep_id: Id of the token that ends the question and the context: "[SEP]" or "</s>".
+        num_separators: How many of the latter stand between two texts: 1, or RoBERTa's 2.
+        pad_id: Id of "[PAD]" or "<pad>".
+        mask_id: Id of "[MASK]" or "<mask>".
+        mask_token: "[MASK]" or "<mask>" itself, for texts that ask for a token.
         vocab_size: One more than the largest id, the least size of an embedding table.
     """
 
     cls_id: int
     sep_id: int
+    num_separators: int
     pad_id: int
     mask_id: int
+    mask_token: str
     vocab_size: int
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
@@ -79,7 +93,8 @@ class Tokenizer:
             backend: The library's tokenizer, which must not be changed afterwards.
 
         Raises:
-            ArtifactFormatError: A token that BERT needs is not in the vocabulary.
+            ArtifactFormatError: A token that the model needs is not in the vocabulary, or two
+                texts are joined in a way that no supported model has.
         """
         backend.no_truncation()
         backend.no_padding()
@@ -89,11 +104,16 @@ class Tokenizer:
         if unknown is not None and backend.token_to_id(unknown) is None:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
-        self.cls_id = self._special_id(_CLS)
-        self.sep_id = self._special_id(_SEP)
-        self.pad_id = self._special_id(_PAD)
-        self.mask_id = self._special_id(_MASK)
-        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values())
+        self.cls_id, self.sep_id, self.num_separators = _pair_template(backend)
+        _, self.pad_id = _first_token(backend, _PADS)
+        self.mask_token, self.mask_id = _first_token(backend, _MASKS)
+        self._post_processor = backend.post_processor
+        # BERT's splits words at white space, so none is left in a token.
+        self._trims = not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        if self._trims:
+            # The library's own trimming, of those that have it, makes spans without a character.
+            backend.post_processor = processors.Sequence([])
+        self.vocab_size = 1 + max(self.get_vocab().values())
 
     @classmethod
     def from_bytes(cls, tokenizer_json: bytes) -> Tokenizer:
@@ -106,39 +126,29 @@ class Tokenizer:
             The tokenizer.
 
         Raises:
-            ArtifactFormatError: The content is no tokenizer, or one that BERT cannot use.
+            ArtifactFormatError: The content is no tokenizer, or one that no model can use.
         """
-        try:
-            backend = tokenizers.Tokenizer.from_buffer(tokenizer_json)
-        except Exception as error:  # The library raises plain Exception for some damage.
-            raise ArtifactFormatError(f"tokenizer.json: cannot be read: {error}") from error
-        return cls(backend)
+        return cls(backend_from_bytes(tokenizer_json))
 
     @classmethod
     def from_directory(cls, path: str | Path) -> Tokenizer:
         """Make a tokenizer from a checkpoint directory in the Hugging Face layout.
 
         Args:
-            path: A directory with tokenizer.json, or else vocab.txt (and tokenizer_config.json,
-                whose do_lower_case, strip_accents and tokenize_chinese_chars are honoured).
+            path: A directory with tokenizer.json, or what it can be made of (see
+                bert_rt.tokenizer_files).
 
         Returns:
             The tokenizer.
 
         Raises:
-            CheckpointError: Neither file is there, or one is damaged; the message names it.
+            CheckpointError: The files are not there, or one is damaged; the message names it.
         """
-        directory = Path(path)
-        file = directory / "tokenizer.json"
+        backend, file = backend_from_directory(Path(path))
         try:
-            if file.is_file():
-                return cls.from_bytes(file.read_bytes())
-            file = directory / "vocab.txt"
-            if file.is_file():
-                return cls(_wordpiece(_read_vocab(file), _read_options(directory)))
-        except (ArtifactFormatError, OSError) as error:
+            return cls(backend)
+        except ArtifactFormatError as error:
             raise CheckpointError(f"{file}: {error}") from error
-        raise CheckpointError(f"{directory}: has neither tokenizer.json nor vocab.txt")
 
     def encode(self, text: str, *, field: str = "text") -> Encoding:
         """Encode one text, without special tokens.
@@ -154,7 +164,7 @@ class Tokenizer:
             InputError: The text is no str or cannot be encoded as UTF-8.
         """
         check_encodable(field, text)
-        return _to_encoding(self._backend.encode(text, add_special_tokens=False))
+        return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
 
     def encode_batch(self, texts: Sequence[str], *, field: str = "text") -> list[Encoding]:
         """Encode many texts at once, on all cores and without the GIL.
@@ -175,85 +185,118 @@ class Tokenizer:
             check_encodable(f"{field}[{index}]", text)
         distinct = list(dict.fromkeys(texts))
         encodings = self._backend.encode_batch(distinct, add_special_tokens=False)
-        by_text = dict(zip(distinct, map(_to_encoding, encodings), strict=True))
+        by_text = dict(zip(distinct, map(self._to_encoding, encodings, distinct), strict=True))
         return [by_text[text] for text in texts]
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return the id of every token, special ones included."""
+        vocab: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        return vocab
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """Turn tokens back into text; what the normalizer took away does not come back.
+
+        Args:
+            token_ids: Any ids of the vocabulary.
+            skip_special_tokens: Whether "[CLS]", "[SEP]" and the like are left out.
+
+        Returns:
+            Words with single spaces between them, none before marks such as "." and ",".
+        """
+        text: str = self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def word_starts(self, text: str, encoding: Encoding) -> NDArray[np.bool_]:
+        """Tell which tokens begin a word: a run of letters, or a mark such as ",".
+
+        Args:
+            text: Any text.
+            encoding: What encode gave for it.
+
+        Returns:
+            Shape (T,), bool.
+        """
+        is_start: NDArray[np.bool_]
+        if self._is_word_start_V is not None:
+            is_start = self._is_word_start_V[encoding.input_ids]
+            return is_start
+        word_ids = self._backend.encode(text, add_special_tokens=False).word_ids
+        is_start = np.ones(len(word_ids), np.bool_)
+        is_start[1:] = np.diff(word_ids) != 0
+        return is_start
 
     def to_json(self) -> bytes:
         """Return the tokenizer.json of this tokenizer, without truncation and padding."""
-        return self._backend.to_str().encode("utf-8")
+        if not self._trims or self._post_processor is None:
+            return self._backend.to_str().encode("utf-8")
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.post_processor = self._post_processor
+        return backend.to_str().encode("utf-8")
 
-    def _special_id(self, token: str) -> int:
-        token_id = self._backend.token_to_id(token)
-        if token_id is None:
-            raise ArtifactFormatError(f"tokenizer: token {token!r} is not in the vocabulary")
-        return token_id
+    def _to_encoding(self, encoding: tokenizers.Encoding, text: str) -> Encoding:
+        """Copy an encoding into arrays, read-only because equal texts share them."""
+        # np.fromiter over the flattened pairs takes half the time of np.array on a list of tuples.
+        count = len(encoding)
+        input_ids = np.fromiter(encoding.ids, np.int32, count)
+        flat = chain.from_iterable(encoding.offsets)
+        offsets = np.fromiter(flat, np.int32, 2 * count).reshape(count, 2)
+        if self._trims:
+            _trim(offsets, text)
+        input_ids.flags.writeable = False
+        offsets.flags.writeable = False
+        return Encoding(input_ids=input_ids, offsets=offsets)
 
-
-def _to_encoding(encoding: tokenizers.Encoding) -> Encoding:
-    """Copy an encoding into arrays, read-only because equal texts share them."""
-    # np.fromiter over the flattened pairs takes half the time of np.array on a list of tuples.
-    count = len(encoding)
-    input_ids = np.fromiter(encoding.ids, np.int32, count)
-    flat = chain.from_iterable(encoding.offsets)
-    offsets = np.fromiter(flat, np.int32, 2 * count).reshape(count, 2)
-    input_ids.flags.writeable = False
-    offsets.flags.writeable = False
-    return Encoding(input_ids=input_ids, offsets=offsets)
-
-
-def _read_vocab(file: Path) -> dict[str, int]:
-    """Read vocab.txt: one token a line, its id is the number of the (last such) line, from 0."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ArtifactFormatError(f"not UTF-8 at byte {error.start}") from error
-    if lines[-1] == "":
-        lines.pop()
-    return {token: index for index, token in enumerate(lines)}
-
-
-def _read_options(directory: Path) -> dict[str, bool | None]:
-    """Read how to normalize text from tokenizer_config.json; BERT's defaults where it is silent."""
-    file = directory / "tokenizer_config.json"
-    options: dict[str, bool | None] = {
-        "do_lower_case": True,
-        "strip_accents": None,
-        "tokenize_chinese_chars": True,
-    }
-    if not file.is_file():
-        return options
-    try:
-        values = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{file}: got {type(values).__name__}, want an object")
-    for name, default in options.items():
-        value = values.get(name, default)
-        if not isinstance(value, bool) and not (name == "strip_accents" and value is None):
-            raise CheckpointError(f"{file}: {name}: got {value!r}, want true or false")
-        options[name] = value
-    return options
+    @cached_property
+    def _is_word_start_V(self) -> NDArray[np.bool_] | None:
+        """By token id: a WordPiece that continues a word says so. None for other models."""
+        prefix = getattr(self._backend.model, "continuing_subword_prefix", None)
+        if not prefix:
+            return None
+        table = np.ones(self.vocab_size, np.bool_)
+        vocab = self.get_vocab().items()
+        table[[index for token, index in vocab if token.startswith(prefix)]] = False
+        return table
 
 
-def _wordpiece(vocab: dict[str, int], options: dict[str, bool | None]) -> tokenizers.Tokenizer:
-    """Build BERT's tokenizer, as Transformers does for a checkpoint without tokenizer.json."""
-    missing = [token for token in (_UNK, _CLS, _SEP, _PAD, _MASK) if token not in vocab]
-    if missing:
-        raise ArtifactFormatError(f"special tokens {missing} are not in the vocabulary")
-    backend = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=_UNK))
-    backend.add_special_tokens([_PAD, _UNK, _CLS, _SEP, _MASK])
-    backend.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=bool(options["tokenize_chinese_chars"]),
-        strip_accents=options["strip_accents"],
-        lowercase=bool(options["do_lower_case"]),
-    )
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{_CLS} $A {_SEP}",
-        pair=f"{_CLS} $A {_SEP} $B:1 {_SEP}:1",
-        special_tokens=[(_CLS, vocab[_CLS]), (_SEP, vocab[_SEP])],
-    )
-    return backend
+def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int]:
+    """Return the first of some tokens that the vocabulary has, and its id."""
+    for name in names:
+        token_id = backend.token_to_id(name)
+        if token_id is not None:
+            return name, token_id
+    raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
+
+
+def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int]:
+    """Return the id in front, the id behind every text, and how many stand between two texts."""
+    encoding = backend.encode("", "")
+    is_special = encoding.special_tokens_mask
+    ids = [token_id for token_id, special in zip(encoding.ids, is_special, strict=True) if special]
+    if not ids:
+        cls_name, cls_id = _first_token(backend, [name for name, _, _ in _TEMPLATES])
+        sep_name, count = next((sep, num) for name, sep, num in _TEMPLATES if name == cls_name)
+        return cls_id, _first_token(backend, [sep_name])[1], count
+    if len(ids) not in (3, 4) or len(set(ids[1:])) != 1:
+        names = [backend.id_to_token(token_id) for token_id in ids]
+        raise ArtifactFormatError(
+            f"tokenizer: two texts get the special tokens {names}, want one in front, and one or "
+            "two of another kind between the texts and one at the end"
+        )
+    return ids[0], ids[1], len(ids) - 2
+
+
+def _trim(offsets: IntArray, text: str) -> None:
+    """Move spans off the white space at their ends, in place; one of nothing else stays."""
+    spaces = [match.start() for match in _SPACE.finditer(text)]
+    if not spaces or not len(offsets):
+        return
+    place = np.arange(len(text), dtype=np.int32)
+    next_letter, last_letter = place.copy(), place.copy()
+    next_letter[spaces] = len(text)
+    last_letter[spaces] = -1
+    next_letter = np.minimum.accumulate(next_letter[::-1])[::-1]
+    last_letter = np.maximum.accumulate(last_letter)
+    starts = next_letter[np.minimum(offsets[:, 0], len(text) - 1)]
+    has_letters = starts < offsets[:, 1]
+    offsets[has_letters, 0] = starts[has_letters]
+    offsets[has_letters, 1] = last_letter[offsets[has_letters, 1] - 1] + 1

@@ -18,6 +18,7 @@ from bert_rt.strict_json import parse_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bert_rt.config import BertConfig
     from bert_rt.modeling import TaskModel
 
 __all__ = ["WEIGHTS_NAME", "load_weights", "parse_object", "to_safetensors", "weight_files"]
@@ -105,15 +106,6 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _canonical(key: str) -> str:
-    # Checkpoints converted from TensorFlow call the layer norm's parameters gamma and beta; those
-    # of a bare BertModel have no "bert." in front.
-    key = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace(
-        "LayerNorm.beta", "LayerNorm.bias"
-    )
-    return f"bert.{key}" if key.startswith(("embeddings.", "encoder.", "pooler.")) else key
-
-
 def _is_head(key: str) -> bool:
     return key.startswith("bert.pooler.") or not key.startswith("bert.")
 
@@ -123,15 +115,17 @@ def _shortened(what: str, keys: Collection[str]) -> str:
 
 
 def load_weights(
-    path: Path, model: TaskModel, *, allow_new_head: bool, std: float
+    path: Path, model: TaskModel, config: BertConfig, task: str, *, allow_new_head: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Give a model without storage (torch's "meta" device) a checkpoint's weights, on the CPU.
 
     Args:
         path: The checkpoint directory.
         model: The model; its parameters are replaced.
+        config: Its architecture, which says how the file's keys are read, and the standard
+            deviation of weights that are new.
+        task: What the model does.
         allow_new_head: Whether pooler and heads may be others in the file than in the model.
-        std: Standard deviation for weights that are new.
 
     Returns:
         The model's parameters that are new, and the file's weights that were not used.
@@ -142,7 +136,7 @@ def load_weights(
     from bert_rt.modeling import BertForPreTraining, initialize
 
     weights = {
-        _canonical(key): tensor
+        config.architecture.to_bert_key(key, task): tensor
         for file in weight_files(path)
         for key, tensor in _read_tensors(file).items()
         if not key.endswith("position_ids")
@@ -151,7 +145,8 @@ def load_weights(
     model.to_empty(device="cpu")
     if isinstance(model, BertForPreTraining):
         model.tie_weights()
-    initialize((item for item in model.named_parameters() if item[0] in new), std)
+    fresh = (item for item in model.named_parameters() if item[0] in new)
+    initialize(fresh, config.initializer_range)
     model.load_state_dict(state, strict=False)  # copies, and converts to float32
     if new:
         _log.warning("%s: initialized %s", path, _shortened("new", new))
@@ -164,7 +159,9 @@ def _fit(
     """Match weights to a model: its state_dict, the keys that lack, the keys left over."""
     import torch
 
-    wanted = {_canonical(key): (key, tensor.shape) for key, tensor in model.state_dict().items()}
+    # A bare encoder's keys have no "bert." in front; the weights' have.
+    base = "" if hasattr(model, "bert") else "bert."
+    wanted = {base + key: (key, tensor.shape) for key, tensor in model.state_dict().items()}
     is_tied = any(key in wanted for key in _TIED)
     for key, source in _TIED.items():
         wanted.pop(key, None)
@@ -194,12 +191,21 @@ def _fit(
     return state, [wanted[key][0] for key in new], unused
 
 
-def to_safetensors(model: TaskModel) -> bytes:
-    """Return the content of model.safetensors: tied weights once, as Transformers writes them."""
+def to_safetensors(model: TaskModel, config: BertConfig, task: str) -> bytes:
+    """Return the content of model.safetensors: tied weights once, as Transformers writes them.
+
+    Args:
+        model: The model.
+        config: Its architecture, which says what the keys are called.
+        task: What the model does.
+
+    Returns:
+        The file's bytes.
+    """
     from safetensors.torch import save
 
     state = {
-        key: tensor.detach().cpu().contiguous()
+        config.architecture.from_bert_key(key, task): tensor.detach().cpu().contiguous()
         for key, tensor in model.state_dict().items()
         if key not in _TIED
     }

@@ -113,6 +113,7 @@ def calibration_features(
             config=config,
             cls_id=tokenizer.cls_id,
             sep_id=tokenizer.sep_id,
+            num_separators=tokenizer.num_separators,
         )
         features.append(windows[random.integers(len(windows))])
     return features

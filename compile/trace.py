@@ -39,11 +39,11 @@ def trace(loaded: LoadedModel) -> ir.Model:
         raise UnsupportedOpError(f"task: got {loaded.task!r}, want one that compiles: {known}")
     # Two rows, since the tracer takes a size of 1 for a constant; and a tensor of its own for each
     # input, since it takes equal ones for one.
-    shape = (2, min(17, loaded.config.max_position_embeddings))
+    shape = (2, min(17, loaded.config.max_sequence_length))
     examples = tuple(torch.ones(shape, dtype=torch.int64) for _ in INPUT_NAMES)
     dims = {
         0: torch.export.Dim("batch_size", min=1, max=2**20),
-        1: torch.export.Dim("sequence_length", min=1, max=loaded.config.max_position_embeddings),
+        1: torch.export.Dim("sequence_length", min=1, max=loaded.config.max_sequence_length),
     }
     with _quiet(), torch.no_grad():
         try:

@@ -190,6 +190,7 @@ def read_workload(
                 config=config,
                 cls_id=tokenizer.cls_id,
                 sep_id=tokenizer.sep_id,
+                num_separators=tokenizer.num_separators,
             )
         )
         for example in examples

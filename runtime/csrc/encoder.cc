@@ -36,6 +36,8 @@ Workspace carve_workspace(const Model& model, int tokens, uint8_t* block) {
   w.ldf = padded_k(f);
   w.ld_panel = ptrdiff_t{tokens | 1} * kPanel; // odd: panels must not fall into the same sets
   w.x = carver.take<float>(t * d);
+  if (model.projection.n > 0)
+    w.embedded = carver.take<float>(t * static_cast<size_t>(model.embedding_size));
   w.x_u8 = carver.take<uint8_t>(t * static_cast<size_t>(w.ldx));
   w.qkv =
       carver.take<float>(static_cast<size_t>(3 * width / kPanel) * static_cast<size_t>(w.ld_panel));
@@ -95,7 +97,6 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, c
   };
   const Range r = share(rows, seat);
   embed(batch, w, r);
-  normalise(model_.embedding_norm, &model_.layers[0].qkv, w, r);
   for (size_t i = 0; i < model_.layers.size(); ++i) {
     const Layer& layer = model_.layers[i];
     const Linear* next = i + 1 < model_.layers.size() ? &model_.layers[i + 1].qkv : nullptr;
@@ -117,17 +118,31 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, c
 }
 
 void Encoder::embed(const Batch& batch, const Workspace& w, Range r) const {
-  const ptrdiff_t d = model_.hidden_size;
+  const ptrdiff_t e = model_.embedding_size, d = model_.hidden_size;
+  const Linear &projection = model_.projection, &next = model_.layers[0].qkv;
+  float* out = projection.n > 0 ? w.embedded : w.x;
   for (int row = r.begin; row < r.end; ++row) {
     const int32_t id = batch.input_ids[w.rows[row]];
-    const int32_t type = batch.token_type_ids[w.rows[row]];
+    const int32_t type = model_.type_vocab_size > 0 ? batch.token_type_ids[w.rows[row]] : 0;
     const bool is_int8 = model_.word_s8.size() > 0;
     kernels_.embed_row(
-        {is_int8 ? model_.word_s8.data() + id * d : nullptr,
-         is_int8 ? nullptr : model_.word_f32.data() + id * d,
-         is_int8 ? model_.word_scale[static_cast<size_t>(id)] : 1.0f, model_.type.data() + type * d,
-         model_.position.data() + w.positions[row] * d, w.x + row * d, model_.hidden_size});
+        {is_int8 ? model_.word_s8.data() + id * e : nullptr,
+         is_int8 ? nullptr : model_.word_f32.data() + id * e,
+         is_int8 ? model_.word_scale[static_cast<size_t>(id)] : 1.0f, model_.type.data() + type * e,
+         model_.position.data() + w.positions[row] * e, out + row * e, model_.embedding_size});
   }
+  const LayerNorm& norm = model_.embedding_norm;
+  if (projection.n == 0) {
+    normalise(norm, &next, w, r);
+    return;
+  }
+  float *from = w.embedded + r.begin * e, *x = w.x + r.begin * d;
+  kernels_.layer_norm_rows({from, e, norm.gamma.data(), norm.beta.data(), norm.eps, r.size(),
+                            model_.embedding_size, nullptr, 0.0f, nullptr, 0});
+  kernels_.gemm_f32(float_args(projection, from, e, x, d, r.size()));
+  if (next.is_int8)
+    kernels_.quantize_rows(x, d, r.size(), model_.hidden_size, {next.mult.data(), next.zero_point},
+                           w.x_u8 + r.begin * w.ldx, w.ldx);
 }
 
 // Normalises x in place and quantizes it for the next linear layer.
@@ -256,13 +271,27 @@ void Encoder::find_spans(const Workspace& w, Range r, const Output& out) const {
   }
 }
 
+// Between the two layers of a classifier, on one row.
+void Encoder::activate(float* pooled) const {
+  float* end = pooled + model_.hidden_size;
+  switch (model_.pooler_activation) {
+  case Activation::kTanh:
+    std::transform(pooled, end, pooled, [](float v) { return std::tanh(v); });
+    break;
+  case Activation::kRelu:
+    std::transform(pooled, end, pooled, [](float v) { return std::max(v, 0.0f); });
+    break;
+  case Activation::kGelu: kernels_.gelu_rows(pooled, model_.hidden_size, 1, model_.hidden_size);
+  }
+}
+
 void Encoder::classify(int count, const Workspace& w, const Output& out) const {
   const ptrdiff_t d = model_.hidden_size;
   float *pooled = w.head, *logits = w.head + d;
   for (int i = 0; i < count; ++i) {
     const float* first = w.x + w.offsets[i] * d;
     kernels_.gemm_f32(float_args(model_.pooler, first, d, pooled, d, 1));
-    for (ptrdiff_t c = 0; c < d; ++c) pooled[c] = std::tanh(pooled[c]);
+    activate(pooled);
     kernels_.gemm_f32(float_args(model_.output, pooled, d, logits, model_.output.n, 1));
     std::copy_n(logits, model_.num_labels,
                 out.logits + ptrdiff_t{w.sequences[i]} * model_.num_labels);

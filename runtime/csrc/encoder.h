@@ -26,6 +26,7 @@ struct Output {
 // Every buffer of a group, carved from one block. T is the group's capacity in tokens.
 struct Workspace {
   float* x = nullptr;           // [T][D] hidden state and residual
+  float* embedded = nullptr;    // [T][E], only where embeddings are projected
   uint8_t* x_u8 = nullptr;      // [T][ldx] the same, quantized for the next layer
   float* qkv = nullptr;         // panels [3 N Hp / 16][ld_panel / 16][16]
   uint8_t* context = nullptr;   // [T][ldc]
@@ -78,6 +79,7 @@ class Encoder {
                   ptrdiff_t lda_f32, const Workspace& w, Range r) const;
   void add_outliers(const Layer& layer, const Workspace& w, Range r) const;
   void feed_forward(const Layer& layer, const Workspace& w, Range r) const;
+  void activate(float* pooled) const;
   void classify(int count, const Workspace& w, const Output& out) const;
   void find_spans(const Workspace& w, Range r, const Output& out) const;
 

@@ -93,6 +93,7 @@ void Engine::check(const Batch& batch, int num_tokens) const {
       throw std::invalid_argument("input_ids[" + number(t) + "]: got " +
                                   number(batch.input_ids[t]) + ", want 0 to " +
                                   number(model_.vocab_size - 1));
+    if (model_.type_vocab_size == 0) continue; // types are not read
     if (batch.token_type_ids[t] < 0 || batch.token_type_ids[t] >= model_.type_vocab_size)
       throw std::invalid_argument("token_type_ids[" + number(t) + "]: got " +
                                   number(batch.token_type_ids[t]) + ", want 0 to " +

@@ -1,32 +1,20 @@
 #include "graph_match.h"
 
+#include "graph_walk.h"
 #include "kernels.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <map>
-#include <stdexcept>
 
 namespace bert_rt {
 namespace {
 
 using onnx::DataType;
-using onnx::Node;
-using onnx::Tensor;
 using std::string_view;
 
-constexpr int64_t kMaxWidth = int64_t{1} << 20;
-constexpr int64_t kMaxVocab = int64_t{1} << 26;
-
-class Matcher {
+class Matcher : private GraphWalk {
  public:
-  explicit Matcher(const onnx::Graph& graph) : graph_(graph) {
-    for (const Node& node : graph.nodes)
-      for (const string_view output : node.outputs)
-        if (!output.empty() && !producers_.emplace(output, &node).second)
-          fail(node, "its output '" + std::string(output) + "' is written twice");
-  }
+  using GraphWalk::GraphWalk;
 
   BertView match() {
     BertView view;
@@ -41,9 +29,15 @@ class Matcher {
         view.embeddings = match_embeddings(add);
         break;
       }
+      if (view.has_projection) fail(add, "only embeddings may be projected");
       LayerView layer = match_layer(norm, add, side);
       x = layer.qkv.input;
       view.layers.push_back(layer);
+      if (is(x, "Add")) { // of embeddings that are narrower or wider than the layers
+        view.has_projection = true;
+        view.projection = match_linear(x);
+        x = view.projection.input;
+      }
     }
     std::reverse(view.layers.begin(), view.layers.end());
     if (view.layers.empty()) fail_graph("it has no encoder layer");
@@ -51,79 +45,16 @@ class Matcher {
   }
 
  private:
-  [[noreturn]] static void fail_graph(const std::string& what) {
-    throw std::invalid_argument("model.onnx: " + what);
-  }
-  [[noreturn]] static void fail(const Node& node, const std::string& what) {
-    const string_view name = !node.name.empty()      ? node.name
-                             : !node.outputs.empty() ? node.outputs[0]
-                                                     : string_view("?");
-    fail_graph("node '" + std::string(name) + "' (" + std::string(node.op_type) + "): " + what);
-  }
-
-  const Node* producer(string_view value) const {
-    const auto it = producers_.find(value);
-    return it == producers_.end() ? nullptr : it->second;
-  }
-  const Node& want(string_view value, string_view op, size_t num_inputs) const {
-    const Node* node = producer(value);
-    if (node == nullptr)
-      fail_graph("value '" + std::string(value) + "' must come from " + std::string(op));
-    if (node->op_type != op) fail(*node, "want " + std::string(op) + " here");
-    if (node->inputs.size() < num_inputs)
-      fail(*node, "want at least " + std::to_string(num_inputs) + " inputs");
-    return *node;
-  }
-  bool is(string_view value, string_view op) const {
-    const Node* node = producer(value);
-    return node != nullptr && node->op_type == op;
-  }
-  const Tensor* constant(string_view value) const {
-    const auto it = graph_.constants.find(value);
-    return it == graph_.constants.end() ? nullptr : &it->second;
-  }
-  static int64_t integer(const Node& node, string_view name, int64_t otherwise) {
-    const auto it = node.attributes.find(name);
-    return it == node.attributes.end() ? otherwise : it->second.i;
-  }
-
-  // A constant of that type and shape (-1: any length), its floats finite.
-  const Tensor& tensor(const Node& user, string_view value, DataType type,
-                       std::vector<int64_t> dims) const {
-    const Tensor* t = constant(value);
-    if (t == nullptr) fail(user, "input '" + std::string(value) + "' must be a constant");
-    bool fits = t->data_type == static_cast<int>(type) && t->dims.size() == dims.size();
-    for (size_t i = 0; fits && i < dims.size(); ++i)
-      fits = dims[i] < 0 ? t->dims[i] > 0 && t->dims[i] <= kMaxVocab : t->dims[i] == dims[i];
-    if (!fits) {
-      std::string got = "type " + std::to_string(t->data_type) + " shape";
-      for (const int64_t d : t->dims) got.append(1, ' ').append(std::to_string(d));
-      std::string wanted = "type " + std::to_string(static_cast<int>(type)) + " shape";
-      for (const int64_t d : dims) wanted.append(1, ' ').append(d < 0 ? "any" : std::to_string(d));
-      fail(user, "constant '" + std::string(value) + "' has " + got + ", want " + wanted);
-    }
-    if (type == DataType::kFloat) {
-      const float* p = aligned<float>(user, *t);
-      if (!std::all_of(p, p + t->count(), [](float v) { return std::isfinite(v); }))
-        fail(user, "constant '" + std::string(value) + "' is not finite");
-    }
-    return *t;
-  }
-  template <class T> // the reader aligns what it keeps
-  static const T* aligned(const Node&, const Tensor& t) {
-    return reinterpret_cast<const T*>(t.bytes());
-  }
-  const float* floats(const Node& user, string_view value, std::vector<int64_t> dims) const {
-    return aligned<float>(user, tensor(user, value, DataType::kFloat, std::move(dims)));
-  }
-
   // Which input of an Add is a linear layer; -1: none.
   int linear_side(const Node& add) const {
     for (int side = 0; side < 2; ++side) {
       const Node* inner = producer(add.inputs[static_cast<size_t>(side)]);
       if (inner == nullptr || inner->op_type != "Add" || inner->inputs.size() != 2) continue;
-      if (constant(inner->inputs[0]) != nullptr || constant(inner->inputs[1]) != nullptr)
-        return side;
+      for (size_t at = 0; at < 2; ++at) {
+        const string_view product = inner->inputs[1 - at];
+        if (constant(inner->inputs[at]) != nullptr && (is(product, "MatMul") || is(product, "Add")))
+          return side;
+      }
     }
     return -1;
   }
@@ -177,7 +108,7 @@ class Matcher {
     } else {
       const Tensor& w = tensor(product, product.inputs[1], DataType::kFloat, {-1, -1});
       set_shape(view, product, w);
-      view.weights_f32 = aligned<float>(product, w);
+      view.weights_f32 = data<float>(w);
       view.input = product.inputs[0];
     }
     view.bias = floats(add, add.inputs[1 - side], {view.n});
@@ -203,7 +134,7 @@ class Matcher {
     if (channels.dims[0] > kPanel)
       fail(gather, "want at most " + std::to_string(kPanel) + " outlier channels");
     view.num_outliers = static_cast<int>(channels.dims[0]);
-    view.outlier_channels = aligned<int64_t>(gather, channels);
+    view.outlier_channels = data<int64_t>(channels);
     for (int i = 0; i < view.num_outliers; ++i)
       if (view.outlier_channels[i] < 0 || view.outlier_channels[i] >= view.k)
         fail(gather, "an outlier channel is out of range");
@@ -219,7 +150,7 @@ class Matcher {
     const Tensor& gamma = tensor(norm, norm.inputs[1], DataType::kFloat, {-1});
     if (gamma.dims[0] > kMaxWidth) fail(norm, "it is too wide");
     view.d = static_cast<int>(gamma.dims[0]);
-    view.gamma = aligned<float>(norm, gamma);
+    view.gamma = data<float>(gamma);
     view.beta = floats(norm, norm.inputs[2], {view.d});
     const auto eps = norm.attributes.find("epsilon");
     view.eps = eps == norm.attributes.end() ? 1e-5f : eps->second.f;
@@ -227,15 +158,19 @@ class Matcher {
     return view;
   }
 
+  string_view gelu_input(string_view output) const {
+    const Node& gelu = want(output, "Gelu", 1);
+    const auto approximate = gelu.attributes.find("approximate");
+    if (approximate != gelu.attributes.end() && approximate->second.s != "none")
+      fail(gelu, "want approximate=\"none\"");
+    return gelu.inputs[0];
+  }
+
   LayerView match_layer(const NormView& norm2, const Node& add2, int side2) const {
     LayerView layer;
     layer.norm2 = norm2;
     layer.ffn2 = match_linear(add2.inputs[static_cast<size_t>(side2)]);
-    const Node& gelu = want(layer.ffn2.input, "Gelu", 1);
-    const auto approximate = gelu.attributes.find("approximate");
-    if (approximate != gelu.attributes.end() && approximate->second.s != "none")
-      fail(gelu, "want approximate=\"none\"");
-    layer.ffn1 = match_linear(gelu.inputs[0]);
+    layer.ffn1 = match_linear(gelu_input(layer.ffn2.input));
     const string_view x1 = layer.ffn1.input;
     if (add2.inputs[static_cast<size_t>(1 - side2)] != x1)
       fail(add2, "the residual must be the input of the feed-forward layer");
@@ -289,43 +224,54 @@ class Matcher {
     EmbeddingView view;
     std::vector<string_view> leaves;
     collect_addends(add, 0, leaves);
-    if (leaves.size() != 3) fail(add, "want word + type + position embeddings");
     for (const string_view leaf : leaves) {
-      if (is(leaf, "Slice")) {
+      if (is(leaf, "Slice"))
         match_positions(view, want(leaf, "Slice", 3));
-      } else if (is(leaf, "Mul")) {
+      else if (is(leaf, "Mul"))
         match_quantized_words(view, want(leaf, "Mul", 2));
-      } else {
-        const Node& gather = want(leaf, "Gather", 2);
-        const Tensor& table = tensor(gather, gather.inputs[0], DataType::kFloat, {-1, -1});
-        if (gather.inputs[1] == "token_type_ids") {
-          view.type = aligned<float>(gather, table);
-          view.type_vocab_size = static_cast<int>(table.dims[0]);
-          widths_[0] = table.dims[1];
-        } else {
-          if (gather.inputs[1] != "input_ids") fail(gather, "want input_ids as indices");
-          view.word_f32 = aligned<float>(gather, table);
-          view.vocab_size = static_cast<int>(table.dims[0]);
-          widths_[1] = table.dims[1];
-        }
-      }
+      else if (constant(leaf) != nullptr)
+        match_only_type(view, add, leaf);
+      else
+        match_table(view, want(leaf, "Gather", 2));
     }
-    if (view.type == nullptr || view.position == nullptr || view.vocab_size == 0)
-      fail(add, "want one word, one type and one position embedding");
-    if (widths_[0] != widths_[1] || widths_[0] != widths_[2] || widths_[0] > kMaxWidth)
-      fail(add, "the embedding tables differ in width");
-    view.d = static_cast<int>(widths_[0]);
+    const size_t wanted = view.type == nullptr ? 2 : 3;
+    if (leaves.size() != wanted || view.position == nullptr || view.vocab_size == 0)
+      fail(add, "want one word and one position embedding, and at most one of types");
     return view;
+  }
+  static void set_width(EmbeddingView& view, const Node& user, int64_t width) {
+    if (width > kMaxWidth || (view.d != 0 && view.d != width))
+      fail(user, "the embedding tables differ in width or are too wide");
+    view.d = static_cast<int>(width);
+  }
+
+  void match_table(EmbeddingView& view, const Node& gather) const {
+    const Tensor& table = tensor(gather, gather.inputs[0], DataType::kFloat, {-1, -1});
+    set_width(view, gather, table.dims[1]);
+    if (gather.inputs[1] == "token_type_ids") {
+      view.type = data<float>(table);
+      view.type_vocab_size = static_cast<int>(table.dims[0]);
+    } else {
+      if (gather.inputs[1] != "input_ids") fail(gather, "want input_ids as indices");
+      view.word_f32 = data<float>(table);
+      view.vocab_size = static_cast<int>(table.dims[0]);
+    }
+  }
+
+  // One vector for all tokens: the model has types and does not read them.
+  void match_only_type(EmbeddingView& view, const Node& add, string_view value) const {
+    const Tensor& row = tensor(add, value, DataType::kFloat, {-1});
+    set_width(view, add, row.dims[0]);
+    view.type = data<float>(row);
   }
 
   void match_positions(EmbeddingView& view, const Node& slice) const {
     const Tensor& table = tensor(slice, slice.inputs[0], DataType::kFloat, {-1, -1});
-    const Tensor& start = tensor(slice, slice.inputs[1], DataType::kInt64, {1});
-    if (std::any_of(start.bytes(), start.bytes() + 8, [](uint8_t b) { return b != 0; }))
-      fail(slice, "positions must start at 0");
-    view.position = aligned<float>(slice, table);
-    view.max_position_embeddings = static_cast<int>(table.dims[0]);
-    widths_[2] = table.dims[1];
+    const int64_t start = *data<int64_t>(tensor(slice, slice.inputs[1], DataType::kInt64, {1}));
+    if (start < 0 || start >= table.dims[0]) fail(slice, "positions must start in the table");
+    set_width(view, slice, table.dims[1]);
+    view.position = data<float>(table) + start * table.dims[1];
+    view.max_position_embeddings = static_cast<int>(table.dims[0] - start);
   }
 
   void match_quantized_words(EmbeddingView& view, const Node& mul) const {
@@ -339,14 +285,9 @@ class Matcher {
     view.word_s8 = reinterpret_cast<const int8_t*>(table.bytes());
     view.vocab_size = static_cast<int>(table.dims[0]);
     view.word_scale = floats(scales, scales.inputs[0], {table.dims[0], 1});
-    widths_[1] = table.dims[1];
+    set_width(view, mul, table.dims[1]);
   }
 
-  bool is_index(string_view value, int64_t index) const {
-    const Tensor* t = constant(value);
-    return t != nullptr && t->data_type == static_cast<int>(DataType::kInt64) && t->count() == 1 &&
-           *reinterpret_cast<const int64_t*>(t->bytes()) == index;
-  }
   // The two logits of every token, of which `output` is column `index`: by Gather or by Split.
   string_view span_source(string_view output, int64_t index) const {
     if (is(output, "Gather")) {
@@ -379,17 +320,24 @@ class Matcher {
     }
     if (!has("logits")) fail_graph("its outputs are neither start_logits, end_logits nor logits");
     view.output = match_linear("logits");
-    const Node& tanh = want(view.output.input, "Tanh", 1);
-    view.pooler = match_linear(tanh.inputs[0]);
+    view.pooler = match_linear(match_activation(view));
     const Node& gather = want(view.pooler.input, "Gather", 2);
     if (integer(gather, "axis", 0) != 1 || !is_index(gather.inputs[1], 0))
       fail(gather, "want the first token of every sequence");
     return gather.inputs[0];
   }
 
-  const onnx::Graph& graph_;
-  std::map<string_view, const Node*> producers_;
-  mutable std::array<int64_t, 3> widths_{}; // of the type, word and position tables
+  // Returns the input of the activation between the two layers of a classifier.
+  string_view match_activation(BertView& view) const {
+    const string_view value = view.output.input;
+    if (is(value, "Gelu")) {
+      view.pooler_activation = Activation::kGelu;
+      return gelu_input(value);
+    }
+    const bool is_relu = is(value, "Relu");
+    view.pooler_activation = is_relu ? Activation::kRelu : Activation::kTanh;
+    return want(value, is_relu ? "Relu" : "Tanh", 1).inputs[0];
+  }
 };
 
 } // namespace

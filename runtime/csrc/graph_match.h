@@ -46,18 +46,24 @@ struct EmbeddingView {
   const int8_t* word_s8 = nullptr;
   const float* word_scale = nullptr;
   const float* word_f32 = nullptr;
-  const float* type = nullptr;
-  const float* position = nullptr;
-  int vocab_size = 0, type_vocab_size = 0, max_position_embeddings = 0, d = 0;
+  const float* type = nullptr;     // [types][D], or one row for all tokens, or null
+  const float* position = nullptr; // of the first token
+  int vocab_size = 0, max_position_embeddings = 0, d = 0;
+  int type_vocab_size = 0; // 0: token types are not read
 };
+
+enum class Activation { kTanh, kRelu, kGelu };
 
 struct BertView {
   EmbeddingView embeddings;
   NormView embedding_norm;
+  bool has_projection = false;
+  LinearView projection; // of embeddings of another width than the layers
   std::vector<LayerView> layers;
   bool is_question_answering = false;
   LinearView output;
   LinearView pooler; // classification only
+  Activation pooler_activation = Activation::kTanh;
 };
 
 BertView match_bert(const onnx::Graph& graph);

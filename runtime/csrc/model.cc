@@ -136,7 +136,9 @@ void build_layer(const LayerView& view, const Model& model, Layer& layer, Jobs& 
 
 void build_embeddings(const EmbeddingView& view, Model& model, Jobs& jobs) {
   const auto d = static_cast<size_t>(view.d), v = static_cast<size_t>(view.vocab_size);
-  model.type = copied(view.type, static_cast<size_t>(view.type_vocab_size) * d);
+  const auto types = static_cast<size_t>(std::max(view.type_vocab_size, 1));
+  const std::vector<float> no_type(d, 0.0f);
+  model.type = copied(view.type != nullptr ? view.type : no_type.data(), types * d);
   model.position = copied(view.position, static_cast<size_t>(view.max_position_embeddings) * d);
   jobs.emplace_back([&model, view, d, v] {
     if (view.word_s8 != nullptr) {
@@ -170,7 +172,7 @@ void run_jobs(Jobs& jobs, int num_threads) {
 
 size_t Model::bytes() const {
   size_t total = word_s8.bytes() + word_f32.bytes() + word_scale.bytes() + type.bytes() +
-                 position.bytes() + output.bytes() + pooler.bytes();
+                 position.bytes() + projection.bytes() + output.bytes() + pooler.bytes();
   for (const Layer& l : layers)
     total += l.qkv.bytes() + l.attention.bytes() + l.ffn1.bytes() + l.ffn2.bytes() +
              l.outliers_up.bytes() + l.outliers_down.bytes();
@@ -181,15 +183,17 @@ Model load_model(std::string_view file, int num_threads) {
   const onnx::Graph graph = onnx::read(file);
   const BertView view = match_bert(graph);
   Model model;
-  model.hidden_size = view.embeddings.d;
+  model.hidden_size = view.layers[0].norm2.d;
+  model.embedding_size = view.embeddings.d;
   model.vocab_size = view.embeddings.vocab_size;
   model.type_vocab_size = view.embeddings.type_vocab_size;
   model.max_position_embeddings = view.embeddings.max_position_embeddings;
   model.num_heads = view.layers[0].num_heads;
   model.intermediate_size = view.layers[0].ffn1.n;
-  const int d = model.hidden_size;
-  require(d % kPanel == 0,
-          "hidden_size is " + std::to_string(d) + ", want a multiple of " + std::to_string(kPanel));
+  const int d = model.hidden_size, e = model.embedding_size;
+  for (const int width : {d, e})
+    require(width % kPanel == 0, "the hidden states are " + std::to_string(width) +
+                                     " wide, want a multiple of " + std::to_string(kPanel));
   require(model.num_heads >= 1 && d % model.num_heads == 0,
           "hidden_size must be a multiple of the heads");
   model.head_dim = d / model.num_heads;
@@ -203,7 +207,15 @@ Model load_model(std::string_view file, int num_threads) {
 
   Jobs jobs;
   build_embeddings(view.embeddings, model, jobs);
-  model.embedding_norm = build_norm(view.embedding_norm, d);
+  model.embedding_norm = build_norm(view.embedding_norm, e);
+  if (view.has_projection) {
+    require(!view.projection.is_int8, "the projection of the embeddings must be in float");
+    check_shape(view.projection, e, d, "projection of the embeddings");
+    build_linear(view.projection, identity(e, kPanel), identity(d, kPanel), model.projection, jobs);
+  } else {
+    require(e == d, "the embeddings are " + std::to_string(e) + " wide, the layers " +
+                        std::to_string(d) + ", and nothing is between them");
+  }
   model.layers = std::vector<Layer>(view.layers.size());
   for (size_t i = 0; i < view.layers.size(); ++i)
     build_layer(view.layers[i], model, model.layers[i], jobs);
@@ -216,6 +228,7 @@ Model load_model(std::string_view file, int num_threads) {
   if (model.head == Head::kClassification) {
     check_shape(view.pooler, d, d, "pooler weight");
     build_linear(view.pooler, identity(d, kPanel), identity(d, kPanel), model.pooler, jobs);
+    model.pooler_activation = view.pooler_activation;
   }
   run_jobs(jobs, num_threads);
   return model;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arena.h"
+#include "graph_match.h"
 #include "kernels.h"
 
 #include <string>
@@ -53,18 +54,22 @@ enum class Head { kQuestionAnswering, kClassification };
 
 struct Model {
   int vocab_size = 0, hidden_size = 0, num_heads = 0, head_dim = 0, intermediate_size = 0;
-  int max_position_embeddings = 0, type_vocab_size = 0;
-  int padded_head_dim = 0;  // head_dim rounded up to a multiple of 16
-  Buffer<int8_t> word_s8;   // [V][D], or
-  Buffer<float> word_f32;   // [V][D]
-  Buffer<float> word_scale; // [V], with word_s8
-  Buffer<float> type;       // [types][D]
-  Buffer<float> position;   // [P][D]
+  int max_position_embeddings = 0; // rows from the first token's on: the longest sequence
+  int type_vocab_size = 0;         // 0: token types are not read
+  int embedding_size = 0;          // width E of the embeddings
+  int padded_head_dim = 0;         // head_dim rounded up to a multiple of 16
+  Buffer<int8_t> word_s8;          // [V][E], or
+  Buffer<float> word_f32;          // [V][E]
+  Buffer<float> word_scale;        // [V], with word_s8
+  Buffer<float> type;              // [types][E]; one row where types are not read
+  Buffer<float> position;          // [P][E]
   LayerNorm embedding_norm;
+  Linear projection; // float: [E] -> [D]; n is 0 where E is D
   std::vector<Layer> layers;
   Head head = Head::kQuestionAnswering;
   Linear output; // float: [D] -> 2 or classes, columns padded to 16
   Linear pooler; // float, classification only
+  Activation pooler_activation = Activation::kTanh;
   int num_labels = 0;
 
   size_t bytes() const;

@@ -23,7 +23,12 @@ _MAX_FUNCTION_LINES = 60
 # Nothing that takes more than a moment to import comes with the library.
 _HEAVY = ("matplotlib", "onnx", "onnxruntime", "openvino", "rich", "torch", "transformers")
 # The modules that exist in order to wrap one of these.
-_WRAPPERS = ("bert_rt.engines.", "bert_rt.modeling")
+_WRAPPERS = (
+    "bert_rt.encoder",
+    "bert_rt.engines.",
+    "bert_rt.modeling",
+    "bert_rt.pipelines.torch_model",
+)
 
 
 def _python_files() -> list[Path]:

@@ -294,7 +294,9 @@ def test_equal_keys_are_refused_at_every_level(art: Path, where: str) -> None:
         ("vocab_size", 2**63),
         ("layer_norm_eps", 1e300),
         ("hidden_act", "__import__('os')"),
-        ("model_type", "roberta"),
+        ("model_type", "gpt2"),
+        ("model_type", "electra"),  # without its embedding_size
+        ("model_type", "distilbert"),  # with token types, which it does not have
         ("max_position_embeddings", 16),
         ("more", 1),
     ],

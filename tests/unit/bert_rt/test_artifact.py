@@ -211,7 +211,10 @@ def test_default_model_is_an_artifact_or_says_what_to_do(
         ({"task": "translation"}, "manifest.task: got 'translation'"),
         ({"precision": "int4"}, "manifest.precision: got 'int4'"),
         ({"architecture": {"hidden_size": 4}}, "manifest.architecture: got"),
-        ({"limits": AnsweringConfig(max_seq_length=1024)}, r"at most max_position_embeddings"),
+        (
+            {"limits": AnsweringConfig(max_seq_length=1024)},
+            r"at most the model's longest sequence \(512\)",
+        ),
         ({"fusions": {"gelu": -1}}, r"manifest.fusions.'gelu': got -1"),
         ({"fusions": {"gelu": 1.0}}, r"manifest.fusions.'gelu': got 1.0"),
         ({"quantization": {"scale": float("nan")}}, r"manifest.quantization: got nan"),

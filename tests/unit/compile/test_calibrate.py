@@ -113,6 +113,7 @@ class _Recorder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
+        self.num_separators = tokenizer.num_separators
         self.texts: list[list[str]] = []
 
     def encode_batch(self, texts: list[str]) -> list[Encoding]:

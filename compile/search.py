@@ -11,18 +11,19 @@ with the least squared error of x W on real rows is taken:
 Sources: smoothing, Xiao et al. 2023 (SmoothQuant), arXiv:2211.10438, section 4; its strength
 searched per layer as in Lin et al. 2024 (AWQ), arXiv:2306.00978, section 3.2; outlier channels in
 float, Dettmers et al. 2022 (LLM.int8()), arXiv:2208.07339, section 3; bias correction, Nagel et
-al. 2019, arXiv:1906.04721, section 4.2.
+al. 2019, arXiv:1906.04721, section 4.2. What was found is then rounded by compile.rounding.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.types import FloatArray
 from compile.calibrate import Observer
+from compile.rounding import round_weight
 
 __all__ = ["LayerPlan", "dequantize_rows", "plan_layer", "quantize_rows", "quantize_weight"]
 
@@ -79,6 +80,7 @@ class _Trial:
     scale: float
     zero_point: int
     smooth_K: FloatArray
+    weight_scale_N: FloatArray
     mean_error_N: FloatArray
 
 
@@ -150,10 +152,10 @@ def plan_layer(
     outliers = np.setdiff1d(everything, channels)
     smooth_K = np.zeros(len(weight_KN), np.float32)
     smooth_K[channels] = best.smooth_K
-    scaled_KN = np.zeros_like(weight_KN)
-    scaled_KN[channels] = weight_KN[channels] / best.smooth_K[:, None]
-    weight_q_KN, weight_scale_N = quantize_weight(scaled_KN)
     energy = max(float(np.square(y_RN, dtype=np.float64).sum()), _SMALLEST)
+    rounded_KN, best = _round(rows[:, channels], x_RK[:, channels], weight_KN[channels], best)
+    weight_q_KN = np.zeros(weight_KN.shape, np.int8)
+    weight_q_KN[channels] = rounded_KN
     return LayerPlan(
         name=name,
         scale=best.scale,
@@ -162,13 +164,37 @@ def plan_layer(
         outlier_channels=outliers,
         outlier_weight_RN=weight_KN[outliers],
         weight_KN=weight_q_KN,
-        weight_scale_N=weight_scale_N,
+        weight_scale_N=best.weight_scale_N,
         bias_N=(bias_N + best.mean_error_N).astype(np.float32),
         alpha=best.alpha,
         clip=best.clip,
         error=best.error / energy,
         naive_error=naive.error / energy,
     )
+
+
+def _round(
+    rows_RK: FloatArray, x_RK: FloatArray, w_KN: FloatArray, trial: _Trial
+) -> tuple[NDArray[np.int8], _Trial]:
+    """Round the weight of the trial that was taken with regard to all rows of its input.
+
+    Returns the weight, and the trial as x_RK judges it then; both as they were where rounding to
+    nearest is better (on a handful of rows, say).
+    """
+    smoothed_KN = w_KN / trial.smooth_K[:, None]
+    nearest_KN, scale_N = quantize_weight(smoothed_KN)
+
+    def as_int8(x: FloatArray) -> FloatArray:
+        q_RK = quantize_rows(x * trial.smooth_K, trial.scale, trial.zero_point)
+        return dequantize_rows(q_RK, trial.scale, trial.zero_point)
+
+    rounded_KN = round_weight(smoothed_KN, scale_N, as_int8(rows_RK))
+    error_RN = x_RK @ w_KN - as_int8(x_RK) @ (rounded_KN * scale_N)
+    mean_N = error_RN.mean(0)
+    error = float(np.square(error_RN - mean_N, dtype=np.float64).sum())
+    if error < trial.error:
+        return rounded_KN, replace(trial, error=error, mean_error_N=mean_N)
+    return nearest_KN, trial
 
 
 def _search(x_RK: FloatArray, w_KN: FloatArray, low_K: FloatArray, high_K: FloatArray) -> _Trial:
@@ -208,7 +234,9 @@ def _try(
         # The mean goes into the bias, so only what varies around it is lost; the naive trial,
         # which only serves for comparison, is judged alike.
         error = float(np.square(error_RN - mean_N, dtype=np.float64).sum())
-        trials.append(_Trial(error, alpha, clip, scale, zero_point, smooth_K, mean_N))
+        trials.append(
+            _Trial(error, alpha, clip, scale, zero_point, smooth_K, weight_scale_N, mean_N)
+        )
     return trials
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "InputTooLongError",
     "OverloadedError",
     "ParityError",
+    "TrainingError",
     "UnsupportedOpError",
 ]
 
@@ -68,6 +69,10 @@ class ArtifactFormatError(ArtifactError):
 
 class ArtifactVersionError(ArtifactError):
     """An artifact was written in a format version that this release does not read."""
+
+
+class TrainingError(BertRtError):
+    """A training run cannot go on: its loss is no number, or its checkpoint is not its own."""
 
 
 class CompileError(BertRtError):

@@ -1,4 +1,4 @@
-"""What a training run optimizes: the one thing that pretraining and the fine-tuning tasks differ in.
+"""What a training run optimizes: all that pretraining and the fine-tuning tasks differ in.
 
 train.loop drives an Objective and knows nothing of tasks. Everything an objective does is a pure
 function of its arguments and the run's seed, so that a resumed run meets the same batches, masks

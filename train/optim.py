@@ -65,11 +65,14 @@ class AdamW(torch.optim.Optimizer):
         """
         assert closure is None, "AdamW.step: closures are not supported"
         for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
+            parameters: list[Tensor] = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters if p.grad is not None]
             if parameters:
-                self._step_group(group, parameters)
+                self._step_group(group, parameters, gradients)
 
-    def _step_group(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+    def _step_group(
+        self, group: dict[str, Any], parameters: list[Tensor], gradients: list[Tensor]
+    ) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter]["exp_avg"] = torch.zeros_like(parameter)
@@ -77,7 +80,6 @@ class AdamW(torch.optim.Optimizer):
         # Counted by the group: all its parameters have a gradient in every step.
         group["num_steps"] = group.get("num_steps", 0) + 1
         beta1, beta2 = group["betas"]
-        gradients = [p.grad for p in parameters]
         means = [self.state[p]["exp_avg"] for p in parameters]
         squares = [self.state[p]["exp_avg_sq"] for p in parameters]
         torch._foreach_lerp_(means, gradients, 1 - beta1)
@@ -93,21 +95,21 @@ class AdamW(torch.optim.Optimizer):
             torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
         self._apply(group["lr"], parameters, updates)
 
-    def _apply(self, learning_rate: float, parameters: list[nn.Parameter], updates: Any) -> None:
-        torch._foreach_add_(parameters, updates, alpha=-learning_rate)
+    def _apply(self, rate: float, parameters: list[Tensor], updates: list[Tensor]) -> None:
+        torch._foreach_add_(parameters, updates, alpha=-rate)
 
 
 class Lamb(AdamW):
     """AdamW whose update of each parameter has that parameter's own norm: for large batches."""
 
-    def _apply(self, learning_rate: float, parameters: list[nn.Parameter], updates: Any) -> None:
+    def _apply(self, rate: float, parameters: list[Tensor], updates: list[Tensor]) -> None:
         ratios = []
         norms = zip(torch._foreach_norm(parameters), torch._foreach_norm(updates), strict=True)
         for weight_norm, update_norm in norms:
             is_usable = (weight_norm > 0) & (update_norm > 0)
             ratios.append(torch.where(is_usable, weight_norm / update_norm, 1.0))
         torch._foreach_mul_(updates, ratios)
-        torch._foreach_add_(parameters, updates, alpha=-learning_rate)
+        torch._foreach_add_(parameters, updates, alpha=-rate)
 
 
 OPTIMIZERS: Mapping[str, type[AdamW]] = {"adamw": AdamW, "lamb": Lamb}

@@ -1,0 +1,192 @@
+"""python -m train.finetune: fine-tune a checkpoint for a task, and evaluate it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bert_rt.cli import (
+    add_answering_flags,
+    add_json_flag,
+    answering_config,
+    int_at_least,
+    make_parser,
+    run_command,
+    write_json,
+)
+from bert_rt.config import AnsweringConfig
+from bert_rt.errors import ConfigError
+from train.options import TrainOptions, add_training_flags, training_options
+from train.recipes import FINETUNING, Recipe, recipe_named
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from train.loop import TrainResult
+    from train.objective import Objective
+    from train.processes import Processes
+
+__all__ = ["main"]
+
+# The recipe of a task where --recipe is left out.
+_RECIPES = {"question-answering": "squad", "text-classification": "sst2"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Fine-tune as the command line says, and print how well it went.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        0, also where a signal stopped the run with a checkpoint; every failure is an exception.
+    """
+    args = _parser().parse_args(argv)
+    recipe = recipe_named(args.recipe or _RECIPES[args.task], FINETUNING)
+    options = training_options(args, recipe.options)
+
+    # After the flags: torch takes seconds to import, and --help should not.
+    from train.processes import join_processes
+    from train.rundir import open_run_dir, told
+
+    results: dict[int, TrainResult] = {}
+    with join_processes(options.device) as processes:
+        for seed in range(options.seed, options.seed + args.num_seeds):
+            directory = args.output_dir if args.num_seeds == 1 else args.output_dir / f"seed-{seed}"
+            resume_from = open_run_dir(directory, is_resumed=args.resume)
+            results[seed] = _train(
+                args, recipe, replace(options, seed=seed), directory, resume_from, processes
+            )
+            if processes.is_first:
+                print(told(results[seed], directory))
+            if not results[seed].is_finished:
+                return 0
+        if processes.is_first:
+            if args.num_seeds > 1:
+                _finish_seeds(args.output_dir, results)
+            write_json(args.json, {str(seed): asdict(result) for seed, result in results.items()})
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("train.finetune", "Fine-tune a checkpoint for a task.")
+    parser.add_argument("--task", required=True, choices=sorted(_RECIPES))
+    parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
+    parser.add_argument("--train_file", required=True, nargs="+", metavar="F", type=Path)
+    parser.add_argument("--validation_file", metavar="F", type=Path)
+    parser.add_argument("--output_dir", required=True, metavar="DIR", type=Path)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--recipe", help=f"defaults of the rest: {', '.join(FINETUNING)}")
+    parser.add_argument("--per_device_train_batch_size", type=int_at_least(1), metavar="N")
+    parser.add_argument("--num_seeds", type=int_at_least(1), default=1, metavar="N")
+    parser.add_argument("--teacher", metavar="DIR", type=Path, help="learn from a checkpoint, too")
+    parser.add_argument("--teacher_weight", type=float, default=0.5, metavar="W")
+    parser.add_argument("--temperature", type=float, default=2.0, metavar="T")
+    parser.add_argument(
+        "--marked_answers_only",
+        action="store_true",
+        help="do not count the other places where an answer's text stands",
+    )
+    add_training_flags(parser, {})
+    add_answering_flags(parser)
+    add_json_flag(parser)
+    return parser
+
+
+def _train(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    options: TrainOptions,
+    directory: Path,
+    resume_from: Path | None,
+    processes: Processes,
+) -> TrainResult:
+    from bert_rt.checkpoint import checkpoint_hash
+    from train.loop import train
+    from train.rundir import file_sha256
+
+    batch_size = args.per_device_train_batch_size or recipe.batch_size
+    model, objective, settings = _make(args, recipe, options, resume_from, batch_size)
+    fingerprint = {
+        "task": args.task,
+        "checkpoint_sha256": checkpoint_hash(args.model_name_or_path),
+        "train_sha256": [file_sha256(file) for file in args.train_file],
+        "per_device_train_batch_size": batch_size,
+        "num_processes": processes.count,
+        **settings,
+    }
+    return train(
+        model,
+        objective,
+        options,
+        directory,
+        processes,
+        fingerprint=fingerprint,
+        resume_from=resume_from,
+    )
+
+
+def _make(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    options: TrainOptions,
+    resume_from: Path | None,
+    batch_size: int,
+) -> tuple[nn.Module, Objective, Mapping[str, Any]]:
+    """Make the model, its objective, and the task's part of the fingerprint."""
+    from train.distillation import load_teacher
+    from train.question_answering import make_question_answering
+
+    teacher = None
+    if args.teacher is not None:
+        teacher = load_teacher(
+            args.teacher,
+            args.task,
+            args.model_name_or_path,
+            weight=args.teacher_weight,
+            temperature=args.temperature,
+        )
+    if args.task == "question-answering":
+        limits = answering_config(args, AnsweringConfig(max_seq_length=recipe.max_seq_length))
+        model, objective = make_question_answering(
+            args.model_name_or_path,
+            args.train_file,
+            args.validation_file,
+            weights_dir=resume_from,
+            config=limits,
+            batch_size=batch_size,
+            seed=options.seed,
+            all_positions=not args.marked_answers_only,
+            teacher=teacher,
+        )
+        return model, objective, {"limits": asdict(limits)}
+    raise ConfigError(f"task: got {args.task!r}, want question-answering")
+
+
+def _finish_seeds(output_dir: Path, results: Mapping[int, TrainResult]) -> None:
+    """Print mean and deviation over the seeds, and copy the best one's model."""
+    import shutil
+
+    scores = {seed: r.best_score for seed, r in results.items() if r.best_score is not None}
+    if not scores:
+        return
+    best = max(scores, key=lambda seed: scores[seed])
+    for file in (output_dir / f"seed-{best}").iterdir():
+        if file.is_file():
+            shutil.copy2(file, output_dir / file.name)
+    mean = statistics.fmean(scores.values())
+    deviation = statistics.stdev(scores.values()) if len(scores) > 1 else math.nan
+    print(
+        f"{len(scores)} seeds: {mean:.2f} +- {deviation:.2f}; the best, seed {best} with "
+        f"{scores[best]:.2f}, copied to {output_dir}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,40 @@
+"""SIGTERM and Ctrl-C end a run after its current step, with a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+__all__ = ["stop_on_signals"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Turn signals into an event while inside a with statement.
+
+    A second signal of the kind does what it does without this: Ctrl-C twice ends a run at once.
+
+    Yields:
+        Set once a signal has come. Outside the main thread, where Python takes no signals, never.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {int(number): signal.getsignal(number) for number in _SIGNALS}
+
+    def on_signal(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,183 @@
+"""python -m train.pretrain: masked language modelling and next-sentence prediction together."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.config import BERT_SIZES, BertConfig, from_dict
+from bert_rt.errors import CheckpointError, ConfigError
+from train.options import add_training_flags, training_options
+from train.recipes import PRETRAINING, Recipe, recipe_named
+
+if TYPE_CHECKING:
+    from train.pretraining import PretrainingObjective
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Pretrain as the command line says, and print how well it went.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        0, also where a signal stopped the run with a checkpoint; every failure is an exception.
+    """
+    args = _parser().parse_args(argv)
+    recipe = recipe_named(args.recipe or _recipe_name(args.model), PRETRAINING)
+    options = training_options(args, recipe.options)
+
+    # After the flags: torch takes seconds to import, and --help should not.
+    from train.loop import train
+    from train.pretraining import make_pretraining
+    from train.processes import join_processes
+    from train.rundir import file_sha256, open_run_dir, told
+    from train.state import load_weights
+
+    batch_size = args.per_device_train_batch_size or recipe.batch_size
+    max_seq_length = args.max_seq_length or recipe.max_seq_length
+    with join_processes(options.device) as processes:
+        resume_from = open_run_dir(args.output_dir, is_resumed=args.resume)
+        with processes.first_one_first():
+            tokenizer_files = _tokenizer_files(args, recipe, resume_from)
+            config = _config(args.model, tokenizer_files)
+            model, objective = make_pretraining(
+                args.corpus,
+                config,
+                tokenizer_files,
+                args.work_dir or args.output_dir / "corpus",
+                max_seq_length=max_seq_length,
+                batch_size=batch_size,
+                seed=options.seed,
+                whole_word_masking=args.whole_word_masking,
+                held_out_fraction=args.held_out_fraction,
+            )
+        if args.long_seq_length is None:
+            args.long_seq_length = recipe.long_seq_length
+        total_steps = options.total_steps(objective.num_micro_batches, processes.count)
+        if args.long_seq_length and total_steps is not None:
+            num_micro_batches = total_steps * options.gradient_accumulation_steps * processes.count
+            objective = _with_phases(
+                objective, num_micro_batches, batch_size, (max_seq_length, args.long_seq_length)
+            )
+        if resume_from is not None:
+            load_weights(resume_from, model)
+        result = train(
+            model,
+            objective,
+            options,
+            args.output_dir,
+            processes,
+            fingerprint={
+                "task": "pretraining",
+                "model": asdict(config),
+                "corpus_sha256": [file_sha256(file) for file in args.corpus],
+                "phases": [asdict(phase) for phase in objective.phases],
+                "num_processes": processes.count,
+            },
+            resume_from=resume_from,
+        )
+        if processes.is_first:
+            print(told(result, args.output_dir))
+            write_json(args.json, asdict(result))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("train.pretrain", "Pretrain BERT from raw text.")
+    parser.add_argument("--corpus", required=True, nargs="+", metavar="F", type=Path)
+    parser.add_argument(
+        "--model", required=True, metavar="SIZE", help=f"{', '.join(BERT_SIZES)}, or CONFIG.json"
+    )
+    parser.add_argument("--output_dir", required=True, metavar="DIR", type=Path)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument("--recipe", help=f"defaults of the rest: {', '.join(PRETRAINING)}")
+    parser.add_argument(
+        "--tokenizer", metavar="DIR", type=Path, help="left out: trained on the corpus"
+    )
+    parser.add_argument("--vocab_size", type=int_at_least(16), metavar="N")
+    parser.add_argument("--per_device_train_batch_size", type=int_at_least(1), metavar="N")
+    parser.add_argument("--max_seq_length", type=int_at_least(8), metavar="N")
+    parser.add_argument(
+        "--long_seq_length", type=int, metavar="N", help="of the last tenth of the steps; 0: none"
+    )
+    parser.add_argument("--whole_word_masking", action="store_true")
+    parser.add_argument("--held_out_fraction", type=float, default=0.01, metavar="R")
+    parser.add_argument(
+        "--work_dir", metavar="DIR", type=Path, help="keeps the tokenized corpus; shared by runs"
+    )
+    add_training_flags(parser, {})
+    add_json_flag(parser)
+    return parser
+
+
+def _recipe_name(model: str) -> str:
+    # A model of one's own is most likely a small one.
+    return model if model in PRETRAINING else "mini"
+
+
+def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
+    """Read the architecture, with as many embeddings as the tokenizer has ids."""
+    from bert_rt.strict_json import parse_json
+    from bert_rt.tokenization import Tokenizer
+
+    if model in BERT_SIZES:
+        config = BERT_SIZES[model]
+    else:
+        file = Path(model)
+        if not file.is_file():
+            raise ConfigError(
+                f"model: got {model!r}, want one of {', '.join(BERT_SIZES)} or a file"
+            )
+        try:
+            values = parse_json(file.read_bytes(), max_bytes=1 << 20)
+        except ValueError as error:
+            raise ConfigError(f"model: {file}: not JSON: {error}") from None
+        if not isinstance(values, dict):
+            raise ConfigError(f"model: {file}: got {type(values).__name__}, want an object")
+        config = from_dict(BertConfig, values, strict=False)
+        if "vocab_size" in values:
+            return config
+    vocab_size = Tokenizer.from_bytes(tokenizer_files["tokenizer.json"]).vocab_size
+    # A multiple of 64, which matrix products like better than odd numbers.
+    return replace(config, vocab_size=-(-vocab_size // 64) * 64)
+
+
+def _tokenizer_files(
+    args: argparse.Namespace, recipe: Recipe, resume_from: Path | None
+) -> Mapping[str, bytes]:
+    """Read the tokenizer; train one on the corpus where none is given."""
+    from bert_rt.checkpoint import read_tokenizer_files
+    from bert_rt.tokenization import Tokenizer
+    from train.vocab import train_vocabulary
+
+    directory = resume_from or args.tokenizer
+    if directory is None:
+        return train_vocabulary(args.corpus, vocab_size=args.vocab_size or recipe.vocab_size)
+    files = read_tokenizer_files(directory)
+    if not files:
+        raise CheckpointError(f"tokenizer: {directory} has neither tokenizer.json nor vocab.txt")
+    # Made where the directory has vocab.txt only.
+    return {"tokenizer.json": Tokenizer.from_directory(directory).to_json(), **files}
+
+
+def _with_phases(
+    objective: PretrainingObjective,
+    num_micro_batches: int,
+    batch_size: int,
+    lengths: tuple[int, int],
+) -> PretrainingObjective:
+    from train.phases import paper_phases
+
+    return objective.with_phases(paper_phases(num_micro_batches, batch_size, lengths=lengths))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -89,7 +89,7 @@ class AdamW(torch.optim.Optimizer):
         root = (1 - beta2 ** group["num_steps"]) ** 0.5
         denominators = torch._foreach_sqrt(squares)
         torch._foreach_add_(denominators, group["eps"] * root)
-        updates = torch._foreach_div(means, denominators)
+        updates = list(torch._foreach_div(means, denominators))
         torch._foreach_mul_(updates, root / (1 - beta1 ** group["num_steps"]))
         if group["weight_decay"]:
             torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])

@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from bert_rt.checkpoint import TOKENIZER_FILES
 from bert_rt.cli import int_at_least, make_parser, run_command
 from bert_rt.errors import ConfigError, EmptyInputError
 from bert_rt.files import atomic_directory, atomic_write_bytes
@@ -145,7 +144,7 @@ def _tokenizer_files(vocab: Sequence[str], *, cased: bool) -> dict[str, bytes]:
         for name, content in files.items():
             Path(directory, name).write_bytes(content)
         files["tokenizer.json"] = Tokenizer.from_directory(directory).to_json()
-    return {name: files[name] for name in TOKENIZER_FILES}
+    return files
 
 
 def main(argv: Sequence[str]) -> int:

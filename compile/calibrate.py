@@ -69,6 +69,16 @@ class Observer:
         self._rows[place[kept]] = x_TK[kept]
         self.num_seen += len(x_TK)
 
+    def shift(self, amount_K: NDArray[np.float32]) -> None:
+        """Make of what was seen what would have been seen with a constant added to every row.
+
+        Args:
+            amount_K: Shape (K,), float32.
+        """
+        self._rows[: min(self.num_seen, len(self._rows))] += amount_K
+        self.low_K = self.low_K + amount_K
+        self.high_K = self.high_K + amount_K
+
 
 def calibration_features(
     examples: Sequence[SquadExample],

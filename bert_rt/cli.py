@@ -18,14 +18,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from bert_rt.config import AnsweringConfig
+from bert_rt.config import AnsweringConfig, Columns
 from bert_rt.errors import BertRtError
 from bert_rt.files import atomic_write_json
 
 __all__ = [
     "add_answering_flags",
+    "add_column_flags",
     "add_json_flag",
     "answering_config",
+    "columns",
     "int_at_least",
     "make_parser",
     "run_command",
@@ -172,6 +174,30 @@ def answering_config(args: argparse.Namespace, base: AnsweringConfig) -> Answeri
     names = {field.name for field in dataclasses.fields(base)}
     given = {name: value for name, value in vars(args).items() if name in names}
     return dataclasses.replace(base, **given)
+
+
+def add_column_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the columns of a file of labelled texts.
+
+    Args:
+        parser: The command's parser.
+    """
+    group = parser.add_argument_group("columns", "of files for text classification")
+    group.add_argument("--text_column", metavar="NAME", help="left out: sentence or text")
+    group.add_argument("--text_pair_column", metavar="NAME", help="the second text of a pair")
+    group.add_argument("--label_column", metavar="NAME", default="label")
+
+
+def columns(args: argparse.Namespace) -> Columns:
+    """Return what the flags of add_column_flags say.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The columns, for bert_rt.labelled.read_labelled.
+    """
+    return Columns(text=args.text_column, text_pair=args.text_pair_column, label=args.label_column)
 
 
 def run_command(

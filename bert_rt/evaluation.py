@@ -1,4 +1,4 @@
-"""How well and how fast a Runtime answers a set of questions."""
+"""How well and how fast a Runtime answers a set of questions, or classifies a set of texts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
-from bert_rt.metrics import evaluate_squad
+from bert_rt.labelled import LabelledText, class_indices
+from bert_rt.metrics import evaluate_squad, macro_f1
 from bert_rt.progress import Progress
 from bert_rt.squad import SquadExample
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["ClassEvaluation", "Evaluation", "evaluate", "evaluate_classes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,4 +83,66 @@ def evaluate(
         predictions=predictions,
         exact_N=scores.exact_matches,
         f1_N=scores.f1s,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassEvaluation:
+    """What a Runtime made of labelled texts; Q texts in the examples' order.
+
+    Attributes:
+        accuracy: Share of the texts given their right class, in percent.
+        macro_f1: Mean of the classes' F1, in percent.
+        total: Number of texts, Q.
+        texts_per_second: From texts to classes, tokenization included.
+        predicted_Q: Shape (Q,), int64, the class that was given.
+        correct_Q: Shape (Q,), float64, each 0 or 1.
+    """
+
+    accuracy: float
+    macro_f1: float
+    total: int
+    texts_per_second: float
+    predicted_Q: NDArray[np.int64]
+    correct_Q: NDArray[np.float64]
+
+
+def evaluate_classes(
+    runtime: Runtime, examples: Sequence[LabelledText], *, progress: Progress | None = None
+) -> ClassEvaluation:
+    """Classify all texts and count the right ones.
+
+    Args:
+        runtime: What classifies.
+        examples: At least one text.
+        progress: Is told of every text.
+
+    Returns:
+        Scores, classes and speed.
+
+    Raises:
+        InputError: There are no examples, a text cannot be classified, or a label is none of the
+            artifact's.
+        EngineError: The engine failed.
+    """
+    if not examples:
+        raise InputError("examples: got 0 texts, want at least 1")
+    options = runtime.options(task="text-classification")
+    gold_Q = np.array(class_indices(examples, runtime.manifest.labels), np.int64)
+    predicted = []
+    start_s = time.perf_counter()
+    for result in runtime.classifier.stream((example.input for example in examples), options):
+        predicted.append(result.index)
+        if progress is not None:
+            progress.advance()
+    seconds = time.perf_counter() - start_s
+    predicted_Q = np.array(predicted, np.int64)
+    correct_Q = (predicted_Q == gold_Q).astype(np.float64)
+    return ClassEvaluation(
+        accuracy=float(100 * correct_Q.mean()),
+        macro_f1=macro_f1(predicted_Q, gold_Q),
+        total=len(examples),
+        texts_per_second=len(examples) / seconds,
+        predicted_Q=predicted_Q,
+        correct_Q=correct_Q,
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bert_rt.config import Columns
 from bert_rt.errors import InputError
 from bert_rt.features import MAX_CONTEXT_CHARS, check_text, make_sequences
 from bert_rt.files import read_text
@@ -22,7 +23,6 @@ from bert_rt.tokenization import Tokenizer
 from bert_rt.types import TextInput, TokenSequence
 
 __all__ = [
-    "Columns",
     "LabelledText",
     "class_index",
     "class_indices",
@@ -33,21 +33,6 @@ __all__ = [
 
 _TEXT_COLUMNS = ("sentence", "text")
 _MAX_LINE_BYTES = 2**26
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Which columns of a file hold what.
-
-    Attributes:
-        text: The text; None for "sentence" or "text", whichever the file has.
-        text_pair: The second text of a pair; None where single texts are classified.
-        label: The class.
-    """
-
-    text: str | None = None
-    text_pair: str | None = None
-    label: str = "label"
 
 
 @dataclass(frozen=True, slots=True)

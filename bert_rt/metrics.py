@@ -1,4 +1,4 @@
-"""Exact match and F1 as the official SQuAD evaluation scripts compute them.
+"""Exact match and F1 as the official SQuAD scripts compute them; accuracy and F1 of classes.
 
 Source: evaluate-v1.1.py and evaluate-v2.0.py of rajpurkar/SQuAD-explorer; arXiv:1606.05250.
 """
@@ -23,6 +23,7 @@ __all__ = [
     "evaluate_squad",
     "exact_match_score",
     "f1_score",
+    "macro_f1",
     "normalize_answer",
 ]
 
@@ -153,3 +154,22 @@ def evaluate_squad(
     if not ids:
         raise InputError("examples: got 0 questions, want at least 1")
     return SquadScores(tuple(ids), np.array(exact_matches), np.array(f1s))
+
+
+def macro_f1(predicted_Q: NDArray[np.integer], gold_Q: NDArray[np.integer]) -> float:
+    """Average the F1 of all classes, each with the same weight however rare it is.
+
+    Args:
+        predicted_Q: Shape (Q,), the class that was given, Q at least 1.
+        gold_Q: Shape (Q,), the right class.
+
+    Returns:
+        In percent; a class that is neither given nor right anywhere does not count.
+    """
+    num_classes = int(max(predicted_Q.max(), gold_Q.max())) + 1
+    hits_C = np.bincount(gold_Q[predicted_Q == gold_Q], minlength=num_classes)
+    total_C = np.bincount(predicted_Q, minlength=num_classes)
+    total_C += np.bincount(gold_Q, minlength=num_classes)
+    # 2 TP / (2 TP + FP + FN), which is 0 and not 0 / 0 for a class without a hit.
+    is_seen_C = total_C > 0
+    return float(100 * (2 * hits_C[is_seen_C] / total_C[is_seen_C]).mean())

@@ -18,7 +18,7 @@ from bert_rt.progress import Progress
 from bert_rt.squad import SquadExample
 from bert_rt.threads import available_cpus
 from bert_rt.tokenization import Tokenizer
-from bert_rt.types import Feature
+from bert_rt.types import Feature, TokenSequence
 from compile.linear import LinearLayer
 
 __all__ = ["Observer", "calibration_features", "observe"]
@@ -132,7 +132,7 @@ def calibration_features(
 def observe(
     model: ir.Model,
     layers: Sequence[LinearLayer],
-    features: Sequence[Feature],
+    features: Sequence[TokenSequence],
     pad_id: int,
     *,
     max_rows: int,
@@ -144,7 +144,7 @@ def observe(
     Args:
         model: The fused float graph; it is not changed.
         layers: The layers whose inputs are watched.
-        features: The calibration windows.
+        features: The calibration windows or texts.
         pad_id: Id of the padding token; padded positions are not observed.
         max_rows: Rows kept of every layer's input.
         seed: Of the sampling.

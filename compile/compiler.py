@@ -1,17 +1,17 @@
 """The whole compile in one view: checkpoint in, artifact out, or nothing.
 
-load -> trace -> fuse -> compare with PyTorch -> calibrate -> quantize -> gate -> write
+load -> trace -> fuse -> compare with PyTorch -> quantize (compile.int8) -> gate -> write
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import platform
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,19 @@ import bert_rt
 from bert_rt.api import Runtime
 from bert_rt.artifact import Artifact, check_output_dir, write_artifact
 from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model
-from bert_rt.config import AnsweringConfig
+from bert_rt.config import AnsweringConfig, Columns
 from bert_rt.errors import CheckpointError, ConfigError, InputTooLongError
 from bert_rt.manifest import ManifestFields
 from bert_rt.progress import progress
-from bert_rt.squad import SquadExample, read_squad
 from bert_rt.tokenization import Tokenizer
-from compile.calibrate import calibration_features, observe
-from compile.changes import ChangedAnswer, changed_answers
-from compile.gate import Gate, check_disjoint, data_hash, make_receipt, measure
-from compile.golden import golden_items
-from compile.linear import find_linear_layers
+from compile.classification import AccuracyGate
+from compile.gate import Gate, data_hash, measure
+from compile.int8 import Compiled, quantize_within_bars
 from compile.parity import NUM_SHAPES, check_parity
 from compile.pipeline import OPSET, fuse
-from compile.quantize import SCHEME, QuantConfig, plan_layers, quantize
+from compile.quantize import QuantConfig
 from compile.report import render_report
-from compile.search import LayerPlan
+from compile.tasks import CompileTask, make_task
 from compile.trace import trace
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
@@ -53,11 +50,14 @@ class CompileOptions:
         model_name_or_path: The checkpoint directory.
         output_dir: The artifact directory.
         int8: Whether to quantize.
-        calibration_file: Questions over passages that INT8 is calibrated on; never evaluated.
-        eval_file: Questions that the receipt and the gate are measured on.
+        calibration_file: Questions over passages, or labelled texts, that INT8 is calibrated on;
+            never evaluated.
+        eval_file: Those that the receipt and the gate are measured on.
         limits: How passages are cut into windows and answers are picked.
         quant: How to quantize.
-        gate: What INT8 must keep.
+        gate: What INT8 must keep of question answering.
+        accuracy_gate: What it must keep of text classification.
+        columns: How files of labelled texts name their columns.
     """
 
     model_name_or_path: Path
@@ -68,6 +68,8 @@ class CompileOptions:
     limits: AnsweringConfig = field(default_factory=AnsweringConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)
     gate: Gate = field(default_factory=Gate)
+    accuracy_gate: AccuracyGate = field(default_factory=AccuracyGate)
+    columns: Columns = field(default_factory=Columns)
 
     def __post_init__(self) -> None:
         """Check what contradicts.
@@ -77,8 +79,8 @@ class CompileOptions:
         """
         if self.int8 and self.calibration_file is None:
             raise ConfigError(
-                "calibration_file: got none, want SQuAD-style training data with --int8: the "
-                "ranges of activations are measured on real text"
+                "calibration_file: got none, want training data with --int8: the ranges of "
+                "activations are measured on real text"
             )
 
 
@@ -99,16 +101,23 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     """
     check_output_dir(options.output_dir)
     loaded = load_model(options.model_name_or_path)
+    task = make_task(
+        loaded,
+        gate=options.gate,
+        accuracy_gate=options.accuracy_gate,
+        columns=options.columns,
+    )
+    options = replace(options, limits=task.limits(options.limits))
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
     _check_limits(options.limits, loaded)
     _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
-    calibration = read_squad(options.calibration_file) if options.calibration_file else []
-    evaluation = read_squad(options.eval_file) if options.eval_file else []
-    check_disjoint(calibration, evaluation)
+    calibration = task.read(options.calibration_file) if options.calibration_file else []
+    evaluation = task.read(options.eval_file) if options.eval_file else []
+    task.check_disjoint(calibration, evaluation)
 
     model = trace(loaded)
-    fusions = fuse(model, loaded.config)
+    fusions = fuse(model, loaded.config, task=loaded.task)
     with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
         parity = check_parity(model, loaded, seed=options.quant.seed, progress=shown)
     fields = ManifestFields(
@@ -116,35 +125,26 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         architecture=loaded.config,
         precision="float32",
         limits=options.limits,
+        labels=task.labels,
         fusions=fusions,
         provenance=_provenance(options, parity),
     )
-    compiled = _Compiled(_files(model, tokenizer), fields, {})
-    reference = compiled
+    make_files = partial(_files, tokenizer=tokenizer)
+    compiled = reference = Compiled(make_files(model), fields, {})
     if options.int8:
-        plans, scheme = _plan(model, calibration, tokenizer, options)
-        files = _files(quantize(model, plans), tokenizer)
-        fields = ManifestFields(**{**fields, "precision": "int8", "quantization": scheme})
-        compiled = _Compiled(files, fields, plans)
-    _measure(compiled, reference, evaluation, options)
-    return _write(compiled, options)
-
-
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """What will be an artifact: the bytes that are measured are the bytes that are written."""
-
-    files: dict[str, bytes]
-    fields: ManifestFields
-    plans: dict[str, LayerPlan]
-    changes: dict[str, list[ChangedAnswer]] = field(default_factory=dict)
+        compiled = quantize_within_bars(
+            model, reference, task, calibration, tokenizer, options.quant, make_files=make_files
+        )
+    _measure(compiled, reference, task, evaluation, options)
+    return _write(compiled, task, options)
 
 
 def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:
-    if limits.max_seq_length > loaded.config.max_position_embeddings:
+    longest = loaded.config.max_sequence_length
+    if limits.max_seq_length > longest:
         raise InputTooLongError(
-            f"max_seq_length: got {limits.max_seq_length}, want at most the model's "
-            f"max_position_embeddings ({loaded.config.max_position_embeddings})"
+            f"max_seq_length: got {limits.max_seq_length}, want at most the model's longest "
+            f"sequence ({longest})"
         )
 
 
@@ -155,53 +155,11 @@ def _check_weights(loaded: LoadedModel) -> None:
             raise CheckpointError(f"{name}: got NaN or infinite values, want finite ones")
 
 
-def _plan(
-    model: ir.Model,
-    calibration: list[SquadExample],
-    tokenizer: Tokenizer,
-    options: CompileOptions,
-) -> tuple[dict[str, LayerPlan], dict[str, Any]]:
-    """Calibrate, find every encoder layer's quantization, and say how for the manifest."""
-    quant = options.quant
-    layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
-    features = calibration_features(
-        calibration, tokenizer, options.limits, num_samples=quant.num_samples, seed=quant.seed
-    )
-    with progress("calibrate", total=len(features), unit="windows") as shown:
-        observers = observe(
-            model,
-            layers,
-            features,
-            tokenizer.pad_id,
-            max_rows=quant.max_rows,
-            seed=quant.seed,
-            progress=shown,
-        )
-    with progress("quantize", total=len(layers), unit="layers") as shown:
-        plans = plan_layers(layers, observers, quant, shown)
-    told = {
-        plan.name: {
-            "error": plan.error,
-            "naive_error": plan.naive_error,
-            "alpha": plan.alpha,
-            "clip": plan.clip,
-            "outlier_channels": plan.outlier_channels.tolist(),
-        }
-        for plan in plans.values()
-    }
-    scheme = {
-        **SCHEME,
-        "calibration_samples": len(features),
-        "seed": quant.seed,
-        "layers": told,
-    }
-    return plans, scheme
-
-
 def _measure(
-    compiled: _Compiled,
-    reference: _Compiled,
-    evaluation: list[SquadExample],
+    compiled: Compiled,
+    reference: Compiled,
+    task: CompileTask,
+    evaluation: list[Any],
     options: CompileOptions,
 ) -> None:
     """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate."""
@@ -209,24 +167,26 @@ def _measure(
         artifact_dir = Path(scratch) / "artifact"
         write_artifact(artifact_dir, files=compiled.files, **compiled.fields)
         with Runtime.load(artifact_dir, engine="onnxruntime") as runtime:
-            compiled.fields["self_test"] = golden_items(runtime)
+            compiled.fields["self_test"] = task.golden_items(runtime)
         if options.eval_file is None:
             return
         float_dir = artifact_dir
         if options.int8:
             float_dir = Path(scratch) / "float"
             write_artifact(float_dir, files=reference.files, **reference.fields)
-        float_result = measure(float_dir, evaluation, engines=("onnxruntime",))["onnxruntime"]
-        int8_results = measure(artifact_dir, evaluation) if options.int8 else {}
-    receipt = make_receipt(options.eval_file, evaluation, float_result, int8_results)
+        score = task.evaluate
+        float_result = measure(float_dir, evaluation, engines=("onnxruntime",), score=score)
+        reference_result = float_result["onnxruntime"]
+        int8_results = measure(artifact_dir, evaluation, score=score) if options.int8 else {}
+    receipt = task.receipt(options.eval_file, evaluation, reference_result, int8_results)
     compiled.fields["receipt"] = receipt
     if options.int8:
-        options.gate.check(receipt, compiled.plans)
-
+        task.check(receipt, compiled.plans)
     for engine, result in int8_results.items():
-        compiled.changes[engine] = changed_answers(float_result, result, evaluation)
+        compiled.changes[engine] = task.changes(reference_result, result, evaluation)
 
-def _write(compiled: _Compiled, options: CompileOptions) -> Artifact:
+
+def _write(compiled: Compiled, task: CompileTask, options: CompileOptions) -> Artifact:
     fields = compiled.fields
     report = render_report(
         title=f"{options.model_name_or_path.resolve().name}, {fields['precision']}",
@@ -234,8 +194,9 @@ def _write(compiled: _Compiled, options: CompileOptions) -> Artifact:
         provenance=fields["provenance"],
         receipt=fields.get("receipt"),
         plans=compiled.plans,
-        bars=dataclasses.asdict(options.gate),
+        bars=task.bars,
         changes=compiled.changes,
+        quantization=fields.get("quantization", {}),
     )
     files = {**compiled.files, "report.html": report}
     return write_artifact(options.output_dir, files=files, **fields)

@@ -9,14 +9,15 @@ from typing import Any
 
 from bert_rt.cli import (
     add_answering_flags,
+    add_column_flags,
     add_json_flag,
     answering_config,
+    columns,
     int_at_least,
     make_parser,
     run_command,
     write_json,
 )
-from bert_rt.config import AnsweringConfig
 
 __all__ = ["main"]
 
@@ -34,20 +35,28 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
     parser.add_argument("--output_dir", required=True, metavar="ART", type=Path)
     parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    parser.add_argument("--calibration_file", metavar="F", type=Path, help="SQuAD-style JSON[.gz]")
-    parser.add_argument("--eval_file", metavar="F", type=Path, help="SQuAD-style JSON[.gz]")
+    kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
+    parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
+    parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
     parser.add_argument("--min_f1_ratio", type=float, default=0.99, metavar="R")
     parser.add_argument("--max_f1_loss", type=float, default=0.5, metavar="F1")
+    parser.add_argument("--min_accuracy_ratio", type=float, default=0.99, metavar="R")
+    parser.add_argument("--max_accuracy_loss", type=float, default=2.0, metavar="POINTS")
     parser.add_argument("--calibration_samples", type=int_at_least(1), default=256, metavar="N")
+    parser.add_argument("--held_out_samples", type=int_at_least(0), default=1000, metavar="N")
+    parser.add_argument("--max_float_share", type=float, default=0.5, metavar="R")
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
     add_answering_flags(parser)
+    add_column_flags(parser)
     add_json_flag(parser)
     args = parser.parse_args(argv)
 
     # After the flags: torch takes seconds to import, and --help should not.
+    from compile.classification import AccuracyGate
     from compile.compiler import CompileOptions, compile_checkpoint
     from compile.gate import Gate
     from compile.quantize import QuantConfig
+    from compile.tasks import default_limits
 
     artifact = compile_checkpoint(
         CompileOptions(
@@ -56,9 +65,19 @@ def main(argv: Sequence[str]) -> int:
             int8=args.int8,
             calibration_file=args.calibration_file,
             eval_file=args.eval_file,
-            limits=answering_config(args, AnsweringConfig()),
-            quant=QuantConfig(num_samples=args.calibration_samples, seed=args.seed),
+            limits=answering_config(args, default_limits(args.model_name_or_path)),
+            quant=QuantConfig(
+                num_samples=args.calibration_samples,
+                num_held_out=args.held_out_samples,
+                max_float_share=args.max_float_share,
+                seed=args.seed,
+            ),
             gate=Gate(min_f1_ratio=args.min_f1_ratio, max_f1_loss=args.max_f1_loss),
+            accuracy_gate=AccuracyGate(
+                min_accuracy_ratio=args.min_accuracy_ratio,
+                max_accuracy_loss=args.max_accuracy_loss,
+            ),
+            columns=columns(args),
         )
     )
     manifest = artifact.manifest
@@ -72,9 +91,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _told(receipt: Mapping[str, Any]) -> str:
-    parts = [f"float F1 {receipt['float']['f1']:.2f}"]
+    metric, name = ("accuracy",) * 2 if "accuracy" in receipt["float"] else ("f1", "F1")
+    parts = [f"float {name} {receipt['float'][metric]:.2f}"]
     for engine, scores in receipt.get("int8", {}).items():
-        parts.append(f"{engine} INT8 F1 {scores['f1']:.2f} ({scores['f1_ratio']:.2%})")
+        ratio = scores[f"{metric}_ratio"]
+        parts.append(f"{engine} INT8 {name} {scores[metric]:.2f} ({ratio:.2%})")
     return ", ".join(parts)
 
 

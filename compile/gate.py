@@ -8,7 +8,7 @@ INT8's F1 minus float's has to lie above minus max_f1_loss (a test of non-inferi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from compile.changes import equal_answers
 from compile.noninferiority import METHOD, cluster_ids, percentile_interval, resampled_means
 from compile.search import LayerPlan
 
-__all__ = ["Gate", "check_disjoint", "data_hash", "make_receipt", "measure"]
+__all__ = ["Gate", "check_disjoint", "data_hash", "make_receipt", "measure", "worst_layers"]
 
 # The engines that a receipt speaks of, where they can run; the first is the one float runs on.
 _ENGINES = ("onnxruntime", "openvino", "native")
@@ -73,13 +73,11 @@ class Gate:
             failure = self._failure(receipt, scores)
             if failure is None:
                 continue
-            worst = sorted(plans.values(), key=lambda plan: -plan.error)[:_MAX_NAMED_LAYERS]
-            named = ", ".join(f"{plan.name} ({plan.error:.2%})" for plan in worst)
             field, reason = failure
             raise ParityError(
                 f"{field}: INT8 on {engine} has F1 {scores['f1']:.2f}, float "
                 f"{receipt['float']['f1']:.2f}; {reason}. Nothing was written. Layers with the "
-                f"largest relative output error: {named}"
+                f"largest relative output error: {worst_layers(plans)}"
             )
 
     def _failure(
@@ -100,6 +98,19 @@ class Gate:
                 "evaluation file would narrow it"
             )
         return None
+
+
+def worst_layers(plans: Mapping[str, LayerPlan]) -> str:
+    """Name the layers that quantization moved most, with their errors.
+
+    Args:
+        plans: How the layers were quantized.
+
+    Returns:
+        At most five of them, for a message.
+    """
+    worst = sorted(plans.values(), key=lambda plan: -plan.error)[:_MAX_NAMED_LAYERS]
+    return ", ".join(f"{plan.name} ({plan.error:.2%})" for plan in worst)
 
 
 def data_hash(path: str | Path) -> str:
@@ -126,14 +137,19 @@ def check_disjoint(calibration: Sequence[SquadExample], evaluation: Sequence[Squ
 
 
 def measure(
-    artifact_dir: Path, examples: Sequence[SquadExample], *, engines: Sequence[str] = _ENGINES
-) -> dict[str, Evaluation]:
-    """Answer all questions on every engine that can run an artifact.
+    artifact_dir: Path,
+    examples: Sequence[Any],
+    *,
+    engines: Sequence[str] = _ENGINES,
+    score: Callable[..., Any] = evaluate,
+) -> dict[str, Any]:
+    """Score an artifact on every engine that can run it.
 
     Args:
         artifact_dir: The artifact.
-        examples: The questions, all of them.
+        examples: The questions or texts, all of them.
         engines: Engines to try; those that cannot run here are left out.
+        score: Makes an evaluation of a Runtime, the examples and `progress`.
 
     Returns:
         Engine name to its evaluation.
@@ -146,8 +162,8 @@ def measure(
     for engine in able:
         with Runtime.load(artifact_dir, engine=engine) as runtime:
             title = f"evaluate {runtime.info.precision} on {engine}"
-            with progress(title, total=len(examples), unit="questions") as shown:
-                results[engine] = evaluate(runtime, examples, progress=shown)
+            with progress(title, total=len(examples), unit="examples") as shown:
+                results[engine] = score(runtime, examples, progress=shown)
     return results
 
 

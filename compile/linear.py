@@ -13,8 +13,10 @@ from compile.rules.constants import tensor_of
 
 __all__ = [
     "ATTENTION_OUTPUT",
+    "CLASSIFIER",
     "FFN_INPUT",
     "FFN_OUTPUT",
+    "POOLER",
     "QKV",
     "LinearLayer",
     "find_linear_layers",
@@ -26,6 +28,9 @@ QKV = "attention.self.qkv"
 ATTENTION_OUTPUT = "attention.output.dense"
 FFN_INPUT = "intermediate.dense"
 FFN_OUTPUT = "output.dense"
+# Those of a text classifier's head, by their whole names.
+POOLER = "pooler.dense"
+CLASSIFIER = "classifier"
 
 _ENCODER = "encoder."
 _PREFIX = "bert."
@@ -65,9 +70,9 @@ class LinearLayer:
 def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
     """Find the linear layers.
 
-    An encoder's are named by their place in the graph. The exporter forgets the names of weights,
-    and it merges equal tensors, such as the zero biases of a fresh model, so that one bias's name
-    may stand for many layers.
+    All but the one of a head for spans are named by their place in the graph. The exporter forgets
+    the names of weights, and it merges equal tensors, such as the zero biases of a fresh model, so
+    that one bias's name may stand for many layers.
 
     Args:
         model: A fused graph.
@@ -90,7 +95,10 @@ def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
         if bias_value is None or bias is None or bias.shape != weight.shape[1:]:
             continue
         place = _encoder_place(matmul, add)
-        if place is None:
+        head = _head_place(matmul, add)
+        if head is not None:
+            name = head
+        elif place is None:
             name = str(bias_value.name).removesuffix(".bias").removeprefix(_PREFIX)
         else:
             name = f"{_ENCODER}layer.{seen[place]}.{place}"
@@ -130,4 +138,15 @@ def _encoder_place(matmul: ir.Node, add: ir.Node) -> str | None:
     parts = [part for user in users if user.op_type == "Split" for part in user.outputs]
     if any(use.node.op_type == "Attention" for part in parts for use in part.uses()):
         return QKV
+    return None
+
+
+def _head_place(matmul: ir.Node, add: ir.Node) -> str | None:
+    """Tell which linear layer of a text classifier's head this is; None for any other."""
+    source = matmul.inputs[0].producer() if matmul.inputs[0] is not None else None
+    if add.outputs[0].name == "logits":
+        return CLASSIFIER
+    # The first token of every sequence.
+    if source is not None and source.op_type == "Gather":
+        return POOLER
     return None

@@ -56,9 +56,11 @@ def check_parity(
         feeds["attention_mask"][:, 0] = 1
         with torch.no_grad():
             wanted = loaded.model(*(torch.from_numpy(feeds[name]) for name in INPUT_NAMES))
-        got = session.run(list(OUTPUT_NAMES[loaded.task]), feeds)
-        for name, got_BS, wanted_BS in zip(OUTPUT_NAMES[loaded.task], got, wanted, strict=True):
-            error = float(np.abs(got_BS - wanted_BS.numpy()).max())
+        wanted = (wanted,) if isinstance(wanted, torch.Tensor) else wanted
+        names = OUTPUT_NAMES[loaded.task]
+        got = session.run(list(names), feeds)
+        for name, got_logits, wanted_logits in zip(names, got, wanted, strict=True):
+            error = float(np.abs(got_logits - wanted_logits.numpy()).max())
             # Written so that NaN fails, too.
             if not error <= _MAX_LOGIT_ERROR:
                 raise ParityError(

@@ -17,6 +17,7 @@ from bert_rt.errors import UnsupportedOpError
 from compile.linear import name_linear_layers
 from compile.rules.attention import AttentionRule
 from compile.rules.gelu import GeluRule
+from compile.rules.gemm import GemmRule
 from compile.rules.merge_qkv import MergeQkvRule
 from compile.rules.residual_layer_norm import ResidualLayerNormRule
 
@@ -27,12 +28,15 @@ OPSET = 23
 _IR_VERSION = 10
 
 
-def fuse(model: ir.Model, config: BertConfig) -> dict[str, int]:
+def fuse(
+    model: ir.Model, config: BertConfig, *, task: str = "question-answering"
+) -> dict[str, int]:
     """Fuse a traced graph in place.
 
     Args:
         model: What compile.trace.trace gave.
         config: The architecture.
+        task: The model's task.
 
     Returns:
         Rule name to number of rewrites, all of them as expected_counts says.
@@ -41,17 +45,19 @@ def fuse(model: ir.Model, config: BertConfig) -> dict[str, int]:
         UnsupportedOpError: A rule matched more or less often than the architecture says.
     """
     # Rules in the order in which each finds what the one before has made.
-    rules: Mapping[str, RewriteRuleClassBase] = {
+    rules: dict[str, RewriteRuleClassBase] = {
         "gelu": GeluRule(),
         "attention": AttentionRule(config.num_attention_heads, config.head_dim),
         "merged_qkv": MergeQkvRule(),
         "residual_layer_norm": ResidualLayerNormRule(),
     }
+    if task == "text-classification":
+        rules["gemm"] = GemmRule()
     common_passes.ShapeInferencePass()(model)
     model.opset_imports[""] = OPSET
     model.ir_version = _IR_VERSION
     counts = {name: apply_rule(model, rule) for name, rule in rules.items()}
-    check_counts(counts, config)
+    check_counts(counts, config, task=task)
     _tidy(model)
     name_linear_layers(model)
     return counts
@@ -72,37 +78,46 @@ def apply_rule(model: ir.Model, rule: RewriteRuleClassBase) -> int:
     return count
 
 
-def expected_counts(config: BertConfig) -> dict[str, int]:
+def expected_counts(config: BertConfig, *, task: str = "question-answering") -> dict[str, int]:
     """Return how often each rule must match.
 
     Args:
         config: The architecture, with L layers.
+        task: The model's task.
 
     Returns:
-        L attention blocks, L merged QKV projections, L GELUs and 2 L residual layer norms.
+        L attention blocks, L merged QKV projections, L GELUs and 2 L residual layer norms; of a
+        text classifier also the 2 linear layers of its head, and the GELU between them where the
+        architecture has one.
     """
     layers = config.num_hidden_layers
+    is_classifier = task == "text-classification"
+    head_gelu = is_classifier and config.architecture.pooler_act == "gelu"
     return {
-        "gelu": layers,
+        "gelu": layers + head_gelu,
         "attention": layers,
         "merged_qkv": layers,
         "residual_layer_norm": 2 * layers,
+        **({"gemm": 2} if is_classifier else {}),
     }
 
 
-def check_counts(counts: Mapping[str, int], config: BertConfig) -> None:
+def check_counts(
+    counts: Mapping[str, int], config: BertConfig, *, task: str = "question-answering"
+) -> None:
     """Compare the number of rewrites with the architecture.
 
     Args:
         counts: Rule name to number of rewrites.
         config: The architecture.
+        task: The model's task.
 
     Raises:
         UnsupportedOpError: They differ; the message names every rule that does.
     """
     wrong = [
         f"{name}: got {counts.get(name, 0)}, want {wanted}"
-        for name, wanted in expected_counts(config).items()
+        for name, wanted in expected_counts(config, task=task).items()
         if counts.get(name, 0) != wanted
     ]
     if wrong:

@@ -52,6 +52,7 @@ def render_report(
     plans: Mapping[str, LayerPlan],
     bars: Mapping[str, float],
     changes: Mapping[str, Sequence[ChangedAnswer]],
+    quantization: Mapping[str, Any],
 ) -> bytes:
     """Write the report of one compile.
 
@@ -63,6 +64,7 @@ def render_report(
         plans: Layer name to quantization; empty for a float artifact.
         bars: What the gate wanted: "min_f1_ratio" and "max_f1_loss".
         changes: Engine name to the answers that INT8 changed on it, worst first.
+        quantization: The manifest's: sensitivities, and the layers that stay in float.
 
     Returns:
         One HTML page, UTF-8, which loads nothing from elsewhere.
@@ -74,7 +76,7 @@ def render_report(
     parts += ["<h2>Fusions</h2>", _table(("rule", "rewrites"), list(fusions.items()))]
     if plans:
         parts += ["<h2>Quantized layers</h2>", _explain_errors(), _error_plot(plans)]
-        parts += [_layer_table(plans)]
+        parts += [_layer_table(plans, quantization["layers"]), _float_layers(quantization)]
     parts += ["<h2>Provenance</h2>", _table(("what", "value"), _flat(provenance))]
     page = _PAGE.format(title=html.escape(title), body="\n".join(parts))
     return page.encode()
@@ -86,6 +88,8 @@ def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> s
             "<p>Not measured: no evaluation file was given, so this artifact carries no promise. "
             "Compile with <code>--eval_file</code>.</p>"
         )
+    if "accuracy" in receipt["float"]:
+        return _class_accuracy(receipt, bars)
     dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
     figures = (_between(scores["f1"], scores["f1_interval"]), scores["exact_match"])
     rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
@@ -121,6 +125,38 @@ def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> s
     )
 
 
+def _class_accuracy(receipt: Mapping[str, Any], bars: Mapping[str, float]) -> str:
+    """Tell a text classifier's accuracy."""
+    dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
+    figures = (_between(scores["accuracy"], scores["accuracy_interval"]), scores["macro_f1"])
+    rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
+    int8 = receipt.get("int8", {})
+    for engine, scores in int8.items():
+        rows.append(
+            (
+                "int8",
+                engine,
+                _between(scores["accuracy"], scores["accuracy_interval"]),
+                scores["macro_f1"],
+                _between(scores["accuracy_difference"], scores["accuracy_difference_interval"]),
+                f"{scores['accuracy_ratio']:.2%}",
+                f"{scores['equal_labels']:.2%}",
+            )
+        )
+    head = ("precision", "engine", "accuracy", "macro F1", "minus float's", "over float's")
+    wanted = (
+        f"at least {bars['min_accuracy_ratio']:.2%} of float's accuracy on every engine, and a "
+        f"loss of less than {bars['max_accuracy_loss']:g} points at the interval's lower end"
+    )
+    verdict = f"<p>Gate: passed, {wanted}.</p>" if int8 else ""
+    return (
+        f"<p>All {dataset['total']} texts of <code>{html.escape(dataset['name'])}</code>. In "
+        f"brackets {how['confidence']:.0%} intervals, from {how['num_resamples']} resamples.</p>"
+        + _table((*head, "equal classes"), rows)
+        + verdict
+    )
+
+
 def _between(value: float, interval: Sequence[float]) -> str:
     return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
@@ -151,17 +187,37 @@ def _explain_errors() -> str:
     return (
         "<p>Error: squared error of a layer's output over the output's square, on calibration "
         "text. <em>Naive</em>: one scale from the least to the greatest value, nothing else. "
-        "<em>Chosen</em>: with the smoothing, clipping and outlier channels in the table.</p>"
+        "<em>Chosen</em>: with the smoothing, clipping and outlier channels in the table. "
+        "<em>Sensitivity</em>: squared error of the model's logits over their variance, with this "
+        "layer alone in INT8.</p>"
     )
 
 
-def _layer_table(plans: Mapping[str, LayerPlan]) -> str:
-    head = ("layer", "naive error", "error", "smoothing", "clip", "outlier channels", "scale")
+def _float_layers(quantization: Mapping[str, Any]) -> str:
+    held_out = quantization["held_out"]
+    told = (
+        f"<p>Judged on {held_out['total']} examples of the calibration file that were set aside: "
+        f"{html.escape(held_out['verdict'])}.</p>"
+        if held_out["total"]
+        else "<p>Not judged before the evaluation: no example could be set aside.</p>"
+    )
+    rows = [(name, f"{error:.2e}") for name, error in quantization["float_layers"].items()]
+    if not rows:
+        return told + "<p>Every layer of the encoder is INT8.</p>"
+    return told + "<p>These layers stay in float:</p>" + _table(("layer", "sensitivity"), rows)
+
+
+def _layer_table(plans: Mapping[str, LayerPlan], told: Mapping[str, Any]) -> str:
+    head = (
+        *("layer", "naive error", "error", "sensitivity"),
+        *("smoothing", "clip", "outlier channels", "scale"),
+    )
     rows = [
         (
             plan.name,
             f"{plan.naive_error:.2e}",
             f"{plan.error:.2e}",
+            f"{told[plan.name]['sensitivity']:.2e}",
             plan.alpha,
             plan.clip,
             " ".join(str(channel) for channel in plan.outlier_channels),

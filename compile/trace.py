@@ -16,7 +16,10 @@ from bert_rt.errors import UnsupportedOpError
 __all__ = ["INPUT_NAMES", "OUTPUT_NAMES", "TRACE_OPSET", "trace"]
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT_NAMES = {"question-answering": ("start_logits", "end_logits")}
+OUTPUT_NAMES = {
+    "question-answering": ("start_logits", "end_logits"),
+    "text-classification": ("logits",),
+}
 # The exporter's own operator set; the rewrite rules raise it to what the fused operators need.
 TRACE_OPSET = 18
 
@@ -29,7 +32,8 @@ def trace(loaded: LoadedModel) -> ir.Model:
 
     Returns:
         A graph of standard operators, opset TRACE_OPSET, with inputs INPUT_NAMES of shape
-        [batch_size, sequence_length], int64, and the task's OUTPUT_NAMES.
+        [batch_size, sequence_length], int64, and the task's OUTPUT_NAMES: of the same shape,
+        but for the logits of text classification, [batch_size, number of classes].
 
     Raises:
         UnsupportedOpError: The task has no compiled form, or the model cannot be traced.
@@ -62,7 +66,9 @@ def trace(loaded: LoadedModel) -> ir.Model:
     assert program is not None, "torch.onnx.export returns a program with dynamo=True"
     model = program.model
     for value in (*model.graph.inputs, *model.graph.outputs):
-        value.shape = ir.Shape(["batch_size", "sequence_length"])
+        is_logits = value.name == "logits"
+        last = value.shape[1] if is_logits and value.shape is not None else "sequence_length"
+        value.shape = ir.Shape(["batch_size", last])
     return model
 
 

@@ -4,23 +4,69 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.artifact import default_artifact_path, load_artifact
-from bert_rt.cli import add_json_flag, make_parser, run_command, write_json
+from bert_rt.cli import (
+    add_column_flags,
+    add_json_flag,
+    columns,
+    make_parser,
+    run_command,
+    write_json,
+)
+from bert_rt.config import Columns
 from bert_rt.engine import missing
 from bert_rt.errors import ArtifactFormatError, InputError, ParityError
+from bert_rt.evaluation import evaluate, evaluate_classes
+from bert_rt.labelled import read_labelled
+from bert_rt.manifest import Manifest
 from bert_rt.squad import read_squad
 from compile.gate import data_hash, measure
 
 __all__ = ["main"]
 
-# What another machine's instruction set may move: measured between ISAs on the reference model.
-_MAX_F1_DIFFERENCE = 0.1
 _ENGINES = ("onnxruntime", "openvino", "native")
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """How a task's receipt is measured again.
+
+    Attributes:
+        names: Field of the receipt and the evaluation to its name for people; the first one is
+            compared.
+        tolerance: Percent points that another machine's instruction set may move it.
+        read: Reads the evaluation file.
+        score: Makes the evaluation.
+    """
+
+    names: Mapping[str, str]
+    tolerance: float
+    read: Callable[[Path, Columns], Sequence[Any]]
+    score: Callable[..., Any]
+
+
+_MEASURES = {
+    # Measured between ISAs on the reference model.
+    "question-answering": _Measure(
+        names={"f1": "F1", "exact_match": "exact match"},
+        tolerance=0.1,
+        read=lambda path, _: read_squad(path),
+        score=evaluate,
+    ),
+    # A text is right or wrong, and files are small: four texts of SST-2's 872.
+    "text-classification": _Measure(
+        names={"accuracy": "accuracy", "macro_f1": "macro F1"},
+        tolerance=0.5,
+        read=read_labelled,
+        score=evaluate_classes,
+    ),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser("compile.verify", "Check an artifact.")
     parser.add_argument("--artifact", metavar="ART", type=Path, help="left out: the embedded one")
     parser.add_argument("--eval_file", metavar="F", type=Path, help="measure the receipt again")
+    add_column_flags(parser)
     add_json_flag(parser)
     args = parser.parse_args(argv)
     path = args.artifact or default_artifact_path()
@@ -53,48 +100,54 @@ def main(argv: Sequence[str]) -> int:
             print(f"{engine}: not checked: {reason}")
         result["engines"][engine] = reason or "passed"
     if args.eval_file is not None:
-        if manifest.receipt is None:
-            raise InputError(f"eval_file: {path} carries no receipt to compare with")
-        result["scores"] = _verify_receipt(path, manifest.receipt, args.eval_file)
+        result["scores"] = _verify_receipt(path, manifest, args.eval_file, columns(args))
     write_json(args.json, result)
     return 0
 
 
-def _verify_receipt(path: Path, receipt: Mapping[str, Any], eval_file: Path) -> dict[str, Any]:
-    name, wanted_hash, claimed = _claims(receipt)
+def _verify_receipt(
+    path: Path, manifest: Manifest, eval_file: Path, columns: Columns
+) -> dict[str, Any]:
+    if manifest.receipt is None:
+        raise InputError(f"eval_file: {path} carries no receipt to compare with")
+    measure_of = _MEASURES[manifest.task]
+    field, field_name = next(iter(measure_of.names.items()))
+    name, wanted_hash, claimed = _claims(manifest.receipt, field)
     got_hash = data_hash(eval_file)
     if got_hash != wanted_hash:
         raise InputError(
             f"eval_file: {eval_file} is not the receipt's {name}: got SHA-256 {got_hash}, want "
             f"{wanted_hash}"
         )
-    examples = read_squad(eval_file)
+    examples = measure_of.read(eval_file, columns)
+    results = measure(path, examples, engines=tuple(claimed), score=measure_of.score)
     scores = {}
-    for engine, measured in measure(path, examples, engines=tuple(claimed)).items():
-        wanted = claimed[engine]
-        if abs(measured.f1 - wanted) > _MAX_F1_DIFFERENCE:
+    for engine, measured in results.items():
+        scores[engine] = {metric: getattr(measured, metric) for metric in measure_of.names}
+        got, wanted = scores[engine][field], claimed[engine]
+        if abs(got - wanted) > measure_of.tolerance:
             raise ParityError(
-                f"receipt: {engine} has F1 {measured.f1:.2f} here, the receipt says {wanted:.2f}; "
-                f"want a difference of at most {_MAX_F1_DIFFERENCE}"
+                f"receipt: {engine} has {field_name} {got:.2f} here, the receipt says "
+                f"{wanted:.2f}; want a difference of at most {measure_of.tolerance}"
             )
-        print(f"{engine}: F1 {measured.f1:.2f}, exact match {measured.exact_match:.2f}: confirmed")
-        scores[engine] = {"f1": measured.f1, "exact_match": measured.exact_match}
+        told = [f"{told} {scores[engine][metric]:.2f}" for metric, told in measure_of.names.items()]
+        print(f"{engine}: {', '.join(told)}: confirmed")
     return scores
 
 
-def _claims(receipt: Mapping[str, Any]) -> tuple[str, str, dict[str, float]]:
-    """Return the data's name and hash, and the F1 claimed for every engine.
+def _claims(receipt: Mapping[str, Any], field: str) -> tuple[str, str, dict[str, float]]:
+    """Return the data's name and hash, and the score claimed for every engine.
 
     The manifest's reader leaves a receipt's form open, so it may hold anything.
     """
     try:
         scores = receipt.get("int8") or {"onnxruntime": receipt["float"]}
-        claimed = {name: float(score["f1"]) for name, score in scores.items() if name in _ENGINES}
+        claimed = {name: float(score[field]) for name, score in scores.items() if name in _ENGINES}
         return str(receipt["dataset"]["name"]), str(receipt["dataset"]["sha256"]), claimed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactFormatError(
             f"manifest.receipt: got {reprlib.repr(receipt)}, want dataset.name, dataset.sha256 and "
-            "an f1 for every engine"
+            f"{field} for every engine"
         ) from error
 
 

@@ -234,9 +234,9 @@ def changed_config(path: Path, **values: object) -> Path:
     return path
 
 
-def a_classifier(path: Path) -> Path:
+def pretrained(path: Path) -> Path:
     files = {"vocab.txt": (tiny.exports().checkpoint / "vocab.txt").read_bytes()}
-    model = build_model("text-classification", tiny.CONFIG)
+    model = build_model("pretraining", tiny.CONFIG)
     save_checkpoint(path, model, tiny.CONFIG, tokenizer_files=files)
     return path
 
@@ -287,7 +287,7 @@ def diverged(path: Path) -> Path:
             "architectures: got ['BertForNextSentencePrediction']",
         ),
         (lambda path: changed_config(path, hidden_act="gelu_new"), "hidden_act: got 'gelu_new'"),
-        (a_classifier, "task: got 'text-classification', want one that compiles"),
+        (pretrained, "task: got 'pretraining', want one that compiles"),
         (without_tokenizer, "tokenizer"),
         (without_a_weight, "missing"),
         (diverged, "bert.embeddings.word_embeddings.weight: got NaN or infinite values"),

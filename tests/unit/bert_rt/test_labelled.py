@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bert_rt.config import Columns
 from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.labelled import (
-    Columns,
     LabelledText,
     class_index,
     class_indices,

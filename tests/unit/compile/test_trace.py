@@ -82,7 +82,7 @@ def test_traces_a_short_model_in_silence(capfd: pytest.CaptureFixture[str]) -> N
         np.testing.assert_allclose(got, want, rtol=0, atol=FLOAT32_ATOL)
 
 
-@pytest.mark.parametrize("task", ["text-classification", "encoder", "pretraining"])
+@pytest.mark.parametrize("task", ["encoder", "pretraining"])
 def test_a_task_without_a_compiled_form(task: str) -> None:
     loaded = dataclasses.replace(tiny.loaded_model(), task=task)
     with pytest.raises(UnsupportedOpError, match=f"^task: got '{task}', want .*question-answering"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bert_rt.config import BertConfig
 from bert_rt.errors import ConfigError
@@ -59,7 +59,7 @@ def paper_phases(
         first_share: The first phase's share of the micro-batches, between 0 and 1.
 
     Returns:
-        The phases; only the second one where the run is too short for two.
+        The phases; only one where the run is too short for two.
 
     Raises:
         ConfigError: A value is out of range.
@@ -68,14 +68,13 @@ def paper_phases(
     """
     if not 0 < first_share < 1:
         raise ConfigError(f"first_share: got {first_share}, want between 0 and 1")
-    last = Phase(max_seq_length=lengths[1], batch_size=batch_size)
-    first = round(first_share * num_micro_batches)
-    if not 1 <= first < num_micro_batches:
+    num_first = round(first_share * num_micro_batches)
+    first, last = (Phase(max_seq_length=length, batch_size=batch_size) for length in lengths)
+    if num_first >= num_micro_batches:
+        return (first,)
+    if num_first < 1:
         return (last,)
-    return (
-        Phase(max_seq_length=lengths[0], batch_size=batch_size, num_micro_batches=first),
-        last,
-    )
+    return (replace(first, num_micro_batches=num_first), last)
 
 
 def check_phases(phases: Sequence[Phase], config: BertConfig) -> None:

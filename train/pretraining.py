@@ -45,6 +45,7 @@ class PretrainingObjective:
         trivial_loss: The unigram entropy of the training tokens, and ln 2 for the next sentence.
         phases: The run's phases.
         data: Its text.
+        config: The model's architecture.
     """
 
     name = "pretraining"
@@ -76,7 +77,7 @@ class PretrainingObjective:
         check_phases(phases, config)
         self.data = data
         self.phases = tuple(phases)
-        self._config = config
+        self.config = config
         self._tokenizer_files = dict(tokenizer_files)
         self._seed = seed
         self._max_held_out_sequences = max_held_out_sequences
@@ -100,7 +101,7 @@ class PretrainingObjective:
         """
         return PretrainingObjective(
             self.data,
-            config=self._config,
+            config=self.config,
             tokenizer_files=self._tokenizer_files,
             phases=phases,
             seed=self._seed,
@@ -227,7 +228,7 @@ class PretrainingObjective:
             CheckpointError: The directory cannot be written.
         """
         assert isinstance(model, BertForPreTraining)
-        save_checkpoint(directory, model, self._config, tokenizer_files=self._tokenizer_files)
+        save_checkpoint(directory, model, self.config, tokenizer_files=self._tokenizer_files)
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:

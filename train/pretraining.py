@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from bert_rt.checkpoint import save_checkpoint
 from bert_rt.config import BertConfig
-from bert_rt.errors import ConfigError, InputError
+from bert_rt.errors import ConfigError
 from bert_rt.modeling import BertForPreTraining
 from train.corpus import prepare_corpus, tokenizer_backend
-from train.masking import make_masking
 from train.objective import MicroBatch
 from train.pairs import make_pairs
 from train.phases import Phase, check_phases
-from train.pretraining_data import PhaseBatches, PretrainingData, unigram_entropy
+from train.pretraining_data import PhaseBatches, PretrainingData, divide, unigram_entropy
 
 __all__ = ["PretrainingObjective", "make_pretraining"]
 
@@ -273,42 +272,31 @@ def make_pretraining(
             out of range.
         CheckpointError: There is no usable tokenizer in tokenizer_files.
     """
-    if not 0 <= held_out_fraction < 1:
-        raise ConfigError(f"held_out_fraction: got {held_out_fraction}, want from 0 to below 1")
     phases = phases or (Phase(max_seq_length=max_seq_length, batch_size=batch_size),)
     check_phases(phases, config)
     vocab = tokenizer_backend(tokenizer_files).get_vocab(with_added_tokens=True)
-    num_ids = 1 + max(vocab.values())
-    if num_ids > config.vocab_size:
-        raise ConfigError(
-            f"vocab_size: got a tokenizer of {num_ids} ids, want at most the model's "
-            f"{config.vocab_size}"
-        )
+    _check_vocabulary(vocab, config)
+    if not 0 <= held_out_fraction < 1:
+        raise ConfigError(f"held_out_fraction: got {held_out_fraction}, want from 0 to below 1")
     text = prepare_corpus(corpus, tokenizer_files, work_dir)
     print(f"corpus: {text.report.summary()}", file=sys.stderr)
-    training, held_out = text.split(held_out_fraction)
-    if len(training) < 2:
-        raise InputError(
-            f"{', '.join(map(str, corpus))}: got {len(training)} documents to train on, want at "
-            "least 2 for next-sentence prediction (a blank line ends a document)"
-        )
-    data = PretrainingData(
-        corpus=text,
-        training=training,
-        held_out=held_out,
-        masking=make_masking(vocab, whole_words=whole_word_masking),
-        cls_id=vocab["[CLS]"],
-        sep_id=vocab["[SEP]"],
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = BertForPreTraining(config)
     objective = PretrainingObjective(
-        data,
+        divide(text, vocab, held_out_fraction, whole_words=whole_word_masking),
         config=config,
         tokenizer_files=tokenizer_files,
         phases=phases,
         seed=seed,
         max_held_out_sequences=max_held_out_sequences,
     )
-    return model, objective
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return BertForPreTraining(config), objective
+
+
+def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:
+    num_ids = 1 + max(vocab.values())
+    if num_ids > config.vocab_size:
+        raise ConfigError(
+            f"vocab_size: got a tokenizer of {num_ids} ids, want at most the model's "
+            f"{config.vocab_size}"
+        )

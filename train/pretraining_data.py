@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bert_rt.errors import InputError
 from train.batching import length_bucketed_batches
 from train.corpus import Corpus
-from train.masking import Masking, mask_batch, max_predictions
+from train.masking import Masking, make_masking, mask_batch, max_predictions
 from train.objective import MicroBatch
 from train.pairs import Pairs, assemble, make_pairs
 from train.phases import Phase
 
-__all__ = ["PhaseBatches", "PretrainingData", "unigram_entropy"]
+__all__ = ["PhaseBatches", "PretrainingData", "divide", "unigram_entropy"]
 
 # Keeps these random numbers apart from others that are drawn for the same seed and epoch.
 _STREAM = 3
@@ -92,6 +94,39 @@ class PretrainingData:
             num_tokens=int(batch.attention_mask.sum()),
             num_positions=batch.input_ids.size,
         )
+
+
+def divide(
+    corpus: Corpus, vocab: Mapping[str, int], held_out_fraction: float, *, whole_words: bool
+) -> PretrainingData:
+    """Divide a corpus into text to learn from and text to be scored on.
+
+    Args:
+        corpus: The tokenized text.
+        vocab: Ids by token.
+        held_out_fraction: As in Corpus.split.
+        whole_words: Whether the pieces of a word are masked together.
+
+    Returns:
+        The data.
+
+    Raises:
+        InputError: There are fewer than two documents to train on.
+    """
+    training, held_out = corpus.split(held_out_fraction)
+    if len(training) < 2:
+        raise InputError(
+            f"corpus: got {len(training)} documents to train on, want at least 2 for "
+            "next-sentence prediction (a blank line ends a document)"
+        )
+    return PretrainingData(
+        corpus=corpus,
+        training=training,
+        held_out=held_out,
+        masking=make_masking(vocab, whole_words=whole_words),
+        cls_id=vocab["[CLS]"],
+        sep_id=vocab["[SEP]"],
+    )
 
 
 class PhaseBatches:

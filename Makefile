@@ -113,6 +113,11 @@ test-all: $(VENV)/.dev  ## Run all tests
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 	$(PY) -m pytest tests/kernels
 
+# TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.
+.PHONY: update-golden
+update-golden: $(VENV)/.dev  ## Write tests/golden/*.json anew (TRANSFORMERS4=PYTHON)
+	$(PY) -m tests.golden.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
+
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
 	for preset in asan tsan; do \
 	  PATH="$(abspath $(BIN)):$$PATH"; \

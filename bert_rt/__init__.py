@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.errors import BertRtError
+    from bert_rt.pipelines import pipeline
     from bert_rt.types import Answer, Classification
 
-__all__ = ["Answer", "BertRtError", "Classification", "Runtime", "__version__"]
+__all__ = ["Answer", "BertRtError", "Classification", "Runtime", "__version__", "pipeline"]
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ _HOMES = {
     "BertRtError": "bert_rt.errors",
     "Classification": "bert_rt.types",
     "Runtime": "bert_rt.api",
+    "pipeline": "bert_rt.pipelines",
 }
 
 

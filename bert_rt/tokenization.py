@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ class Tokenizer:
             return is_start
         word_ids = self._backend.encode(text, add_special_tokens=False).word_ids
         is_start = np.ones(len(word_ids), np.bool_)
-        is_start[1:] = np.diff(word_ids) != 0
+        is_start[1:] = [last != word for last, word in pairwise(word_ids)]
         return is_start
 
     def to_json(self) -> bytes:

@@ -1,0 +1,288 @@
+"""A model for a pipeline: opened from an artifact, a checkpoint or a Runtime.
+
+An artifact runs on every engine. A checkpoint in the Hugging Face layout runs on torch, in float32,
+as it does in Transformers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bert_rt.api import Runtime
+from bert_rt.artifact import MANIFEST_NAME
+from bert_rt.checkpoint import label_names, load_model, read_config, task_of
+from bert_rt.engine import EngineInfo, EngineOptions
+from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
+from bert_rt.forking import ForkSafeEngine
+from bert_rt.scheduler import Scheduler
+from bert_rt.session import Session
+from bert_rt.tokenization import Tokenizer
+from bert_rt.weights import parse_object
+
+if TYPE_CHECKING:
+    from bert_rt.pipelines.torch_model import TorchModel
+
+__all__ = ["AnyModel", "OpenModel", "open_model", "open_torch_model", "task_of_directory"]
+
+# As in bert_rt.api, whose words on it hold here, too.
+_MAX_BATCH_TOKENS = 4096
+_MAX_QUEUE_TOKENS = 2**21
+
+
+class AnyModel(Protocol):
+    """What every pipeline needs of its model."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        ...
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Most tokens of a sequence."""
+        ...
+
+    @property
+    def model_max_length(self) -> int:
+        """Most tokens of a sequence where the caller does not say."""
+        ...
+
+    def close(self) -> None:
+        """Free the model. Calling it twice is harmless."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenModel:
+    """A model with a head, behind a scheduler.
+
+    Attributes:
+        session: The path from texts to logits.
+        info: The engine.
+        max_sequence_length: Most tokens of a sequence.
+        model_max_length: Most tokens of a sequence where the caller does not say: what the
+            artifact was compiled for, or what the checkpoint's tokenizer_config.json says.
+        labels: Names of a classifier's classes.
+        problem_type: What config.json says of a classifier, or None.
+    """
+
+    session: Session
+    info: EngineInfo
+    max_sequence_length: int
+    model_max_length: int
+    labels: tuple[str, ...] = ()
+    problem_type: str | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.session.tokenizer
+
+    def close(self) -> None:
+        """Close the engine. Calling it twice is harmless."""
+        self.session.close()
+
+
+def open_model(
+    task: str,
+    model: str | os.PathLike[str] | Runtime | None,
+    *,
+    engine: str,
+    options: EngineOptions,
+) -> OpenModel:
+    """Open the model of a pipeline that answers or classifies.
+
+    Args:
+        task: "question-answering" or "text-classification".
+        model: An artifact or a checkpoint directory, a Runtime, or None for the embedded model,
+            which answers questions.
+        engine: The engine's name or "auto"; for a checkpoint "auto" is torch.
+        options: Device, threads, and the checkpoint of an artifact for the torch engine.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: The model is for another task, or an option does not go with it.
+        ArtifactError: The artifact cannot be used.
+        CheckpointError: The checkpoint cannot be used.
+        EngineError: The engine cannot run here.
+    """
+    if model is None and task != "question-answering":
+        raise ConfigError(
+            f"model: got None, want an artifact or a checkpoint for {task}; the embedded model "
+            "answers questions only"
+        )
+    if isinstance(model, Runtime):
+        return _from_runtime(task, model)
+    if model is not None:
+        path = _directory(model)
+        if not (path / MANIFEST_NAME).is_file() and (path / "config.json").is_file():
+            return _from_checkpoint(task, path, engine, options)
+    runtime = Runtime.load(
+        model,
+        engine=engine,
+        device=options.device,
+        num_threads=options.num_threads,
+        checkpoint=options.checkpoint,
+    )
+    try:
+        return _from_runtime(task, runtime)
+    except ConfigError:
+        runtime.close()
+        raise
+
+
+def open_torch_model(
+    pipeline_task: str,
+    model: str | os.PathLike[str] | Runtime | None,
+    *,
+    engine: str,
+    options: EngineOptions,
+) -> TorchModel:
+    """Open the model of a pipeline that only torch runs: hidden states or vocabulary scores.
+
+    Args:
+        pipeline_task: "fill-mask" or "feature-extraction".
+        model: A checkpoint directory.
+        engine: "auto" or "torch".
+        options: Device and threads.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: It is no checkpoint, or an option does not go with it.
+        CheckpointError: The checkpoint cannot be used.
+        EngineUnavailableError: torch is missing, or the device.
+    """
+    is_path = isinstance(model, str | os.PathLike)
+    path = _directory(model) if is_path else None
+    if path is None or (path / MANIFEST_NAME).is_file():
+        got = "an artifact" if path is not None else repr(model)
+        raise ConfigError(
+            f"model: got {got}; {pipeline_task} runs on a checkpoint directory only, with torch: "
+            "artifacts hold question answering and text classification"
+        )
+    _check_torch(engine, options)
+    from bert_rt.pipelines.torch_model import TorchModel
+
+    # Feature extraction takes the encoder of any checkpoint and leaves its head.
+    wanted = {"fill-mask": "pretraining", "feature-extraction": "encoder"}[pipeline_task]
+    loaded = load_model(path, wanted, allow_new_head=True)
+    untrained = [key for key in loaded.new_keys if key.startswith("cls.predictions.")]
+    if untrained:
+        raise CheckpointError(
+            f"{path}: has no masked language model in it (no {untrained[0]}), which fill-mask needs"
+        )
+    tokenizer = Tokenizer.from_directory(path)
+    return TorchModel(loaded, tokenizer, _model_max_length(path, loaded.config), options)
+
+
+def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
+    """Tell the pipeline that a model is for, where the caller names none.
+
+    Args:
+        model: As in open_model.
+
+    Returns:
+        The pipeline's task.
+
+    Raises:
+        ConfigError: There is no such directory.
+        BertRtError: It is neither an artifact nor a checkpoint.
+    """
+    if model is None:
+        return "question-answering"
+    if isinstance(model, Runtime):
+        return model.manifest.task
+    path = _directory(model)
+    if (path / MANIFEST_NAME).is_file():
+        from bert_rt.artifact import load_artifact
+
+        return load_artifact(path).manifest.task
+    task = task_of(read_config(path)[1])
+    return {"pretraining": "fill-mask", "encoder": "feature-extraction"}.get(task, task)
+
+
+def _directory(model: Any) -> Path:
+    if not isinstance(model, str | os.PathLike):
+        raise ConfigError(
+            f"model: got {type(model).__name__}, want a directory; save a model of Transformers "
+            "with save_pretrained(DIR), its tokenizer too, and give DIR"
+        )
+    path = Path(model)
+    if not path.is_dir():
+        raise ConfigError(
+            f"model: got {os.fspath(model)!r}, and there is no such directory; nothing is "
+            "downloaded here: `hf download NAME --local-dir DIR` fetches a checkpoint"
+        )
+    return path
+
+
+def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
+    manifest = runtime.manifest
+    _check_task(task, manifest.task)
+    return OpenModel(
+        runtime.session,
+        runtime.info,
+        manifest.architecture.max_sequence_length,
+        runtime.limits.max_seq_length,
+        manifest.labels,
+    )
+
+
+def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions) -> OpenModel:
+    _check_torch(engine, options)
+    config, raw = read_config(path)
+    _check_task(task, task_of(raw))
+    tokenizer = Tokenizer.from_directory(path)
+    from bert_rt.engines.torch import TorchEngine
+
+    opened = ForkSafeEngine(lambda: TorchEngine(load_model(path, task), options))
+    scheduler = Scheduler(
+        opened,
+        max_batch_tokens=max(_MAX_BATCH_TOKENS, config.max_sequence_length),
+        max_queue_tokens=_MAX_QUEUE_TOKENS,
+    )
+    return OpenModel(
+        Session(tokenizer, scheduler),
+        opened.info,
+        config.max_sequence_length,
+        _model_max_length(path, config),
+        label_names(raw) if task == "text-classification" else (),
+        raw.get("problem_type"),
+    )
+
+
+def _check_task(want: str, got: str) -> None:
+    if got != want:
+        raise ConfigError(f"model: got a model for {got}, want one for {want}")
+
+
+def _check_torch(engine: str, options: EngineOptions) -> None:
+    """Check that a checkpoint can run with these options."""
+    from bert_rt.engines.torch import missing
+
+    if engine not in ("auto", "torch"):
+        raise ConfigError(
+            f"engine: got {engine!r} for a checkpoint, which torch runs; for other engines compile "
+            "it: python -m compile.export --model_name_or_path CHECKPOINT --output_dir ART --int8"
+        )
+    reason = missing(None, options)
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'torch' cannot run here: {reason}")
+
+
+def _model_max_length(path: Path, config: Any) -> int:
+    """Return the longest sequence by tokenizer_config.json, as far as the model goes."""
+    file = path / "tokenizer_config.json"
+    values: Mapping[str, Any] = parse_object(file.read_bytes(), file) if file.is_file() else {}
+    length = values.get("model_max_length")
+    longest: int = config.max_sequence_length
+    # Hugging Face writes 1e30 for "not said".
+    return min(int(length), longest) if isinstance(length, int | float) else longest

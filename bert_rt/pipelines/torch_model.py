@@ -1,0 +1,96 @@
+"""Models that only torch runs: an encoder's hidden states, a masked language model's scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bert_rt.checkpoint import LoadedModel
+from bert_rt.engine import EngineOptions
+from bert_rt.modeling import BertForPreTraining, BertModel
+from bert_rt.packing import pack, pad
+from bert_rt.threads import resolve_num_threads
+from bert_rt.tokenization import Tokenizer
+from bert_rt.types import FloatArray, TokenSequence
+
+__all__ = ["TorchModel"]
+
+
+class TorchModel:
+    """A checkpoint in float32. Thread-safe.
+
+    Attributes:
+        tokenizer: The checkpoint's tokenizer.
+        max_sequence_length: Most tokens of a sequence.
+        model_max_length: Most tokens of a sequence where the caller does not say.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        tokenizer: Tokenizer,
+        model_max_length: int,
+        options: EngineOptions,
+    ) -> None:
+        """Move the model to its device and set torch's threads, for the whole process.
+
+        Args:
+            loaded: A BertModel or a BertForPreTraining.
+            tokenizer: Its tokenizer.
+            model_max_length: Most tokens of a sequence where the caller does not say.
+            options: Device and threads.
+        """
+        torch.set_num_threads(resolve_num_threads(options.num_threads))
+        self.tokenizer = tokenizer
+        self.max_sequence_length = loaded.config.max_sequence_length
+        self.model_max_length = model_max_length
+        self._model: Any = loaded.model.to(options.device)
+        self._pad_id = loaded.config.pad_token_id
+        self._device = options.device
+
+    @torch.inference_mode()
+    def hidden_states(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
+        """Compute the last layer's states.
+
+        Args:
+            sequences: At least one; computed together, padded to the longest.
+
+        Returns:
+            For every sequence a tensor of shape (1, T, D), float32, on the CPU.
+        """
+        assert isinstance(self._model, BertModel)
+        x_BSD, _ = self._model(*self._inputs(sequences))
+        return [
+            x_SD[None, : item.num_tokens].cpu() for x_SD, item in zip(x_BSD, sequences, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def vocabulary_scores(self, sequences: Sequence[TokenSequence]) -> list[FloatArray]:
+        """Compute what may stand at the masked positions.
+
+        Args:
+            sequences: At least one; computed together, padded to the longest.
+
+        Returns:
+            For every sequence probabilities of shape (M, V), float32, for its M mask tokens.
+        """
+        assert isinstance(self._model, BertForPreTraining)
+        inputs = self._inputs(sequences)
+        x_BSD, _ = self._model.bert(*inputs)
+        is_mask_BS = inputs[0] == self.tokenizer.mask_id
+        # Only there: the projection to the vocabulary is most of the work.
+        probabilities_MV = self._model.cls.predictions(x_BSD[is_mask_BS]).softmax(dim=-1)
+        ends = np.cumsum([int(row.sum()) for row in is_mask_BS])
+        return np.split(probabilities_MV.cpu().numpy(), ends[:-1])
+
+    def close(self) -> None:
+        """Free the model. Calling it twice is harmless."""
+        self._model.to("meta")
+
+    def _inputs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
+        batch = pack(sequences, max_tokens=sum(item.num_tokens for item in sequences))
+        return [torch.from_numpy(array).to(self._device) for array in pad(batch, self._pad_id)]

@@ -116,6 +116,7 @@ kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 # TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.
 .PHONY: update-golden
 update-golden: $(VENV)/.dev  ## Write tests/golden/*.json anew (TRANSFORMERS4=PYTHON)
+	$(if $(TRANSFORMERS4),,$(error TRANSFORMERS4 is not set: python of an environment with transformers 4.57))
 	$(PY) -m tests.golden.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
 
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers

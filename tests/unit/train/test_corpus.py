@@ -3,7 +3,9 @@ from __future__ import annotations
 import gzip
 import itertools
 import math
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ import train.corpus
 from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.tokenization import Tokenizer
 from tests.support.corpora import make_text, tokenizer_files, write_text
+from tests.support.text import VOCAB
 from train.corpus import Corpus, open_corpus, prepare_corpus
 from train.text import read_documents
 
@@ -87,6 +90,35 @@ def test_the_cache_is_used_and_keyed_by_all_that_matters(tmp_path: Path) -> None
     other = tokenizer_files()["tokenizer.json"].replace(b'"paris"', b'"parma"')
     prepare_corpus([tmp_path / "b.txt"], {"tokenizer.json": other}, cache)
     assert len(list(cache.iterdir())) == 4
+
+
+def test_two_processes_at_once_end_with_one_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    file = write_text(tmp_path / "a.txt", 6)
+    alone = prepare_corpus([file], tokenizer_files(), tmp_path / "alone")
+    (name,) = (path.name for path in (tmp_path / "alone").iterdir())
+    write = train.corpus._write
+
+    def write_while_another_finishes(directory: Path, *arguments: Any) -> None:
+        write(directory, *arguments)
+        shutil.copytree(tmp_path / "alone" / name, cache / name)
+
+    monkeypatch.setattr(train.corpus, "_write", write_while_another_finishes)
+    corpus = prepare_corpus([file], tokenizer_files(), cache)
+    np.testing.assert_array_equal(corpus.tokens, alone.tokens)
+    assert [path.name for path in cache.iterdir()] == [name]
+
+
+def test_ids_beyond_16_bits(tmp_path: Path) -> None:
+    vocab = [*VOCAB, *(f"w{number}" for number in range(70_000))]
+    files = {"vocab.txt": "".join(f"{token}\n" for token in vocab).encode()}
+    file = tmp_path / "a.txt"
+    file.write_text("w69999 w0 " * 10)
+    corpus = prepare_corpus([file], files, tmp_path / "cache")
+    assert corpus.tokens.dtype == np.uint32
+    assert corpus.tokens.tolist() == [len(vocab) - 1, len(VOCAB)] * 10
 
 
 def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "answer": "runtime.answer",
     "bench": "runtime.bench",
+    "classify": "runtime.classify",
     "doctor": "runtime.doctor",
     "evaluate": "runtime.evaluate",
     "export": "compile.export",

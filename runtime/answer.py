@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import select
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +13,11 @@ from bert_rt.api import Runtime
 from bert_rt.cli import int_at_least, make_parser, run_command
 from bert_rt.errors import InputError
 from bert_rt.session import CallOptions
-from bert_rt.strict_json import parse_json
 from bert_rt.types import Answer
+from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
 
 __all__ = ["main"]
-
-# Lines answered together at most, and the longest line: a context of the greatest length, escaped.
-_MAX_LINES = 512
-_MAX_LINE_BYTES = 2**26
 
 
 def main(argv: Sequence[str]) -> int:
@@ -56,8 +50,9 @@ def main(argv: Sequence[str]) -> int:
         _print(answer, {})
         return 0
     with load_runtime(args) as runtime:
-        for lines in _batches(sys.stdin.fileno()):
-            _answer_lines(runtime, lines, args.top_k)
+        options = runtime.options(args.top_k)
+        for lines in batches(sys.stdin.fileno()):
+            _answer_lines(runtime, lines, options)
     return 0
 
 
@@ -81,43 +76,19 @@ def _read_text(path: str) -> str:
         raise InputError(f"context_file: {path} is not UTF-8 at byte {error.start}") from None
 
 
-def _batches(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield numbered lines as they arrive: what is there, without waiting for more.
-
-    A program that sends one question and waits for its answer gets it; a file is answered in
-    large batches.
-    """
-    number = 0
-    rest = b""
-    data = b"\n"
-    while data:
-        data = os.read(descriptor, 2**20)
-        *lines, rest = (rest + data).split(b"\n")
-        while data and len(lines) < _MAX_LINES and select.select([descriptor], [], [], 0)[0]:
-            data = os.read(descriptor, 2**20)
-            *more, rest = (rest + data).split(b"\n")
-            lines += more
-        if len(rest) > _MAX_LINE_BYTES:
-            raise InputError(
-                f"line {number + len(lines) + 1}: got more than {_MAX_LINE_BYTES} bytes, want less"
-            )
-        if not data and rest:  # the last line may end without a newline
-            lines.append(rest)
-        yield [(number + i, line) for i, line in enumerate(lines, start=1)]
-        number += len(lines)
-
-
-def _answer_lines(runtime: Runtime, lines: Sequence[tuple[int, bytes]], top_k: int) -> None:
+def _answer_lines(
+    runtime: Runtime, lines: Sequence[tuple[int, bytes]], options: CallOptions
+) -> None:
     """Answer what stands before the first bad line, then raise its error."""
-    entries, failure = _parse_lines(lines)
+    entries, failure = parse_lines(lines, _parse)
     pairs = ((entry["question"], entry["context"]) for _, entry in entries)
-    answers = runtime.session.stream(pairs, CallOptions(runtime.limits, top_k), place="")
+    answers = runtime.session.stream(pairs, options, place="")
     try:
         for number, entry in entries:
             try:
                 answer = next(answers)
             except InputError as error:
-                raise _at_line(number, error) from None
+                raise at_line(number, error) from None
             _print(answer, entry)
     finally:
         sys.stdout.flush()
@@ -125,36 +96,8 @@ def _answer_lines(runtime: Runtime, lines: Sequence[tuple[int, bytes]], top_k: i
         raise failure
 
 
-def _parse_lines(
-    lines: Sequence[tuple[int, bytes]],
-) -> tuple[list[tuple[int, dict[str, Any]]], InputError | None]:
-    """Parse the lines before the first bad one; return its error beside them."""
-    entries: list[tuple[int, dict[str, Any]]] = []
-    number = 0
-    try:
-        for number, line in lines:
-            if line.strip():
-                entries.append((number, _parse(line)))
-    except InputError as error:
-        return entries, _at_line(number, error)
-    return entries, None
-
-
 def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        entry = parse_json(line, max_bytes=_MAX_LINE_BYTES)
-    except ValueError as error:
-        raise InputError(f"is not valid JSON: {error}") from None
-    if not isinstance(entry, dict):
-        raise InputError(f'got {type(entry).__name__}, want an object {{"question", "context"}}')
-    for name in ("question", "context"):
-        if name not in entry:
-            raise InputError(f"{name}: is missing")
-    return entry
-
-
-def _at_line(number: int, error: InputError) -> InputError:
-    return type(error)(f"stdin, line {number}: {error}")
+    return parse_line(line, ("question", "context"))
 
 
 def _print(answer: Answer, entry: Mapping[str, Any]) -> None:

@@ -1,14 +1,26 @@
-"""python -m runtime.evaluate: exact match and F1 of an artifact on a SQuAD file."""
+"""python -m runtime.evaluate: how well an artifact does on a file of its task."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bert_rt import __version__
-from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.api import Runtime
+from bert_rt.cli import (
+    add_column_flags,
+    add_json_flag,
+    columns,
+    int_at_least,
+    make_parser,
+    run_command,
+    write_json,
+)
 from bert_rt.config import to_dict
-from bert_rt.evaluation import evaluate
+from bert_rt.evaluation import evaluate, evaluate_classes
+from bert_rt.labelled import read_labelled
 from bert_rt.progress import progress
 from bert_rt.squad import read_squad, write_predictions
 from runtime.loading import add_runtime_flags, load_runtime
@@ -25,31 +37,29 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; every failure is an exception.
     """
-    parser = make_parser("runtime.evaluate", "Measure exact match and F1 on a SQuAD file.")
+    parser = make_parser("runtime.evaluate", "Measure exact match and F1, or accuracy.")
     parser.add_argument(
-        "--data", required=True, metavar="F", help="SQuAD v1.1 or v2.0, .json or .json.gz"
+        "--data",
+        required=True,
+        metavar="F",
+        help="SQuAD v1.1 or v2.0, .json[.gz]; for text classification .tsv, .csv or .jsonl[.gz]",
     )
+    parser.add_argument("--limit", type=int_at_least(1), metavar="N", help="only the first N")
     parser.add_argument(
-        "--limit", type=int_at_least(1), metavar="N", help="only the first N questions"
+        "--predictions", metavar="F", help="write the answers, {id: text}; or {row: label}"
     )
-    parser.add_argument("--predictions", metavar="F", help="write the answers, {id: text}")
     add_runtime_flags(parser)
+    add_column_flags(parser)
     add_json_flag(parser)
     args = parser.parse_args(argv)
 
-    examples = read_squad(args.data)[: args.limit]
     with load_runtime(args) as runtime:
         info = runtime.info
-        with progress(f"evaluate on {info.name}", total=len(examples), unit="questions") as shown:
-            result = evaluate(runtime, examples, progress=shown)
+        measure = _classes if runtime.manifest.task == "text-classification" else _answers
+        scores, told = measure(runtime, args)
         limits = to_dict(runtime.limits)
-    if args.predictions is not None:
-        write_predictions(args.predictions, result.predictions)
     summary = {
-        "exact_match": result.exact_match,
-        "f1": result.f1,
-        "total": result.total,
-        "questions_per_second": result.questions_per_second,
+        **scores,
         "engine": info.name,
         "precision": info.precision,
         "engine_version": info.version,
@@ -64,11 +74,52 @@ def main(argv: Sequence[str]) -> int:
     write_json(args.json, summary)
     isa = f" ({info.isa})" if info.isa else ""
     print(
-        f"exact match {result.exact_match:.2f}, F1 {result.f1:.2f} over {result.total} questions\n"
-        f"{result.questions_per_second:.1f} questions/s, text to answer, on {info.name} "
-        f"{info.version}{isa}, {info.precision}, {info.device}, {info.num_threads} threads"
+        f"{told} on {info.name} {info.version}{isa}, {info.precision}, {info.device}, "
+        f"{info.num_threads} threads"
     )
     return 0
+
+
+def _answers(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Return the scores of question answering, and how they are told."""
+    examples = read_squad(args.data)[: args.limit]
+    title = f"evaluate on {runtime.info.name}"
+    with progress(title, total=len(examples), unit="questions") as shown:
+        result = evaluate(runtime, examples, progress=shown)
+    if args.predictions is not None:
+        write_predictions(args.predictions, result.predictions)
+    scores = {
+        "exact_match": result.exact_match,
+        "f1": result.f1,
+        "total": result.total,
+        "questions_per_second": result.questions_per_second,
+    }
+    return scores, (
+        f"exact match {result.exact_match:.2f}, F1 {result.f1:.2f} over {result.total} questions\n"
+        f"{result.questions_per_second:.1f} questions/s, text to answer,"
+    )
+
+
+def _classes(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Return the scores of text classification, and how they are told."""
+    examples = read_labelled(args.data, columns(args))[: args.limit]
+    title = f"evaluate on {runtime.info.name}"
+    with progress(title, total=len(examples), unit="texts") as shown:
+        result = evaluate_classes(runtime, examples, progress=shown)
+    if args.predictions is not None:
+        labels = runtime.manifest.labels
+        given = {str(n): labels[index] for n, index in enumerate(result.predicted_Q.tolist())}
+        write_predictions(args.predictions, given)
+    scores = {
+        "accuracy": result.accuracy,
+        "macro_f1": result.macro_f1,
+        "total": result.total,
+        "texts_per_second": result.texts_per_second,
+    }
+    return scores, (
+        f"accuracy {result.accuracy:.2f}, macro F1 {result.macro_f1:.2f} over {result.total} "
+        f"texts\n{result.texts_per_second:.1f} texts/s, text to class,"
+    )
 
 
 if __name__ == "__main__":

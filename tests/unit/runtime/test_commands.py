@@ -15,6 +15,7 @@ import pytest
 from bert_rt.cli import run_command
 from bert_rt.tokenization import Tokenizer
 from runtime import answer, demo, doctor, evaluate
+from runtime import lines as lines_module
 from tests.support.artifacts import PAIRS, write_tiny_artifact
 
 
@@ -108,7 +109,7 @@ def test_a_bad_line_is_named_after_the_answers_before_it(
 
 def test_a_program_that_waits_for_its_answer_gets_it() -> None:
     reader, writer = os.pipe()
-    batches = answer._batches(reader)
+    batches = lines_module.batches(reader)
     for number in range(1, 4):
         os.write(writer, b"line\npart")
         assert next(batches) == [(number, b"line" if number == 1 else b"partline")]

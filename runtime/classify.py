@@ -1,0 +1,124 @@
+"""python -m runtime.classify: classify a text, or a stream of them from stdin."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bert_rt.api import Runtime
+from bert_rt.cli import int_at_least, make_parser, run_command
+from bert_rt.errors import InputError
+from bert_rt.session import CallOptions
+from bert_rt.types import Classification, TextInput
+from runtime.lines import at_line, batches, parse_line, parse_lines
+from runtime.loading import add_runtime_flags, load_runtime
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Classify as the command line says, one JSON line a text.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        0; every failure is an exception.
+    """
+    parser = make_parser(
+        "runtime.classify",
+        "Classify a text or a pair of texts; without --text, lines on stdin: each a text, or each "
+        'JSON {"text", "text_pair"?, "id"?}.',
+    )
+    parser.add_argument("--text", metavar="T")
+    parser.add_argument("--text_pair", metavar="T", help="the second text of a pair")
+    parser.add_argument(
+        "--format",
+        choices=("json", "text"),
+        help="of the lines; left out: JSON where the first one starts with {",
+    )
+    parser.add_argument(
+        "--top_k", type=int_at_least(1), default=1, metavar="N", help="classes wanted"
+    )
+    add_runtime_flags(parser)
+    args = parser.parse_args(argv)
+    _check_texts(parser, args)
+    with load_runtime(args) as runtime:
+        if args.text is not None:
+            _print(runtime.classify(args.text, args.text_pair, top_k=args.top_k), {})
+            return 0
+        options = runtime.options(args.top_k, task="text-classification")
+        parse = _PARSERS.get(args.format)
+        for lines in batches(sys.stdin.fileno()):
+            first = next((line for _, line in lines if line.strip()), None)
+            if parse is None and first is not None:
+                parse = _PARSERS["json" if first.lstrip().startswith(b"{") else "text"]
+            if parse is not None:
+                _classify_lines(runtime, *parse_lines(lines, parse), options)
+    return 0
+
+
+def _check_texts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.text is not None:
+        return
+    if args.text_pair is not None:
+        parser.error("--text: is missing beside the second text")
+    if sys.stdin.isatty():
+        parser.error("--text: got none, nor lines on stdin")
+
+
+def _classify_lines(
+    runtime: Runtime,
+    entries: Sequence[tuple[int, Mapping[str, Any]]],
+    failure: InputError | None,
+    options: CallOptions,
+) -> None:
+    """Classify what stands before the first bad line, then raise its error."""
+    inputs = (TextInput(entry["text"], entry.get("text_pair")) for _, entry in entries)
+    results = runtime.classifier.stream(inputs, options, place="")
+    try:
+        for number, entry in entries:
+            try:
+                result = next(results)
+            except InputError as error:
+                raise at_line(number, error) from None
+            _print(result, entry)
+    finally:
+        sys.stdout.flush()
+    if failure is not None:
+        raise failure
+
+
+def _json(line: bytes) -> dict[str, Any]:
+    return parse_line(line, ("text",))
+
+
+def _text(line: bytes) -> dict[str, Any]:
+    try:
+        return {"text": line.removesuffix(b"\r").decode("utf-8")}
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not UTF-8 at byte {error.start}") from None
+
+
+_PARSERS = {"json": _json, "text": _text}
+
+
+def _print(classification: Classification, entry: Mapping[str, Any]) -> None:
+    """Print a class as one line of JSON, with the id of its text where there is one."""
+    result = _to_dict(classification)
+    if classification.alternatives:
+        result["alternatives"] = [_to_dict(other) for other in classification.alternatives]
+    if "id" in entry:
+        result = {"id": entry["id"], **result}
+    print(json.dumps(result))
+
+
+def _to_dict(classification: Classification) -> dict[str, Any]:
+    return {name: getattr(classification, name) for name in ("label", "score", "index", "logit")}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -121,6 +121,7 @@ def plan_layer(
     *,
     num_outliers: int,
     seed: int,
+    may_smooth: bool = True,
 ) -> LayerPlan:
     """Find the quantization of one layer with the least error of its output.
 
@@ -131,6 +132,7 @@ def plan_layer(
         observer: What its input looks like.
         num_outliers: Channels that may be kept in float; 0 for none.
         seed: Of the choice of rows that trials are judged on.
+        may_smooth: Whether smoothing may be tried.
 
     Returns:
         The plan.
@@ -142,11 +144,12 @@ def plan_layer(
     low_K, high_K = observer.low_K, observer.high_K
     naive = _try(x_RK, weight_KN, y_RN, low_K, high_K, 0.0, (1.0,))[0]
     everything = np.arange(len(weight_KN))
-    best, channels = _search(x_RK, weight_KN, low_K, high_K), everything
+    alphas = _ALPHAS if may_smooth else (0.0,)
+    best, channels = _search(x_RK, weight_KN, low_K, high_K, alphas), everything
     if 0 < num_outliers < len(everything):
         size_K = np.maximum(-low_K, high_K)
         rest = np.sort(np.argsort(size_K, kind="stable")[:-num_outliers])
-        without = _search(x_RK[:, rest], weight_KN[rest], low_K[rest], high_K[rest])
+        without = _search(x_RK[:, rest], weight_KN[rest], low_K[rest], high_K[rest], alphas)
         if without.error < _OUTLIER_GAIN * best.error:
             best, channels = without, rest
     outliers = np.setdiff1d(everything, channels)
@@ -197,11 +200,17 @@ def _round(
     return nearest_KN, trial
 
 
-def _search(x_RK: FloatArray, w_KN: FloatArray, low_K: FloatArray, high_K: FloatArray) -> _Trial:
+def _search(
+    x_RK: FloatArray,
+    w_KN: FloatArray,
+    low_K: FloatArray,
+    high_K: FloatArray,
+    alphas: tuple[float, ...],
+) -> _Trial:
     """Return the trial with the least error; of equal ones the simplest, which comes first."""
     y_RN = x_RK @ w_KN
     trials = (
-        trial for alpha in _ALPHAS for trial in _try(x_RK, w_KN, y_RN, low_K, high_K, alpha, _CLIPS)
+        trial for alpha in alphas for trial in _try(x_RK, w_KN, y_RN, low_K, high_K, alpha, _CLIPS)
     )
     return min(trials, key=lambda trial: trial.error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,25 +32,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; every failure is an exception.
     """
-    parser = make_parser("compile.export", "Compile a checkpoint to an artifact.")
-    parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
-    parser.add_argument("--output_dir", required=True, metavar="ART", type=Path)
-    parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
-    parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
-    parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
-    parser.add_argument("--min_f1_ratio", type=float, default=0.99, metavar="R")
-    parser.add_argument("--max_f1_loss", type=float, default=0.5, metavar="F1")
-    parser.add_argument("--min_accuracy_ratio", type=float, default=0.99, metavar="R")
-    parser.add_argument("--max_accuracy_loss", type=float, default=2.0, metavar="POINTS")
-    parser.add_argument("--calibration_samples", type=int_at_least(1), default=256, metavar="N")
-    parser.add_argument("--held_out_samples", type=int_at_least(0), default=1000, metavar="N")
-    parser.add_argument("--max_float_share", type=float, default=0.5, metavar="R")
-    parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
-    add_answering_flags(parser)
-    add_column_flags(parser)
-    add_json_flag(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
 
     # After the flags: torch takes seconds to import, and --help should not.
     from compile.classification import AccuracyGate
@@ -88,6 +71,28 @@ def main(argv: Sequence[str]) -> int:
         print(f"accuracy: {_told(manifest.receipt)}")
     write_json(args.json, {"artifact": str(args.output_dir), "receipt": manifest.receipt})
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("compile.export", "Compile a checkpoint to an artifact.")
+    parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
+    parser.add_argument("--output_dir", required=True, metavar="ART", type=Path)
+    parser.add_argument("--int8", action="store_true", help="quantize to INT8")
+    kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
+    parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
+    parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
+    parser.add_argument("--min_f1_ratio", type=float, default=0.99, metavar="R")
+    parser.add_argument("--max_f1_loss", type=float, default=0.5, metavar="F1")
+    parser.add_argument("--min_accuracy_ratio", type=float, default=0.99, metavar="R")
+    parser.add_argument("--max_accuracy_loss", type=float, default=2.0, metavar="POINTS")
+    parser.add_argument("--calibration_samples", type=int_at_least(1), default=256, metavar="N")
+    parser.add_argument("--held_out_samples", type=int_at_least(0), default=1000, metavar="N")
+    parser.add_argument("--max_float_share", type=float, default=0.5, metavar="R")
+    parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
+    add_answering_flags(parser)
+    add_column_flags(parser)
+    add_json_flag(parser)
+    return parser
 
 
 def _told(receipt: Mapping[str, Any]) -> str:

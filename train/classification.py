@@ -200,40 +200,29 @@ def make_classification(
         model_dir: The checkpoint that training starts from.
         train_files: Files of labelled texts, one behind the other.
         validation_file: A file of labelled texts, or None.
-        weights_dir: A checkpoint of the run that is resumed; None for a new run, in which the
-            head is initialized from the seed where the checkpoint has none.
+        weights_dir: A checkpoint of the run that is resumed, or None.
         columns: Which columns of the files hold what.
         labels: Names of the classes, in the order of the logits; None as choose_labels says.
         max_seq_length: Most tokens of a sequence; what is longer is cut off.
         batch_size: Texts of a micro-batch.
-        seed: Decides new weights and the order of the data.
+        seed: Decides the order of the data, and the head's weights where there are none.
 
     Returns:
         The model and its objective.
 
     Raises:
-        InputError: A file is damaged, or a label is none of the classes; file and line are named.
-        CheckpointError: The checkpoint cannot be read, or has a head for another number of
-            classes.
+        InputError: A file is damaged, or a label is none of the classes.
+        CheckpointError: The checkpoint cannot be read, or its head has other classes.
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
     config, raw_config = read_config(model_dir)
-    if not 8 <= max_seq_length <= config.max_sequence_length:
-        raise ConfigError(
-            f"max_seq_length: got {max_seq_length}, want 8 to the model's longest sequence "
-            f"({config.max_sequence_length})"
-        )
+    longest = config.max_sequence_length
+    if not 8 <= max_seq_length <= longest:
+        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
     training = [row for file in train_files for row in read_labelled(file, columns)]
     held_out = [] if validation_file is None else read_labelled(validation_file, columns)
     names = choose_labels(training, raw_config, labels)
     tokenizer = Tokenizer.from_directory(model_dir)
-    data = [
-        (
-            encode_labelled(rows, tokenizer, max_seq_length=max_seq_length),
-            class_indices(rows, names),
-        )
-        for rows in (training, held_out)
-    ]
     torch.manual_seed(seed)
     loaded = load_model(
         weights_dir or model_dir,
@@ -243,8 +232,8 @@ def make_classification(
     )
     objective = ClassificationObjective(
         loaded,
-        data[0],
-        data[1],
+        _encode(training, names, tokenizer, max_seq_length),
+        _encode(held_out, names, tokenizer, max_seq_length),
         names,
         read_tokenizer_files(model_dir),
         batch_size=batch_size,
@@ -252,3 +241,11 @@ def make_classification(
     )
     model: Any = loaded.model
     return model, objective
+
+
+def _encode(
+    rows: Sequence[LabelledText], names: Sequence[str], tokenizer: Tokenizer, max_seq_length: int
+) -> tuple[list[TokenSequence], list[int]]:
+    # Labels first: they take no time.
+    classes = class_indices(rows, names)
+    return encode_labelled(rows, tokenizer, max_seq_length=max_seq_length), classes

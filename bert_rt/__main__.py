@@ -17,7 +17,10 @@ VERBS = {
     "doctor": "runtime.doctor",
     "evaluate": "runtime.evaluate",
     "export": "compile.export",
+    "finetune": "train.finetune",
+    "pretrain": "train.pretrain",
     "verify": "compile.verify",
+    "vocab": "train.vocab",
 }
 
 

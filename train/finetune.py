@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from bert_rt.cli import (
     add_answering_flags,
+    add_column_flags,
     add_json_flag,
     answering_config,
+    columns,
     int_at_least,
     make_parser,
     run_command,
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_training_flags(parser, {})
     add_answering_flags(parser)
+    add_column_flags(parser)
     add_json_flag(parser)
     return parser
 
@@ -140,9 +143,25 @@ def _make(
     batch_size: int,
 ) -> tuple[nn.Module, Objective, Mapping[str, Any]]:
     """Make the model, its objective, and the task's part of the fingerprint."""
+    from train.classification import make_classification
     from train.distillation import load_teacher
     from train.question_answering import make_question_answering
 
+    if args.task == "text-classification":
+        if args.teacher is not None:
+            raise ConfigError("teacher: got one, but only question-answering learns from it")
+        max_seq_length = getattr(args, "max_seq_length", recipe.max_seq_length)
+        classifier, classification = make_classification(
+            args.model_name_or_path,
+            args.train_file,
+            args.validation_file,
+            weights_dir=resume_from,
+            columns=columns(args),
+            max_seq_length=max_seq_length,
+            batch_size=batch_size,
+            seed=options.seed,
+        )
+        return classifier, classification, {"max_seq_length": max_seq_length}
     teacher = None
     if args.teacher is not None:
         teacher = load_teacher(
@@ -152,21 +171,19 @@ def _make(
             weight=args.teacher_weight,
             temperature=args.temperature,
         )
-    if args.task == "question-answering":
-        limits = answering_config(args, AnsweringConfig(max_seq_length=recipe.max_seq_length))
-        model, objective = make_question_answering(
-            args.model_name_or_path,
-            args.train_file,
-            args.validation_file,
-            weights_dir=resume_from,
-            config=limits,
-            batch_size=batch_size,
-            seed=options.seed,
-            all_positions=not args.marked_answers_only,
-            teacher=teacher,
-        )
-        return model, objective, {"limits": asdict(limits)}
-    raise ConfigError(f"task: got {args.task!r}, want question-answering")
+    limits = answering_config(args, AnsweringConfig(max_seq_length=recipe.max_seq_length))
+    model, objective = make_question_answering(
+        args.model_name_or_path,
+        args.train_file,
+        args.validation_file,
+        weights_dir=resume_from,
+        config=limits,
+        batch_size=batch_size,
+        seed=options.seed,
+        all_positions=not args.marked_answers_only,
+        teacher=teacher,
+    )
+    return model, objective, {"limits": asdict(limits)}
 
 
 def _finish_seeds(output_dir: Path, results: Mapping[int, TrainResult]) -> None:

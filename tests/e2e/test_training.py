@@ -1,0 +1,186 @@
+"""The training commands as users run them: killed, resumed, in two processes, with bad data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bert_rt.cli import run_command
+from tests.support.training import WINDOWS, make_checkpoint, make_squad
+from train import finetune
+from train.journal import read_metrics
+
+# Losses of one process with doubled accumulation and of two: the same sums in another order, over
+# 12 steps of AdamW at a high rate. Each step turns a difference of 1e-7 in a gradient near 0 into
+# one of the step's size at most in that weight alone.
+TWO_PROCESSES_ATOL = 2e-3
+
+
+def flags(tmp_path: Path, output_dir: Path, *more: str) -> list[str]:
+    model, data = tmp_path / "model", tmp_path / "train.json"
+    if not model.exists():
+        make_checkpoint(model)
+        make_squad(data)
+    return [
+        *("--task", "question-answering"),
+        *("--model_name_or_path", str(model)),
+        *("--train_file", str(data)),
+        *("--output_dir", str(output_dir)),
+        *("--per_device_train_batch_size", "4"),
+        *("--learning_rate", "3e-3"),
+        *("--dropout", "0.1"),
+        *("--logging_steps", "1"),
+        *WINDOWS,
+        *more,
+    ]
+
+
+def weights_hash(directory: Path) -> str:
+    return hashlib.sha256((directory / "model.safetensors").read_bytes()).hexdigest()
+
+
+def run(*argv: str) -> int:
+    return run_command(finetune.main, list(argv))
+
+
+def start(argv: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "train.finetune", *argv]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def wait_for_step(process: subprocess.Popen[bytes], output_dir: Path, step: int) -> None:
+    """Wait until the run has logged a step."""
+    deadline_s = time.monotonic() + 120
+    while time.monotonic() < deadline_s and process.poll() is None:
+        lines = read_metrics(output_dir / "metrics.jsonl")
+        if lines and lines[-1]["step"] >= step:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the run never came to step {step}")
+
+
+def test_killed_three_times_and_resumed_to_the_same_bits(tmp_path: Path) -> None:
+    ends = ("--max_steps", "60", "--save_steps", "4", "--gradient_accumulation_steps", "2")
+    whole = tmp_path / "whole"
+    assert run(*flags(tmp_path, whole, *ends)) == 0
+    broken = tmp_path / "broken"
+    rng = random.Random(0)
+    for low in (1, 18, 36):
+        process = start(flags(tmp_path, broken, *ends, "--resume"))
+        wait_for_step(process, broken, low + rng.randrange(12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert process.returncode == -signal.SIGKILL
+    assert run(*flags(tmp_path, broken, *ends, "--resume")) == 0
+    assert weights_hash(broken) == weights_hash(whole)
+    losses = [
+        [line["loss"] for line in read_metrics(directory / "metrics.jsonl")]
+        for directory in (whole, broken)
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 60
+    assert not list(broken.glob(".*"))
+
+
+def test_sigterm_ends_with_a_checkpoint_and_code_0(tmp_path: Path) -> None:
+    output_dir = tmp_path / "run"
+    argv = flags(tmp_path, output_dir, "--max_steps", "100000", "--save_steps", "0")
+    process = start(argv)
+    wait_for_step(process, output_dir, 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    (checkpoint,) = output_dir.glob("checkpoint-*")
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    assert state["step"] == read_metrics(output_dir / "metrics.jsonl")[-1]["step"]
+
+
+def test_two_processes_do_what_one_does_with_doubled_accumulation(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    shared = ("--max_steps", "12", "--dropout", "0.0")
+    assert run(*flags(tmp_path, one, *shared, "--gradient_accumulation_steps", "2")) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", "-m", "train.finetune", *flags(tmp_path, two, *shared)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=200)
+    first, second = (read_metrics(path / "metrics.jsonl") for path in (one, two))
+    assert len(first) == len(second) == 12
+    for a, b in zip(first, second, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], abs=TWO_PROCESSES_ATOL)
+    assert first[0]["loss"] - first[-1]["loss"] > 10 * TWO_PROCESSES_ATOL
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = flags(tmp_path, tmp_path / "run", "--max_steps", "2")
+    assert run(*argv) == 0
+    capsys.readouterr()
+    assert run(*argv) == 2
+    assert "holds a run; --resume continues it" in capsys.readouterr().err
+    assert run(*argv, "--resume", "--seed", "1") == 2
+    assert "seed: got 1, but" in capsys.readouterr().err
+    assert run(*argv, "--resume") == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("mine")
+    assert run(*flags(tmp_path, other, "--max_steps", "2")) == 2
+    assert "is not empty and holds no run" in capsys.readouterr().err
+
+
+def test_the_model_learns_and_several_seeds_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = make_squad(tmp_path / "dev.json", num_contexts=3)
+    output_dir = tmp_path / "run"
+    argv = flags(tmp_path, output_dir, "--max_steps", "6", "--num_seeds", "2")
+    assert run(*argv, "--validation_file", str(data), "--json", str(tmp_path / "out.json")) == 0
+    out = capsys.readouterr().out
+    assert "2 seeds:" in out
+    results = json.loads((tmp_path / "out.json").read_text())
+    best = max(results, key=lambda seed: results[seed]["best_score"])
+    assert weights_hash(output_dir) == weights_hash(output_dir / f"seed-{best}")
+    assert weights_hash(output_dir / "seed-0") != weights_hash(output_dir / "seed-1")
+
+
+def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:
+    data = make_squad(tmp_path / "dev.json", num_contexts=2)
+    ends = ("--max_steps", "400", "--eval_steps", "2", "--early_stopping_patience", "2")
+    output_dir = tmp_path / "run"
+    argv = flags(tmp_path, output_dir, *ends, "--learning_rate", "0")
+    assert run(*argv, "--validation_file", str(data)) == 0
+    # Nothing is learnt at a rate of 0: the first evaluation stays the best, two more end the run.
+    lines = [line for line in read_metrics(output_dir / "metrics.jsonl") if "dev_f1" in line]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert (output_dir / "model.safetensors").is_file()
+
+
+def test_a_rate_too_high_is_called_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = flags(tmp_path, tmp_path / "run", "--max_steps", "50", "--max_grad_norm", "0")
+    code = run(*argv, "--learning_rate", "10", "--optimizer", "adamw", "--warmup_ratio", "0.9")
+    err = capsys.readouterr().err
+    assert code == 2 or "the learning rate is probably too high" in err
+    assert "probably too high" in err
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = make_checkpoint(tmp_path / "teacher", "question-answering", seed=7)
+    argv = flags(tmp_path, tmp_path / "run", "--max_steps", "2", "--teacher", str(teacher))
+    assert run(*argv) == 0
+    line = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
+    mixed = 0.5 * line["answer_loss"] + 0.5 * line["teacher_loss"]
+    assert line["loss"] == pytest.approx(mixed, rel=1e-5)
+    file = teacher / "tokenizer.json"
+    file.write_text(file.read_text().replace('"lowercase": true', '"lowercase": false'))
+    file.write_text(file.read_text().replace('"lowercase":true', '"lowercase":false'))
+    argv = flags(tmp_path, tmp_path / "run2", "--max_steps", "2", "--teacher", str(teacher))
+    assert run(*argv) == 2
+    assert "teacher: the tokenizer of" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def open_run_dir(output_dir: Path, *, is_resumed: bool) -> Path | None:
         raise InputError(
             f"output_dir: {output_dir} holds a run; --resume continues it, or name another one"
         )
-    for half_written in output_dir.glob(".checkpoint-*.tmp"):  # by a run that was killed
+    for half_written in output_dir.glob(".*checkpoint-*.tmp*"):  # by a run that was killed
         shutil.rmtree(half_written)
     return find_checkpoint(output_dir)
 

@@ -245,10 +245,21 @@ def _distinct(
     starts = encoding.offsets[firsts, 0].tolist()
     ends = encoding.offsets[lasts, 1].tolist()
     for rank, (start, token_end) in enumerate(zip(starts, ends, strict=True)):
-        end = _whole_character(context, token_end)
+        start, end = _without_space(context, start, _whole_character(context, token_end))
         if (start, end) not in seen:
             seen.add((start, end))
             yield rank, start, end
+
+
+def _without_space(context: str, start: int, end: int) -> tuple[int, int]:
+    """Move a span off the white space at its ends, which some tokenizers have tokens for.
+
+    A span of nothing else stays: an empty one would say that there is no answer.
+    """
+    text = context[start:end]
+    if not text or text.isspace():
+        return start, end
+    return end - len(text.lstrip()), start + len(text.rstrip())
 
 
 def _whole_character(context: str, end: int) -> int:

@@ -90,6 +90,9 @@ def plan_layers(
         # the engines compute them.
         source = layer.x.producer()
         is_behind_gelu = source is not None and source.op_type == "Gelu"
+        # OpenVINO 2026.4 folds the factors into a linear layer in front, whatever else reads that
+        # one's result: here, behind projected embeddings, the residual connection.
+        is_behind_linear = source is not None and source.op_type == "Add"
         plans[layer.name] = plan_layer(
             layer.name,
             layer.weight_KN,
@@ -97,6 +100,7 @@ def plan_layers(
             observers[layer.name],
             num_outliers=config.num_outliers if is_behind_gelu else 0,
             seed=config.seed,
+            may_smooth=not is_behind_linear,
         )
         progress.advance(1)
     return plans

@@ -19,11 +19,20 @@ SPEC = replace(
     intermediate_size=48,
     outlier_linears=frozenset({"1.ffn2"}),
 )
+# As RoBERTa and ELECTRA have them, and a classifier.
+OTHER_SPEC = replace(
+    SPEC, embedding_size=16, token_types="first", position_offset=2, num_labels=2, pooler="Gelu"
+)
 
 
 @pytest.fixture(scope="module")
 def model() -> onnx.ModelProto:
     return graphs.build(SPEC)
+
+
+@pytest.fixture(scope="module")
+def other_model() -> onnx.ModelProto:
+    return graphs.build(OTHER_SPEC)
 
 
 def attempt(data: bytes) -> bool:
@@ -48,8 +57,9 @@ def test_every_truncation_of_the_structure_is_refused(model: onnx.ModelProto) ->
     assert not any(attempt(data[:cut]) for cut in cuts)
 
 
-def test_flipped_bits_and_bytes(model: onnx.ModelProto) -> None:
-    data = model.SerializeToString()
+@pytest.mark.parametrize("spec", [SPEC, OTHER_SPEC], ids=["bert", "other"])
+def test_flipped_bits_and_bytes(spec: graphs.GraphSpec) -> None:
+    data = graphs.build(spec).SerializeToString()
     rng = np.random.default_rng(1)
     accepted = 0
     for i in range(1500):
@@ -97,6 +107,42 @@ def test_wrong_constants_are_named(
     copy = changed(model)
     initializer(copy, name).CopyFrom(numpy_helper.from_array(np.asarray(value), name))
     with pytest.raises(ValueError, match=message):
+        _native.Engine(copy.SerializeToString(), num_threads=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("first_position", np.array([66]), "positions must start in the table"),
+        ("first_position", np.array([-1]), "positions must start in the table"),
+        ("type", np.zeros(17, np.float32), "differ in width"),
+        ("type", np.full(16, np.nan, np.float32), "not finite"),
+        (
+            "project.weight",
+            np.zeros((32, 32), np.float32),
+            "projection of the embeddings has shape",
+        ),
+        ("project.bias", np.zeros(16, np.float32), "want type 1 shape 32"),
+    ],
+)
+def test_wrong_embeddings_are_named(
+    other_model: onnx.ModelProto, name: str, value: np.ndarray, message: str
+) -> None:
+    copy = changed(other_model)
+    initializer(copy, name).CopyFrom(numpy_helper.from_array(value, name))
+    with pytest.raises(ValueError, match=message):
+        _native.Engine(copy.SerializeToString(), num_threads=1)
+
+
+def test_narrow_embeddings_without_a_projection_are_refused(other_model: onnx.ModelProto) -> None:
+    copy = changed(other_model)
+    product = next(n for n in copy.graph.node if "project.weight" in n.input)
+    added = next(n for n in copy.graph.node if product.output[0] in n.input)
+    for node in copy.graph.node:
+        for index, name in enumerate(node.input):
+            if name == added.output[0]:
+                node.input[index] = product.input[0]
+    with pytest.raises(ValueError, match="the embeddings are 16 wide, the layers 32, and nothing"):
         _native.Engine(copy.SerializeToString(), num_threads=1)
 
 

@@ -25,6 +25,10 @@ class GraphSpec:
         float_linears: Names of linear layers ("0.qkv", "1.ffn2", ...) that stay in float.
         smooth_linears: Names of linear layers with a smoothing Mul before their quantization.
         outlier_linears: Names of ffn2 layers with three channels that stay in float.
+        token_types: "learned", "first" (one row for all tokens) or "none" (no table).
+        position_offset: Row of the table of positions that the first token takes.
+        embedding_size: Width of embeddings that are projected; 0 for none.
+        pooler: Operator between a classifier's two layers.
     """
 
     vocab_size: int = 97
@@ -40,6 +44,10 @@ class GraphSpec:
     float_linears: frozenset[str] = field(default_factory=frozenset)
     smooth_linears: frozenset[str] = field(default_factory=frozenset)
     outlier_linears: frozenset[str] = field(default_factory=frozenset)
+    token_types: str = "learned"
+    position_offset: int = 0
+    embedding_size: int = 0
+    pooler: str = "Tanh"
 
 
 TINY = GraphSpec()
@@ -62,21 +70,24 @@ def random_weights(spec: GraphSpec, seed: int = 0) -> dict[str, Array]:
     def normal(*shape: int, scale: float) -> Array:
         return (rng.standard_normal(shape, dtype=np.float32) * np.float32(scale)).astype(np.float32)
 
+    e = spec.embedding_size or d
     w = {
-        "word": normal(spec.vocab_size, d, scale=0.05),
-        "type": normal(spec.type_vocab_size, d, scale=0.02),
-        "position": normal(spec.max_position_embeddings, d, scale=0.02),
+        "word": normal(spec.vocab_size, e, scale=0.05),
+        "type": normal(spec.type_vocab_size, e, scale=0.02),
+        "position": normal(spec.position_offset + spec.max_position_embeddings, e, scale=0.02),
     }
 
-    def norm(name: str) -> None:
-        w[f"{name}.gamma"] = 1 + normal(d, scale=0.1)
-        w[f"{name}.beta"] = normal(d, scale=0.1)
+    def norm(name: str, width: int = d) -> None:
+        w[f"{name}.gamma"] = 1 + normal(width, scale=0.1)
+        w[f"{name}.beta"] = normal(width, scale=0.1)
 
     def linear(name: str, k: int, n: int, gain: float = 1.0) -> None:
         w[f"{name}.weight"] = normal(k, n, scale=gain / np.sqrt(k))
         w[f"{name}.bias"] = normal(n, scale=0.1)
 
-    norm("embeddings")
+    norm("embeddings", e)
+    if spec.embedding_size:
+        linear("project", e, d)
     for i in range(spec.num_hidden_layers):
         linear(f"{i}.qkv", d, 3 * d, 1.4)
         linear(f"{i}.attention", d, d)
@@ -220,13 +231,18 @@ class _Builder:
             words = self.op("Mul", [cast, scales])
         else:
             words = self.op("Gather", [self.const("word", word), "input_ids"])
-        types = self.op("Gather", [self.const("type", self.w["type"]), "token_type_ids"])
+        if self.spec.token_types == "learned":
+            types = self.op("Gather", [self.const("type", self.w["type"]), "token_type_ids"])
+            words = self.op("Add", [words, types])
+        elif self.spec.token_types == "first":
+            words = self.op("Add", [words, self.const("type", self.w["type"][0])])
         length = self.op("Shape", ["input_ids"], start=1, end=2, out="length")
         zero = self.const("zero", np.array([0]))
-        positions = self.op(
-            "Slice", [self.const("position", self.w["position"]), zero, length, zero]
-        )
-        return self.norm("embeddings", self.op("Add", [words, types]), positions)
+        first = self.const("first_position", np.array([self.spec.position_offset]))
+        last = self.op("Add", [length, first])
+        table = self.const("position", self.w["position"])
+        x = self.norm("embeddings", words, self.op("Slice", [table, first, last, zero]))
+        return self.linear("project", x) if self.spec.embedding_size else x
 
     def mask(self) -> str:
         axes = self.const("axes", np.array([1, 2]))
@@ -263,7 +279,7 @@ class _Builder:
     def heads(self, x: str) -> list[onnx.ValueInfoProto]:
         if self.spec.num_labels:
             first = self.op("Gather", [x, self.const("first", np.int64(0))], axis=1)
-            pooled = self.op("Tanh", [self.linear("pooler", first)])
+            pooled = self.op(self.spec.pooler, [self.linear("pooler", first)])
             self.linear("head", pooled, out="logits")
             shape = ["batch_size", self.spec.num_labels]
             return [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]

@@ -31,6 +31,14 @@ SPECS = {
     ),
     "head64": replace(graphs.TINY, hidden_size=128, num_attention_heads=2, intermediate_size=512),
     "classes": replace(graphs.TINY, num_labels=3),
+    "classes_relu": replace(graphs.TINY, num_labels=3, pooler="Relu"),
+    "classes_gelu": replace(graphs.TINY, num_labels=3, pooler="Gelu"),
+    "no_types": replace(graphs.TINY, token_types="none"),
+    "roberta": replace(graphs.TINY, token_types="first", position_offset=2),
+    "narrow_embeddings": replace(graphs.TINY, embedding_size=48),
+    "wide_embeddings_float": replace(
+        graphs.TINY, embedding_size=80, float_linears=frozenset({"0.qkv"}), int8_embeddings=False
+    ),
     "float_words": replace(graphs.TINY, int8_embeddings=False),
     "smooth": replace(
         graphs.TINY, smooth_linears=frozenset({"0.qkv", "0.attention", "1.ffn1", "1.ffn2"})

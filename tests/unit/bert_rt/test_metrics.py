@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from bert_rt.errors import InputError
-from bert_rt.metrics import evaluate_squad, exact_match_score, f1_score, normalize_answer
+from bert_rt.metrics import (
+    evaluate_squad,
+    exact_match_score,
+    f1_score,
+    macro_f1,
+    normalize_answer,
+)
 from bert_rt.squad import read_squad
 
 
@@ -116,3 +122,15 @@ def test_gold_answers_of_the_official_files_score_100(shared_dir: Path, name: st
     predictions = {one.id: one.answers[0] if one.answers else "" for one in examples}
     scores = evaluate_squad(predictions, examples)
     assert (scores.exact_match, scores.f1) == (100.0, 100.0)
+
+
+# Classes
+
+
+def test_macro_f1() -> None:
+    gold = np.array([0, 0, 0, 1, 1, 3])
+    predicted = np.array([0, 0, 1, 1, 3, 3])
+    # By hand: class 0 has 2 * 2 / (2 + 3), class 1 has 2 / (2 + 2), class 3 has 2 / (2 + 1).
+    assert macro_f1(predicted, gold) == pytest.approx(100 * (4 / 5 + 1 / 2 + 2 / 3) / 3)
+    assert macro_f1(gold, gold) == 100
+    assert macro_f1(gold + 1, gold - gold) == 0

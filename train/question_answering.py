@@ -105,7 +105,8 @@ def _answer_spans(
 ) -> NDArray[np.int32]:
     """Return first and last context token of every answer, shape (K, 2)."""
     first_chars, end_chars = context.offsets[:, 0], context.offsets[:, 1]
-    starts = {int(first): token for token, first in enumerate(first_chars)}
+    # The bytes of one character may be several tokens: from the first of them to the last.
+    starts = {int(first_chars[token]): token for token in reversed(range(len(first_chars)))}
     ends = {int(end): token for token, end in enumerate(end_chars)}
     found: dict[tuple[int, int], None] = {}
     for text, start in zip(example.answers, example.answer_starts, strict=True):
@@ -325,11 +326,11 @@ def make_question_answering(
     loaded = load_model(
         weights_dir or model_dir, "question-answering", allow_new_head=weights_dir is None
     )
-    longest = loaded.config.max_position_embeddings
+    longest = loaded.config.max_sequence_length
     if config.max_seq_length > longest:
         raise ConfigError(
-            f"max_seq_length: got {config.max_seq_length}, want at most the model's "
-            f"max_position_embeddings ({longest})"
+            f"max_seq_length: got {config.max_seq_length}, want at most the model's longest "
+            f"sequence ({longest})"
         )
     tokenizer = Tokenizer.from_directory(model_dir)
     windows: list[Window] = []

@@ -9,9 +9,11 @@ import pytest
 
 from bert_rt.api import Runtime
 from bert_rt.errors import EmptyInputError, InputError
-from bert_rt.evaluation import evaluate
+from bert_rt.evaluation import evaluate, evaluate_classes
+from bert_rt.labelled import LabelledText
 from bert_rt.squad import SquadExample
-from tests.support.artifacts import PAIRS, write_tiny_artifact
+from bert_rt.types import TextInput
+from tests.support.artifacts import LABELS, PAIRS, write_tiny_artifact, write_tiny_classifier
 
 
 class Counter:
@@ -52,3 +54,27 @@ def test_evaluation(tmp_path: Path) -> None:
     assert (result.exact_match, result.f1, result.total) == (40.0, 40.0, 5)
     assert result.questions_per_second > 0
     assert counter.count == 5
+
+
+def test_classes_of_labelled_texts(tmp_path: Path) -> None:
+    write_tiny_classifier(tmp_path / "a")
+    texts = [context for _, context in PAIRS]
+    with Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime:
+        given = [result.label for result in runtime.classify_batch(texts)]
+        # The last one gets a label that is wrong.
+        gold = [*given[:-1], next(label for label in LABELS if label != given[-1])]
+        examples = [
+            LabelledText(TextInput(text), label, f"f, line {n}")
+            for n, (text, label) in enumerate(zip(texts, gold, strict=True))
+        ]
+        result = evaluate_classes(runtime, examples)
+        with pytest.raises(InputError, match="examples: got 0 texts, want at least 1"):
+            evaluate_classes(runtime, [])
+        strange = LabelledText(TextInput("a"), "great", "f, line 7")
+        with pytest.raises(InputError, match="f, line 7: label: got 'great'"):
+            evaluate_classes(runtime, [*examples, strange])
+    assert [LABELS[index] for index in result.predicted_Q] == given
+    assert result.correct_Q.tolist() == [1.0] * (len(texts) - 1) + [0.0]
+    assert result.accuracy == pytest.approx(100 * (1 - 1 / len(texts)))
+    assert result.total == len(texts)
+    assert result.texts_per_second > 0

@@ -79,9 +79,51 @@ class AdamW(torch.optim.Optimizer):
                 self.state[parameter]["exp_avg_sq"] = torch.zeros_like(parameter)
         # Counted by the group: all its parameters have a gradient in every step.
         group["num_steps"] = group.get("num_steps", 0) + 1
-        beta1, beta2 = group["betas"]
         means = [self.state[p]["exp_avg"] for p in parameters]
         squares = [self.state[p]["exp_avg_sq"] for p in parameters]
+        self._update(group, parameters, gradients, means, squares)
+
+    def _update(
+        self,
+        group: dict[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+    ) -> None:
+        beta1, beta2 = group["betas"]
+        step = torch.tensor(float(group["num_steps"]), device=parameters[0].device)
+        # torch's kernel reads and writes everything once; the equations written out as tensor
+        # operations go over memory eight times and take four times as long on a CPU.
+        torch._fused_adamw_(
+            parameters,
+            gradients,
+            means,
+            squares,
+            [],
+            [step] * len(parameters),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class Lamb(AdamW):
+    """AdamW whose update of each parameter has that parameter's own norm: for large batches."""
+
+    def _update(
+        self,
+        group: dict[str, Any],
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        means: list[Tensor],
+        squares: list[Tensor],
+    ) -> None:
+        beta1, beta2 = group["betas"]
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
@@ -93,23 +135,13 @@ class AdamW(torch.optim.Optimizer):
         torch._foreach_mul_(updates, root / (1 - beta1 ** group["num_steps"]))
         if group["weight_decay"]:
             torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
-        self._apply(group["lr"], parameters, updates)
-
-    def _apply(self, rate: float, parameters: list[Tensor], updates: list[Tensor]) -> None:
-        torch._foreach_add_(parameters, updates, alpha=-rate)
-
-
-class Lamb(AdamW):
-    """AdamW whose update of each parameter has that parameter's own norm: for large batches."""
-
-    def _apply(self, rate: float, parameters: list[Tensor], updates: list[Tensor]) -> None:
         ratios = []
         norms = zip(torch._foreach_norm(parameters), torch._foreach_norm(updates), strict=True)
         for weight_norm, update_norm in norms:
             is_usable = (weight_norm > 0) & (update_norm > 0)
             ratios.append(torch.where(is_usable, weight_norm / update_norm, 1.0))
         torch._foreach_mul_(updates, ratios)
-        torch._foreach_add_(parameters, updates, alpha=-rate)
+        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
 
 
 OPTIMIZERS: Mapping[str, type[AdamW]] = {"adamw": AdamW, "lamb": Lamb}

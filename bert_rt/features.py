@@ -129,13 +129,7 @@ def make_features(
         if not len(encoding.input_ids):
             raise EmptyInputError(f"{field}: got text without a single token, want readable text")
     query_ids = question.input_ids[: config.max_query_length]
-    room = config.max_seq_length - len(query_ids) - 2 - num_separators
-    if room <= config.doc_stride:
-        raise ConfigError(
-            f"doc_stride: got {config.doc_stride}, want less than {room} (max_seq_length "
-            f"{config.max_seq_length} - {len(query_ids)} tokens of the question - "
-            f"{2 + num_separators} special tokens), else windows cannot move"
-        )
+    room = _room(config, len(query_ids) + 2 + num_separators)
     starts, lengths = _windows(len(context.input_ids), room, room - config.doc_stride)
     separators = [sep_id] * num_separators
     head = np.concatenate(([cls_id], query_ids, separators), dtype=np.int32)
@@ -238,6 +232,18 @@ def make_sequences(
         text = next(encodings)
         text_pair = None if item.text_pair is None else next(encodings)
         yield make_sequence(text, text_pair, max_seq_length=max_seq_length, **ids)
+
+
+def _room(config: AnsweringConfig, num_taken: int) -> int:
+    """Return the context tokens of a window, in which num_taken tokens are something else."""
+    room = config.max_seq_length - num_taken
+    if room <= config.doc_stride:
+        raise ConfigError(
+            f"doc_stride: got {config.doc_stride}, want less than {room} (max_seq_length "
+            f"{config.max_seq_length} - {num_taken} tokens of the question and special ones), else "
+            "windows cannot move"
+        )
+    return room
 
 
 def _windows(num_tokens: int, room: int, step: int) -> tuple[list[int], list[int]]:

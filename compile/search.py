@@ -143,16 +143,9 @@ def plan_layer(
     y_RN = x_RK @ weight_KN
     low_K, high_K = observer.low_K, observer.high_K
     naive = _try(x_RK, weight_KN, y_RN, low_K, high_K, 0.0, (1.0,))[0]
-    everything = np.arange(len(weight_KN))
     alphas = _ALPHAS if may_smooth else (0.0,)
-    best, channels = _search(x_RK, weight_KN, low_K, high_K, alphas), everything
-    if 0 < num_outliers < len(everything):
-        size_K = np.maximum(-low_K, high_K)
-        rest = np.sort(np.argsort(size_K, kind="stable")[:-num_outliers])
-        without = _search(x_RK[:, rest], weight_KN[rest], low_K[rest], high_K[rest], alphas)
-        if without.error < _OUTLIER_GAIN * best.error:
-            best, channels = without, rest
-    outliers = np.setdiff1d(everything, channels)
+    best, channels = _with_outliers(x_RK, weight_KN, low_K, high_K, alphas, num_outliers)
+    outliers = np.setdiff1d(np.arange(len(weight_KN)), channels)
     smooth_K = np.zeros(len(weight_KN), np.float32)
     smooth_K[channels] = best.smooth_K
     energy = max(float(np.square(y_RN, dtype=np.float64).sum()), _SMALLEST)
@@ -198,6 +191,26 @@ def _round(
     if error < trial.error:
         return rounded_KN, replace(trial, error=error, mean_error_N=mean_N)
     return nearest_KN, trial
+
+
+def _with_outliers(
+    x_RK: FloatArray,
+    w_KN: FloatArray,
+    low_K: FloatArray,
+    high_K: FloatArray,
+    alphas: tuple[float, ...],
+    num_outliers: int,
+) -> tuple[_Trial, NDArray[np.intp]]:
+    """Return the best trial and the channels in INT8: all, or without the largest num_outliers."""
+    channels = np.arange(len(w_KN))
+    best = _search(x_RK, w_KN, low_K, high_K, alphas)
+    if 0 < num_outliers < len(channels):
+        size_K = np.maximum(-low_K, high_K)
+        rest = np.sort(np.argsort(size_K, kind="stable")[:-num_outliers])
+        without = _search(x_RK[:, rest], w_KN[rest], low_K[rest], high_K[rest], alphas)
+        if without.error < _OUTLIER_GAIN * best.error:
+            return without, rest
+    return best, channels
 
 
 def _search(

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
@@ -233,6 +234,17 @@ def test_engines_agree_in_int8(name: str, task: str, engine: str) -> None:
     got = run(made.int8_artifact, engine, made.batch, made.checkpoint)
     assert difference(got, want) < MAX_INT8_DIFFERENCE
     assert difference(want, made.wanted) < 2 * MAX_INT8_DIFFERENCE
+
+
+def test_nothing_is_smoothed_behind_projected_embeddings() -> None:
+    # OpenVINO 2026.4 would scale what the residual connection reads, too.
+    made = compiled("electra", "question-answering")
+    graph = onnx.load_from_string(made.int8_artifact.read("model.onnx")).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    quantized = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    sources = [makers[node.input[0]].op_type for node in quantized]
+    assert sources[0] == "Add" and "Mul" in sources
+    assert makers[quantized[0].input[0]].name == "embeddings_project.add"
 
 
 @pytest.mark.parametrize(("name", "task"), COMPILED)

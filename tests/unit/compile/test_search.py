@@ -321,3 +321,18 @@ def test_tiny_layers(k: int, n: int, num_outliers: int, num_rows: int) -> None:
     # K products of a value and a weight, each off by half a step of 255 and of 127.
     bound = k * np.abs(x_TK).max() * np.abs(weight_KN).max() * (1 / 255 + 1 / 254)
     assert error.max() < 2 * bound
+
+
+def test_smoothing_can_be_ruled_out() -> None:
+    x_TK = normal(1024, 16)
+    x_TK[:, 3] *= 50.0
+    weight_KN = normal(16, 8)
+    bias_N = np.zeros(8, np.float32)
+    smoothed = plan(x_TK, weight_KN)
+    plain = plan_layer(
+        "l", weight_KN, bias_N, observe(x_TK), num_outliers=0, seed=0, may_smooth=False
+    )
+    assert smoothed.alpha > 0 and not np.all(smoothed.smooth_K == 1)
+    assert plain.alpha == 0 and np.all(plain.smooth_K == 1)
+    assert plain.error > smoothed.error
+    assert_sane(plain)

@@ -19,6 +19,8 @@ __all__ = ["render_report"]
 _LEAST_SHOWN = 1e-14
 # Changed answers listed of one engine; a page for people, not an archive.
 _MAX_CHANGES = 20
+_CHANGED_ANSWERS = ("question", "float's answer", "F1", "INT8's answer", "F1")
+_CHANGED_CLASSES = ("text", "float's class", "right, %", "INT8's class", "right, %")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -72,7 +74,9 @@ def render_report(
     parts = ["<h2>Accuracy</h2>", _accuracy(receipt, bars)]
     if changes:
         parts += ["<h2>Changed answers</h2>"]
-        parts += [_change_table(engine, changed) for engine, changed in changes.items()]
+        is_classifier = receipt is not None and "accuracy" in receipt["float"]
+        head = _CHANGED_CLASSES if is_classifier else _CHANGED_ANSWERS
+        parts += [_change_table(engine, changed, head) for engine, changed in changes.items()]
     parts += ["<h2>Fusions</h2>", _table(("rule", "rewrites"), list(fusions.items()))]
     if plans:
         parts += ["<h2>Quantized layers</h2>", _explain_errors(), _error_plot(plans)]
@@ -161,7 +165,7 @@ def _between(value: float, interval: Sequence[float]) -> str:
     return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
-def _change_table(engine: str, changes: Sequence[ChangedAnswer]) -> str:
+def _change_table(engine: str, changes: Sequence[ChangedAnswer], head: Sequence[str]) -> str:
     worse = sum(change.int8_f1 < change.float_f1 for change in changes)
     better = sum(change.int8_f1 > change.float_f1 for change in changes)
     shown = changes[:_MAX_CHANGES]
@@ -179,7 +183,6 @@ def _change_table(engine: str, changes: Sequence[ChangedAnswer]) -> str:
         f"<p>{html.escape(engine)}: {len(changes)} answers differ from float's; {worse} score "
         f"less, {better} more. Shown: {len(shown)}, the largest losses first.</p>"
     )
-    head = ("question", "float's answer", "F1", "INT8's answer", "F1")
     return told + (_table(head, rows) if rows else "")
 
 

@@ -107,6 +107,8 @@ def test_the_report_tells_accuracy() -> None:
     report = (made.int8_dir / "report.html").read_text()
     for part in ("macro F1", "All 200 texts of", "evaluation.tsv", "Gate: passed", "encoder.layer"):
         assert part in report
+    # Of engines that change a class, its text is shown.
+    assert "<th>float&#x27;s class</th>" in report
 
 
 def test_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

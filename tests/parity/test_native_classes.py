@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def test_batch_invariance_is_bitwise(model: bytes, isa: str) -> None:
     alone = np.concatenate(
         [
             one.run(ids[start:end], types[start:end], np.array([0, end - start], np.int32))
-            for start, end in zip(cu[:-1], cu[1:], strict=True)
+            for start, end in pairwise(cu)
         ]
     )
     assert alone.shape == (num, SPEC.num_labels)

@@ -42,6 +42,7 @@ def run(*arguments: object) -> int:
 
 def test_confirms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny.exports()
+    capsys.readouterr()  # what the exports said, where this test is the first to need them
     told = tmp_path / "told.json"
     assert run("--artifact", made.int8_dir, "--eval_file", made.eval_file, "--json", told) == 0
     lines = capsys.readouterr().out.splitlines()

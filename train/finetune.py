@@ -95,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="do not count the other places where an answer's text stands",
     )
+    parser.add_argument(
+        "--label_names", nargs="+", metavar="NAME", help="of classes 0, 1, ..., for classification"
+    )
     add_training_flags(parser, {})
     add_answering_flags(parser)
     add_column_flags(parser)
@@ -157,6 +160,7 @@ def _make(
             args.validation_file,
             weights_dir=resume_from,
             columns=columns(args),
+            labels=args.label_names,
             max_seq_length=max_seq_length,
             batch_size=batch_size,
             seed=options.seed,

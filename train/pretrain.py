@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
 from bert_rt.config import BERT_SIZES, BertConfig, from_dict
 from bert_rt.errors import CheckpointError, ConfigError
-from train.options import add_training_flags, training_options
+from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import PRETRAINING, Recipe, recipe_named
 
 if TYPE_CHECKING:
+    from bert_rt.modeling import BertForPreTraining
     from train.pretraining import PretrainingObjective
 
 __all__ = ["main"]
@@ -36,37 +37,17 @@ def main(argv: Sequence[str]) -> int:
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop import train
-    from train.pretraining import make_pretraining
     from train.processes import join_processes
     from train.rundir import file_sha256, open_run_dir, told
     from train.state import load_weights
 
-    batch_size = args.per_device_train_batch_size or recipe.batch_size
-    max_seq_length = args.max_seq_length or recipe.max_seq_length
     with join_processes(options.device) as processes:
         resume_from = open_run_dir(args.output_dir, is_resumed=args.resume)
         with processes.first_one_first():
             tokenizer_files = _tokenizer_files(args, recipe, resume_from)
             config = _config(args.model, tokenizer_files)
-            model, objective = make_pretraining(
-                args.corpus,
-                config,
-                tokenizer_files,
-                args.work_dir or args.output_dir / "corpus",
-                max_seq_length=max_seq_length,
-                batch_size=batch_size,
-                seed=options.seed,
-                whole_word_masking=args.whole_word_masking,
-                held_out_fraction=args.held_out_fraction,
-            )
-        if args.long_seq_length is None:
-            args.long_seq_length = recipe.long_seq_length
-        total_steps = options.total_steps(objective.num_micro_batches, processes.count)
-        if args.long_seq_length and total_steps is not None:
-            num_micro_batches = total_steps * options.gradient_accumulation_steps * processes.count
-            objective = _with_phases(
-                objective, num_micro_batches, batch_size, (max_seq_length, args.long_seq_length)
-            )
+            model, objective = _make(args, recipe, options, config, tokenizer_files)
+        objective = _with_long_phase(args, recipe, options, objective, processes.count)
         if resume_from is not None:
             load_weights(resume_from, model)
         result = train(
@@ -168,15 +149,46 @@ def _tokenizer_files(
     return {"tokenizer.json": Tokenizer.from_directory(directory).to_json(), **files}
 
 
-def _with_phases(
+def _make(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    options: TrainOptions,
+    config: BertConfig,
+    tokenizer_files: Mapping[str, bytes],
+) -> tuple[BertForPreTraining, PretrainingObjective]:
+    from train.pretraining import make_pretraining
+
+    return make_pretraining(
+        args.corpus,
+        config,
+        tokenizer_files,
+        args.work_dir or args.output_dir / "corpus",
+        max_seq_length=args.max_seq_length or recipe.max_seq_length,
+        batch_size=args.per_device_train_batch_size or recipe.batch_size,
+        seed=options.seed,
+        whole_word_masking=args.whole_word_masking,
+        held_out_fraction=args.held_out_fraction,
+    )
+
+
+def _with_long_phase(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    options: TrainOptions,
     objective: PretrainingObjective,
-    num_micro_batches: int,
-    batch_size: int,
-    lengths: tuple[int, int],
+    num_processes: int,
 ) -> PretrainingObjective:
+    """Give the last tenth of the steps longer sequences, where it is known which these are."""
     from train.phases import paper_phases
 
-    return objective.with_phases(paper_phases(num_micro_batches, batch_size, lengths=lengths))
+    length = recipe.long_seq_length if args.long_seq_length is None else args.long_seq_length
+    total_steps = options.total_steps(objective.num_micro_batches, num_processes)
+    if not length or total_steps is None:
+        return objective
+    (phase,) = objective.phases
+    num_micro_batches = total_steps * options.gradient_accumulation_steps * num_processes
+    lengths = (phase.max_seq_length, length)
+    return objective.with_phases(paper_phases(num_micro_batches, phase.batch_size, lengths=lengths))
 
 
 if __name__ == "__main__":

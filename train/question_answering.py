@@ -287,6 +287,25 @@ class QuestionAnswering:
         )
 
 
+def _check_length(config: AnsweringConfig, longest: int) -> None:
+    if config.max_seq_length > longest:
+        raise ConfigError(
+            f"max_seq_length: got {config.max_seq_length}, want at most the model's longest "
+            f"sequence ({longest})"
+        )
+
+
+def _read_training(file: Path, config: AnsweringConfig) -> list[SquadExample]:
+    examples = read_squad(file)
+    impossible = next((example for example in examples if example.is_impossible), None)
+    if impossible is not None and not config.version_2_with_negative:
+        raise InputError(
+            f"{file}: question {impossible.id!r} has no answer; "
+            "want --version_2_with_negative for such data"
+        )
+    return examples
+
+
 def make_question_answering(
     model_dir: Path,
     train_files: Sequence[Path],
@@ -317,8 +336,8 @@ def make_question_answering(
         The model and its objective.
 
     Raises:
-        InputError: A file is damaged, an answer is not in its context, or training questions have
-            no answer and version_2_with_negative is off.
+        InputError: A file is damaged, an answer is not in its context, or a question has none and
+            version_2_with_negative is off.
         CheckpointError: The checkpoint cannot be read.
         ConfigError: The windows are longer than the model takes.
     """
@@ -326,22 +345,11 @@ def make_question_answering(
     loaded = load_model(
         weights_dir or model_dir, "question-answering", allow_new_head=weights_dir is None
     )
-    longest = loaded.config.max_sequence_length
-    if config.max_seq_length > longest:
-        raise ConfigError(
-            f"max_seq_length: got {config.max_seq_length}, want at most the model's longest "
-            f"sequence ({longest})"
-        )
+    _check_length(config, loaded.config.max_sequence_length)
     tokenizer = Tokenizer.from_directory(model_dir)
     windows: list[Window] = []
     for file in train_files:
-        examples = read_squad(file)
-        impossible = next((e for e in examples if e.is_impossible), None)
-        if impossible is not None and not config.version_2_with_negative:
-            raise InputError(
-                f"{file}: question {impossible.id!r} has no answer; "
-                "want --version_2_with_negative for such data"
-            )
+        examples = _read_training(file, config)
         windows += make_windows(
             examples, tokenizer, config, all_positions=all_positions, file=str(file)
         )

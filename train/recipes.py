@@ -119,12 +119,12 @@ def _small_pretraining(learning_rate: float, batch_size: int) -> Recipe:
 
 def pretrain_tiny() -> Recipe:
     """A model of 2 layers of 128, in minutes on a laptop."""
-    return _small_pretraining(2e-3, 64)
+    return _small_pretraining(2e-3, 16)
 
 
 def pretrain_mini() -> Recipe:
     """A model of 4 layers of 256, in half an hour on two cores."""
-    return _small_pretraining(1.5e-3, 64)
+    return _small_pretraining(1e-3, 16)
 
 
 def pretrain_small() -> Recipe:

@@ -6,6 +6,7 @@
 #include "engine.h"
 #include "ops/pack.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -115,7 +116,7 @@ Sequences random_sequences(Random& random, const Model& model) {
     const int length = between(random, 1, model.max_position_embeddings);
     for (int t = 0; t < length; ++t) {
       s.ids.push_back(between(random, 0, model.vocab_size - 1));
-      s.types.push_back(between(random, 0, model.type_vocab_size - 1));
+      s.types.push_back(between(random, 0, std::max(model.type_vocab_size, 1) - 1));
     }
     s.cu.push_back(static_cast<int32_t>(s.ids.size()));
   }

@@ -1,4 +1,4 @@
-"""Write tests/cpp/tiny.onnx, the model that the C++ driver runs: python -m tests.cpp.make_model."""
+"""Write the models that the C++ driver runs, tests/cpp/*.onnx: python -m tests.cpp.make_model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.kernels import graphs
 
 
 def main() -> None:
-    """Write the file beside this one."""
+    """Write the files beside this one."""
     spec = replace(
         graphs.TINY,
         vocab_size=40,
@@ -19,8 +19,11 @@ def main() -> None:
         outlier_linears=frozenset({"1.ffn2"}),
         float_linears=frozenset({"0.attention"}),
     )
-    path = Path(__file__).with_name("tiny.onnx")
-    path.write_bytes(graphs.build(spec).SerializeToString())
+    # The embeddings of RoBERTa and ELECTRA at once.
+    family = replace(spec, embedding_size=16, token_types="first", position_offset=2)
+    for name, one in (("tiny", spec), ("family", family)):
+        path = Path(__file__).with_name(f"{name}.onnx")
+        path.write_bytes(graphs.build(one).SerializeToString())
 
 
 if __name__ == "__main__":

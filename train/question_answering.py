@@ -324,8 +324,7 @@ def make_question_answering(
         model_dir: The checkpoint that training starts from.
         train_files: SQuAD files, v1.1 or v2.0.
         validation_file: A SQuAD file, or None.
-        weights_dir: A checkpoint of the run that is resumed; None for a new run, in which the
-            head is initialized from the seed where the checkpoint has none.
+        weights_dir: A checkpoint of the run that is resumed; None for a new run.
         config: Windows, and how answers are read.
         batch_size: Windows of a micro-batch.
         seed: Decides new weights and the order of the data.

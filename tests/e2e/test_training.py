@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from bert_rt.checkpoint import load_model
 from bert_rt.cli import run_command
+from tests.support.corpora import write_text
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
-from train import finetune, question_answering
+from train import finetune, pretrain, question_answering
 from train.journal import read_metrics
 
 # Losses of one process with doubled accumulation and of two: the same sums in another order, over
@@ -193,3 +195,52 @@ def test_a_teacher_of_another_vocabulary_is_refused(
     argv = flags(tmp_path, tmp_path / "run2", "--max_steps", "2", "--teacher", str(teacher))
     assert run(*argv) == 2
     assert "teacher: the tokenizer of" in capsys.readouterr().err
+
+
+def test_pretraining_from_raw_text_and_fine_tuning_of_what_came_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = write_text(tmp_path / "text.txt", 60)
+    size = tmp_path / "config.json"
+    size.write_text(
+        json.dumps(
+            {
+                "hidden_size": 32,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 64,
+                "max_position_embeddings": 64,
+            }
+        )
+    )
+    pretrained = tmp_path / "pretrained"
+    argv = ["--corpus", str(corpus), "--model", str(size), "--output_dir", str(pretrained)]
+    argv += ["--vocab_size", "60", "--max_seq_length", "32", "--held_out_fraction", "0.1"]
+    assert run_command(pretrain.main, [*argv, "--max_steps", "3"]) == 0
+    assert run_command(pretrain.main, [*argv, "--max_steps", "5", "--resume"]) == 0
+    assert "mlm_accuracy" in capsys.readouterr().out
+    lines = [line for line in read_metrics(pretrained / "metrics.jsonl") if "loss" in line]
+    assert [line["step"] for line in lines] == [3, 5]
+    loaded = load_model(pretrained)
+    assert loaded.task == "pretraining"
+    assert loaded.config.vocab_size == 64  # 60 and fewer, to the next multiple of 64
+    argv = flags(tmp_path, tmp_path / "qa", "--max_steps", "2")
+    argv[argv.index("--model_name_or_path") + 1] = str(pretrained)
+    assert run(*argv) == 0
+    assert load_model(tmp_path / "qa").task == "question-answering"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "text.txt"), ("one line only\n", "no document of at least 16 tokens")],
+)
+def test_a_corpus_that_cannot_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, message: str
+) -> None:
+    corpus = tmp_path / "text.txt"
+    corpus.write_text(text)
+    vocabulary = make_checkpoint(tmp_path / "model")
+    argv = ["--corpus", str(corpus), "--model", "tiny", "--output_dir", str(tmp_path / "run")]
+    argv += ["--max_steps", "1", "--tokenizer", str(vocabulary)]
+    assert run_command(pretrain.main, argv) == 2
+    assert message in capsys.readouterr().err

@@ -172,9 +172,13 @@ class _Trainer:
                 self.journal = Journal(self.output_dir, resumed_step=self.state.step)
                 stack.callback(self.journal.close)
                 self.bar = stack.enter_context(
-                    progress(self.objective.name, total=self.total_steps, unit="steps")
+                    progress(
+                        self.objective.name,
+                        total=self.total_steps,
+                        unit="steps",
+                        already_done=self.state.step,
+                    )
                 )
-                self.bar.advance(self.state.step)
             yield
 
     def run(self, stop: threading.Event) -> bool:

@@ -205,6 +205,13 @@ def test_progress_without_a_total() -> None:
     assert re.fullmatch(r"train: 5 steps, .*/s\n", stream.getvalue())
 
 
+def test_what_was_done_before_says_nothing_of_the_speed() -> None:
+    stream = io.StringIO()
+    with progress("train", total=9, unit="steps", already_done=7, stream=stream):
+        pass
+    assert stream.getvalue() == "train: 7/9 steps (78%), 0/s\n"
+
+
 def test_progress_is_a_bar_on_a_terminal() -> None:
     pytest.importorskip("rich")
 

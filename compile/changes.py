@@ -71,6 +71,8 @@ def changed_answers(
             float_f1=float(float_result.f1_N[index]),
             int8_f1=float(int8_result.f1_N[index]),
         )
-        for index in np.flatnonzero(equal_answers(float_result, int8_result, examples) == 0)
+        for index in np.flatnonzero(
+            equal_answers(float_result, int8_result, examples) == 0
+        ).tolist()
     ]
     return sorted(changes, key=lambda change: change.int8_f1 - change.float_f1)

@@ -17,7 +17,7 @@ import numpy as np
 from bert_rt.errors import ParityError
 from compile.sensitivity import fewest_float_layers
 
-__all__ = ["Verdict", "choose_float_layers", "hold_out"]
+__all__ = ["Verdict", "choose_float_layers", "hold_out", "judge"]
 
 ExampleT = TypeVar("ExampleT")
 
@@ -36,6 +36,29 @@ class Verdict:
 
     passes: bool
     told: str
+
+
+def judge(
+    metric: str, measured: tuple[float, float], *, min_ratio: float, max_loss: float
+) -> Verdict:
+    """Compare what was measured with what is wanted.
+
+    Args:
+        metric: What was measured, for the message.
+        measured: Float's figure and INT8's, in percent.
+        min_ratio: Least INT8 over float.
+        max_loss: INT8 may be this much below float, in percent points.
+
+    Returns:
+        The verdict; NaN never passes.
+    """
+    wanted, got = measured
+    passes = got >= min_ratio * wanted and wanted - got <= max_loss
+    return Verdict(
+        passes,
+        f"got {metric} {got:.2f}, float has {wanted:.2f}; want a loss of at most {max_loss} and a "
+        f"ratio of at least {min_ratio}",
+    )
 
 
 def hold_out(

@@ -39,12 +39,16 @@ class QuantConfig:
         num_samples: Windows of calibration text.
         max_rows: Rows of every layer's input that trials are judged on.
         num_outliers: Channels behind a GELU that may stay in float.
+        num_held_out: Examples of the calibration file that INT8 is judged on, not calibrated.
+        max_float_share: Part of the layers that may stay in float where INT8 loses too much.
         seed: Of every random choice.
     """
 
     num_samples: int = 256
     max_rows: int = 4096
     num_outliers: int = 4
+    num_held_out: int = 1000
+    max_float_share: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class QuantConfig:
             ("max_rows", 1, 2**20),
             # No reader of the format takes more.
             ("num_outliers", 0, 16),
+            ("num_held_out", 0, 2**20),
             ("seed", 0, 2**63 - 1),
         ):
             value = getattr(self, name)
@@ -65,6 +70,10 @@ class QuantConfig:
                 raise ConfigError(
                     f"QuantConfig.{name}: got {value}, want an integer from {low} to {high}"
                 )
+        if not 0.0 <= self.max_float_share <= 1.0:
+            raise ConfigError(
+                f"max_float_share: got {self.max_float_share}, want a number from 0 to 1"
+            )
 
 
 def plan_layers(

@@ -47,8 +47,12 @@ def test_the_manifest_says_how_every_layer_was_quantized() -> None:
     assert set(quantization["layers"]) == set(tiny.ENCODER_LINEARS)
     for layer in quantization["layers"].values():
         assert 0 < layer["error"] <= layer["naive_error"]
-    # As many as there are passages, though 256 were asked for.
-    assert (quantization["calibration_samples"], quantization["seed"]) == (20, 0)
+        assert layer["sensitivity"] > 0
+    # As many as there are passages, though 256 were asked for; a fifth of them was set aside.
+    assert (quantization["calibration_samples"], quantization["seed"]) == (16, 0)
+    assert quantization["held_out"]["total"] == 8
+    assert quantization["held_out"]["verdict"].startswith("got F1 ")
+    assert quantization["float_layers"] == {}
     assert load_artifact(tiny.exports().float_dir).manifest.quantization == {}
 
 

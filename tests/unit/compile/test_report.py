@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -78,6 +79,14 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def quantization(names: Iterable[str]) -> dict[str, Any]:
+    return {
+        "layers": {name: {"sensitivity": 2.5e-6} for name in names},
+        "held_out": {"total": 1003, "verdict": "got F1 89.90, float has 90.00"},
+        "float_layers": {},
+    }
+
+
 def render(**changed: Any) -> bytes:
     values: dict[str, Any] = {
         "title": "tiny, int8",
@@ -87,6 +96,7 @@ def render(**changed: Any) -> bytes:
         "plans": tiny.plans(),
         "bars": {"min_f1_ratio": 0.99, "max_f1_loss": 0.5},
         "changes": {"openvino": _CHANGES},
+        "quantization": quantization(tiny.plans()),
     }
     return render_report(**values | changed)
 
@@ -146,6 +156,18 @@ def test_changed_answers_are_capped() -> None:
     assert text.count("Who came?") + text.count("Where to?") + text.count("Why?") == 20
 
 
+def test_layers_in_float() -> None:
+    text = Page(render()).text
+    assert "on 1003 examples" in text and "got F1 89.90, float has 90.00." in text
+    assert "Every layer of the encoder is INT8." in text and "2.50e-06" in text
+    told = {**quantization(tiny.plans()), "float_layers": {"encoder.layer.7.x": 0.125}}
+    text = Page(render(quantization=told)).text
+    assert "These layers stay in float: layer sensitivity encoder.layer.7.x 1.25e-01" in text
+    assert "Every layer" not in text
+    told["held_out"] = {"total": 0, "verdict": ""}
+    assert "Not judged before the evaluation" in Page(render(quantization=told)).text
+
+
 def test_nothing_changed() -> None:
     text = Page(render(changes={"native": []})).text
     assert "native: 0 answers differ" in text and "INT8's answer" not in text
@@ -189,10 +211,11 @@ def test_names_are_text() -> None:
         receipt=receipt,
         plans={evil: dataclasses.replace(plan, name=evil)},
         changes={evil: [ChangedAnswer(evil, evil, evil, 0.0, 0.0)]},
+        quantization={**quantization([evil]), "float_layers": {evil: 1.0}},
     )
     page = Page(data)
     assert "script" not in page.seen
-    assert page.text.count(evil) >= 12
+    assert page.text.count(evil) >= 13
     assert b"<script" not in data
 
 

@@ -100,26 +100,38 @@ def quantize_within_bars(
         int8_fields = ManifestFields(**{**fields, "precision": "int8"})
         return Compiled(make_files(quantize(model, kept)), int8_fields, kept)
 
-    float_layers: tuple[str, ...] = ()
-    verdict = None
-    if held_out:
-        wanted = _score(reference, task, held_out)
-
-        def judge(names: tuple[str, ...]) -> Verdict:
-            return task.judge(wanted, _score(make(names), task, held_out))
-
-        most = int(quant.max_float_share * len(plans))
-        float_layers, verdict = choose_float_layers(sensitivities, judge, most=most)
+    most = int(quant.max_float_share * len(plans))
+    float_layers, told = _choose(sensitivities, make, reference, task, held_out, most)
     compiled = make(float_layers)
     compiled.fields["quantization"] = {
         **SCHEME,
         "calibration_samples": len(features),
-        "held_out": {"total": len(held_out), "verdict": verdict.told if verdict else ""},
+        "held_out": {"total": len(held_out), "verdict": told},
         "seed": quant.seed,
         "float_layers": {name: sensitivities[name] for name in float_layers},
         "layers": _told(compiled.plans, sensitivities),
     }
     return compiled
+
+
+def _choose(
+    sensitivities: Mapping[str, float],
+    make: Callable[[tuple[str, ...]], Compiled],
+    reference: Compiled,
+    task: CompileTask,
+    held_out: Sequence[Any],
+    most: int,
+) -> tuple[tuple[str, ...], str]:
+    """Return the layers that stay in float, and the verdict with them; "" where none was asked."""
+    if not held_out:
+        return (), ""
+    wanted = _score(reference, task, held_out)
+
+    def judge(names: tuple[str, ...]) -> Verdict:
+        return task.judge(wanted, _score(make(names), task, held_out))
+
+    float_layers, verdict = choose_float_layers(sensitivities, judge, most=most)
+    return float_layers, verdict.told
 
 
 def _plan(

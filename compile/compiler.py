@@ -6,10 +6,11 @@ load -> trace -> fuse -> compare with PyTorch -> quantize (compile.int8) -> gate
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import platform
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from bert_rt.manifest import ManifestFields
 from bert_rt.progress import progress
 from bert_rt.tokenization import Tokenizer
 from compile.classification import AccuracyGate
+from compile.control import hold_out
 from compile.gate import Gate, data_hash, measure
 from compile.int8 import Compiled, quantize_within_bars
 from compile.parity import NUM_SHAPES, check_parity
@@ -35,6 +37,7 @@ from compile.pipeline import OPSET, fuse
 from compile.quantize import QuantConfig
 from compile.report import render_report
 from compile.tasks import CompileTask, make_task
+from compile.threshold import tune_threshold
 from compile.trace import trace
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
@@ -58,6 +61,8 @@ class CompileOptions:
         gate: What INT8 must keep of question answering.
         accuracy_gate: What it must keep of text classification.
         columns: How files of labelled texts name their columns.
+        tune_threshold: Whether null_score_diff_threshold is found on questions of the calibration
+            file that were set aside, where limits have version_2_with_negative.
     """
 
     model_name_or_path: Path
@@ -70,6 +75,7 @@ class CompileOptions:
     gate: Gate = field(default_factory=Gate)
     accuracy_gate: AccuracyGate = field(default_factory=AccuracyGate)
     columns: Columns = field(default_factory=Columns)
+    tune_threshold: bool = True
 
     def __post_init__(self) -> None:
         """Check what contradicts.
@@ -82,6 +88,15 @@ class CompileOptions:
                 "calibration_file: got none, want training data with --int8: the ranges of "
                 "activations are measured on real text"
             )
+
+    @property
+    def tunes_threshold(self) -> bool:
+        """Whether there is a threshold to be found, and text to find it on."""
+        return (
+            self.limits.version_2_with_negative
+            and self.tune_threshold
+            and self.calibration_file is not None
+        )
 
 
 def compile_checkpoint(options: CompileOptions) -> Artifact:
@@ -115,6 +130,10 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     calibration = task.read(options.calibration_file) if options.calibration_file else []
     evaluation = task.read(options.eval_file) if options.eval_file else []
     task.check_disjoint(calibration, evaluation)
+    quant = options.quant
+    calibration, held_out = hold_out(
+        calibration, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
+    )
 
     model = trace(loaded)
     fusions = fuse(model, loaded.config, task=loaded.task)
@@ -130,11 +149,13 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         provenance=_provenance(options, parity),
     )
     make_files = partial(_files, tokenizer=tokenizer)
-    compiled = reference = Compiled(make_files(model), fields, {})
+    compiled = reference = _tuned(Compiled(make_files(model), fields, {}), held_out, options)
     if options.int8:
         compiled = quantize_within_bars(
-            model, reference, task, calibration, tokenizer, options.quant, make_files=make_files
+            model, reference, task, calibration, held_out, tokenizer, quant, make_files
         )
+        # Quantization moves the scores that the threshold is about.
+        compiled = _tuned(compiled, held_out, options)
     _measure(compiled, reference, task, evaluation, options)
     return _write(compiled, task, options)
 
@@ -153,6 +174,24 @@ def _check_weights(loaded: LoadedModel) -> None:
     for name, parameter in loaded.model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{name}: got NaN or infinite values, want finite ones")
+
+
+def _tuned(compiled: Compiled, held_out: Sequence[Any], options: CompileOptions) -> Compiled:
+    """Find the threshold of "no answer", where there is such a thing and no threshold was given."""
+    limits = options.limits
+    is_answering = compiled.fields["task"] == "question-answering"
+    if not (options.tunes_threshold and is_answering and held_out):
+        return compiled
+    found = tune_threshold(compiled.files, compiled.fields, held_out)
+    told = {"threshold": {**dataclasses.asdict(found), "held_out": len(held_out)}}
+    fields = ManifestFields(
+        **{
+            **compiled.fields,
+            "limits": replace(limits, null_score_diff_threshold=found.value),
+            "provenance": {**compiled.fields["provenance"], **told},
+        }
+    )
+    return replace(compiled, fields=fields)
 
 
 def _measure(
@@ -213,10 +252,11 @@ def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
 
 
 def _provenance(options: CompileOptions, parity: Mapping[str, float]) -> dict[str, Any]:
+    is_calibrated = options.int8 or options.tunes_threshold
     data = {
         name: {"name": path.name, "sha256": data_hash(path)}
         for name, path in (
-            ("calibration_file", options.calibration_file if options.int8 else None),
+            ("calibration_file", options.calibration_file if is_calibrated else None),
             ("eval_file", options.eval_file),
         )
         if path is not None

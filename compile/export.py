@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
                 max_accuracy_loss=args.max_accuracy_loss,
             ),
             columns=columns(args),
+            tune_threshold="null_score_diff_threshold" not in vars(args),
         )
     )
     manifest = artifact.manifest

@@ -1,7 +1,7 @@
 """From the fused float graph to the INT8 model: the whole of quantization in one view.
 
-set examples aside -> observe -> balance attention -> search every layer -> measure what each
-costs -> keep those in float that cost too much
+observe -> balance attention -> search every layer -> measure what each costs -> keep those in float
+that cost too much, judged on examples that were set aside
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bert_rt.types import TokenSequence
 from compile.balance import balance_attention
 from compile.calibrate import observe
 from compile.changes import ChangedAnswer
-from compile.control import Verdict, choose_float_layers, hold_out
+from compile.control import Verdict, choose_float_layers
 from compile.gate import measure
 from compile.linear import find_linear_layers
 from compile.quantize import SCHEME, QuantConfig, plan_layers, quantize
@@ -60,9 +60,9 @@ def quantize_within_bars(
     reference: Compiled,
     task: CompileTask,
     examples: Sequence[Any],
+    held_out: Sequence[Any],
     tokenizer: Tokenizer,
     quant: QuantConfig,
-    *,
     make_files: Callable[[ir.Model], dict[str, bytes]],
 ) -> Compiled:
     """Quantize a model, and keep the fewest layers in float with which it keeps what is wanted.
@@ -72,7 +72,8 @@ def quantize_within_bars(
             nothing that it computes.
         reference: The float model.
         task: Draws, scores and judges.
-        examples: Those of the calibration file.
+        examples: Those to calibrate on.
+        held_out: Those that INT8 is judged on; with none, nothing is judged here.
         tokenizer: The model's.
         quant: How to quantize.
         make_files: Makes the artifact's files of a graph.
@@ -85,9 +86,6 @@ def quantize_within_bars(
         ParityError: It loses too much even with half of its layers in float.
     """
     fields = reference.fields
-    examples, held_out = hold_out(
-        examples, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
-    )
     limits, num_heads = fields["limits"], fields["architecture"].num_attention_heads
     plans, features = _plan(model, task, examples, tokenizer, quant, limits, num_heads)
     with progress("sensitivity", total=len(plans), unit="layers") as shown:

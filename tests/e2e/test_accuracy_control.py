@@ -146,3 +146,37 @@ def test_channels_fifty_times_wider(tmp_path: Path) -> None:
     assert error < naive / 20
     for scores in manifest.receipt["int8"].values():
         assert scores["f1_ratio"] > 0.9
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("given", [False, True])
+def test_the_threshold_of_no_answer(given: bool, tmp_path: Path) -> None:
+    """Questions that the model is less sure of than of most have no answer: that can be found."""
+    paths = []
+    for name, flag in (("answered.json", "--calibration_file"), ("evaluation.json", "--eval_file")):
+        asked = read_squad(tiny.exports().eval_file.with_name(name))
+        with Runtime.load(tiny.exports().float_dir, engine="onnxruntime") as runtime:
+            answers = runtime.answer_batch([(e.question, e.context) for e in asked])
+        margins = np.array([answer.null_score - answer.logit for answer in answers])
+        asked = [
+            dataclasses.replace(e, answers=(), answer_starts=(), is_impossible=True) if no else e
+            for e, no in zip(asked, margins > np.median(margins), strict=True)
+        ]
+        paths += [flag, tiny.write_squad(tmp_path / name, asked)]
+    flags = [*common(tmp_path / "art"), *paths, "--version_2_with_negative"]
+    bars = ["--max_f1_loss", 25, "--min_f1_ratio", 0.7]
+    threshold = ["--null_score_diff_threshold", 0.125] if given else []
+    assert run(*flags, *bars, *threshold) == 0
+    manifest = load_artifact(tmp_path / "art").manifest
+    assert manifest.limits.version_2_with_negative
+    found = manifest.limits.null_score_diff_threshold
+    if given:
+        assert found == 0.125 and "threshold" not in manifest.provenance
+        return
+    told = manifest.provenance["threshold"]
+    assert told["value"] == found != 0.0
+    assert told["f1"] > told["f1_at_zero"] + 20
+    assert told["held_out"] == 80
+    # It holds for questions that it was not found on, too, on every engine.
+    for scores in (manifest.receipt["float"], *manifest.receipt["int8"].values()):
+        assert scores["f1"] > told["f1_at_zero"] + 20

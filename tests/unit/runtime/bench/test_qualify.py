@@ -53,6 +53,15 @@ def test_qualify_measures_everybody_on_the_same_sample() -> None:
     assert findings[0].idle_cpu_ms == 0
 
 
+def test_a_short_sample_is_repeated_until_a_second_is_over() -> None:
+    time = FakeTime()
+    peer = make_peer("a", time=time, seconds_per_token=0.001)  # 45 tokens a pass
+    (finding,) = qualify([peer], make_work([5, 10, 15]).features, time.clock, lambda _: None)
+    timed = [batch for batch in peer.runner.batches if len(batch.cu_seqlens) > 2]  # type: ignore[attr-defined]
+    assert len(timed) == 1 + 2 * 23
+    assert round(finding.tokens_per_second) == 1000
+
+
 def test_warm_up_runs_what_will_come() -> None:
     peer = make_peer("a")
     rounds = make_work([5, 10, 15, 5]).rounds(2)

@@ -133,7 +133,13 @@ class Runtime:
         return cls(session, info, manifest, limits)
 
     def answer(
-        self, *, question: str, context: str, top_k: int = 1, timeout_s: float | None = None
+        self,
+        *,
+        question: str,
+        context: str,
+        top_k: int = 1,
+        max_overlap: float | None = None,
+        timeout_s: float | None = None,
     ) -> Answer:
         """Answer one question over one passage.
 
@@ -141,6 +147,8 @@ class Runtime:
             question: The question.
             context: The passage, of any length up to ten million characters.
             top_k: Answers wanted; those after the best are its alternatives.
+            max_overlap: Most of the shorter one's characters, from 0 (none) to 1, that two of the
+                answers may share; None for no such rule. There may then be fewer than top_k.
             timeout_s: Seconds to wait at most; None for no limit.
 
         Returns:
@@ -152,14 +160,16 @@ class Runtime:
             DeadlineExceededError: timeout_s has passed.
             EngineError: The engine failed, or the Runtime is closed.
         """
+        options = self.options(top_k, timeout_s, max_overlap=max_overlap)
         pair = check_pair((question, context))
-        return next(self.session.stream([pair], self.options(top_k, timeout_s), place=""))
+        return next(self.session.stream([pair], options, place=""))
 
     def answer_batch(
         self,
         pairs: Iterable[Question | tuple[str, str]],
         *,
         top_k: int = 1,
+        max_overlap: float | None = None,
         timeout_s: float | None = None,
     ) -> list[Answer]:
         """Answer many questions, computed together; all are checked before any is computed.
@@ -167,6 +177,7 @@ class Runtime:
         Args:
             pairs: (question, context) pairs.
             top_k: As in answer.
+            max_overlap: As in answer.
             timeout_s: Seconds to wait for all of them.
 
         Returns:
@@ -175,24 +186,35 @@ class Runtime:
         Raises:
             BertRtError: As in answer; the message of an InputError names the pair.
         """
-        options = self.options(top_k, timeout_s)
+        options = self.options(top_k, timeout_s, max_overlap=max_overlap)
         questions = [check_pair(pair, f"pairs[{i}]") for i, pair in enumerate(pairs)]
         return list(self.session.stream(questions, options))
 
     def stream(
-        self, pairs: Iterable[Question | tuple[str, str]], *, top_k: int = 1
+        self,
+        pairs: Iterable[Question | tuple[str, str]],
+        *,
+        top_k: int = 1,
+        max_overlap: float | None = None,
     ) -> Iterator[Answer]:
         """Answer any number of pairs in order and bounded memory; a bad one raises at its place."""
-        return self.session.stream(pairs, self.options(top_k, None))
+        return self.session.stream(pairs, self.options(top_k, max_overlap=max_overlap))
 
     async def answer_async(
-        self, *, question: str, context: str, top_k: int = 1, timeout_s: float | None = None
+        self,
+        *,
+        question: str,
+        context: str,
+        top_k: int = 1,
+        max_overlap: float | None = None,
+        timeout_s: float | None = None,
     ) -> Answer:
         """Do what answer does without blocking the event loop; cancelling drops the request."""
         import asyncio  # whoever calls this has it; others would wait for it
 
         cancelled = threading.Event()
-        options = dataclasses.replace(self.options(top_k, timeout_s), cancelled=cancelled)
+        options = self.options(top_k, timeout_s, max_overlap=max_overlap)
+        options = dataclasses.replace(options, cancelled=cancelled)
         pair = check_pair((question, context))
         try:
             return await asyncio.to_thread(
@@ -252,7 +274,12 @@ class Runtime:
         self.close()
 
     def options(
-        self, top_k: int = 1, timeout_s: float | None = None, *, task: str = "question-answering"
+        self,
+        top_k: int = 1,
+        timeout_s: float | None = None,
+        *,
+        task: str = "question-answering",
+        max_overlap: float | None = None,
     ) -> CallOptions:
         """Make the options of a call on session or classifier.
 
@@ -260,9 +287,10 @@ class Runtime:
             top_k: Answers or classes wanted.
             timeout_s: Seconds from now to the deadline; None for none.
             task: The task of the call.
+            max_overlap: As in answer.
 
         Returns:
-            The options, with this Runtime's limits.
+            The options, with this Runtime's limits and the artifact's score_temperature.
 
         Raises:
             InputError: The artifact is for another task, or a value is out of range.
@@ -274,8 +302,19 @@ class Runtime:
             )
         if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
             raise InputError(f"top_k: got {top_k!r}, want an integer from 1 to {_MAX_TOP_K}")
-        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        return CallOptions(self.limits, top_k, deadline_s)
+        if max_overlap is not None:
+            is_number = isinstance(max_overlap, int | float) and not isinstance(max_overlap, bool)
+            if not is_number or not 0 <= max_overlap <= 1:
+                raise InputError(
+                    f"max_overlap: got {max_overlap!r}, want a number from 0 to 1, or None"
+                )
+        return CallOptions(
+            self.limits,
+            top_k,
+            math.inf if timeout_s is None else time.monotonic() + timeout_s,
+            max_overlap=max_overlap,
+            score_temperature=self.manifest.score_temperature,
+        )
 
 
 def _explain(

@@ -47,19 +47,27 @@ def check_input(item: Any, place: str = "") -> TextInput:
     return TextInput(*texts)
 
 
-def rank_classes(logits_C: FloatArray, labels: Sequence[str], *, top_k: int = 1) -> Classification:
+def rank_classes(
+    logits_C: FloatArray,
+    labels: Sequence[str],
+    *,
+    top_k: int = 1,
+    score_temperature: float = 1.0,
+) -> Classification:
     """Find the best classes of one text.
 
     Args:
         logits_C: Shape (C,), float32.
         labels: Names of the C classes.
         top_k: Classes wanted; those after the best are its alternatives.
+        score_temperature: What logits are divided by before the softmax, above 0. It changes no
+            rank.
 
     Returns:
         The class of the greatest logit; of equal ones the first.
     """
     logits = logits_C.astype(np.float64)
-    weights = np.exp(logits - logits.max())
+    weights = np.exp((logits - logits.max()) / score_temperature)
     scores = weights / weights.sum()
     every = tuple(logits.tolist())
     best, *others = (
@@ -122,7 +130,12 @@ class Classifier:
             except InputError as failure:
                 error = placed(failure, place.format(chunk[len(sequences)][0]))
             for logits_C in self.compute(sequences, options):
-                yield rank_classes(logits_C, self._labels, top_k=options.top_k)
+                yield rank_classes(
+                    logits_C,
+                    self._labels,
+                    top_k=options.top_k,
+                    score_temperature=options.score_temperature,
+                )
             if error is not None:
                 raise error
             if not chunk:

@@ -30,7 +30,15 @@ from bert_rt.types import (
     TokenSequence,
 )
 
-__all__ = ["CallOptions", "PreparedQuestion", "Session", "check_pair", "placed", "take_chunk"]
+__all__ = [
+    "CallOptions",
+    "PreparedQuestion",
+    "Session",
+    "check_pair",
+    "pick_answer",
+    "placed",
+    "take_chunk",
+]
 
 ItemT = TypeVar("ItemT")
 
@@ -56,12 +64,17 @@ class CallOptions:
         top_k: Answers wanted of every question, at least 1.
         deadline_s: When to give up, in seconds of time.monotonic.
         cancelled: Give up when this is set.
+        max_overlap: Most that two answers of a question may share, as in bert_rt.spans.decode.
+        score_temperature: What logits are divided by where scores are made of them; the
+            manifest's, for probabilities.
     """
 
     config: AnsweringConfig
     top_k: int = 1
     deadline_s: float = math.inf
     cancelled: threading.Event | None = None
+    max_overlap: float | None = None
+    score_temperature: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +192,7 @@ class Session:
     ) -> Iterator[Answer]:
         """Compute questions together and yield their answers in order; raises what compute does."""
         for item, logits in zip(prepared, self.compute(prepared, options), strict=True):
-            yield decode(
-                item.question.context,
-                item.context,
-                item.features,
-                [window.start_logits for window in logits],
-                [window.end_logits for window in logits],
-                config=options.config,
-                top_k=options.top_k,
-            )
+            yield pick_answer(item, logits, options)
 
     def compute(
         self, prepared: Sequence[PreparedQuestion], options: CallOptions
@@ -276,6 +281,35 @@ class Session:
         }
         features = make_features(0, question, context, config=config, **ids)
         return PreparedQuestion(item, context, features)
+
+
+def pick_answer(
+    prepared: PreparedQuestion, logits: Sequence[SpanLogits], options: CallOptions
+) -> Answer:
+    """Decode one question.
+
+    Args:
+        prepared: The question.
+        logits: Of its windows, as Session.compute gave them.
+        options: What is asked of it.
+
+    Returns:
+        The answer.
+
+    Raises:
+        EngineInternalError: As in bert_rt.spans.decode.
+    """
+    return decode(
+        prepared.question.context,
+        prepared.context,
+        prepared.features,
+        [window.start_logits for window in logits],
+        [window.end_logits for window in logits],
+        config=options.config,
+        top_k=options.top_k,
+        max_overlap=options.max_overlap,
+        score_temperature=options.score_temperature,
+    )
 
 
 def take_chunk(

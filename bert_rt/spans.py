@@ -3,7 +3,7 @@
 A span (s, e) of context tokens is admissible where s <= e < s + max_answer_length, both lie in one
 window, and no other window shows s with more context around it. Its raw score is the start logit
 of s plus the end logit of e; its probability is the softmax over ALL admissible spans of all
-windows, not only over the n best.
+windows, not only over the n best, of the raw scores divided by the artifact's score_temperature.
 
 All windows are laid one behind the other on one line, with ends of -inf between them, so that one
 pass of array operations serves any number of windows:
@@ -15,15 +15,17 @@ pass of array operations serves any number of windows:
 
 Shapes: N positions of the line, A = max_answer_length.
 
-Source: span scores and the null answer as in Devlin et al.'s run_squad.py (`write_predictions`).
+Source: span scores and the null answer as in Devlin et al.'s run_squad.py (`write_predictions`);
+the temperature as in Guo et al. 2017, arXiv:1706.04599, section 4.2.
 """
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -41,6 +43,9 @@ _Ints: TypeAlias = NDArray[np.intp]
 # exp(-x) for x up to here keeps full precision in float64 (it underflows from 708 on), with room
 # for terms that are e**-100 times smaller than the largest one.
 _MAX_EXPONENT_GAP = 600.0
+# Spans scored in search of answers that do not overlap, of which every max_answer_length-th is
+# looked at: some 64 MB. An answer of 30 tokens overlaps 1770 spans: a top_k of up to 78 is safe.
+_MAX_SCORED_SPANS = 2**22
 
 
 class _Line(NamedTuple):
@@ -59,6 +64,14 @@ class _Line(NamedTuple):
     width: int
 
 
+class _Span(NamedTuple):
+    """Characters of the context, and their raw score."""
+
+    start: int
+    end: int
+    logit: float
+
+
 def decode(
     context: str,
     context_encoding: Encoding,
@@ -68,6 +81,8 @@ def decode(
     *,
     config: AnsweringConfig,
     top_k: int = 1,
+    max_overlap: float | None = None,
+    score_temperature: float = 1.0,
 ) -> Answer:
     """Find the best answer to one question.
 
@@ -80,6 +95,10 @@ def decode(
         config: max_answer_length, n_best_size, version_2_with_negative and
             null_score_diff_threshold are used.
         top_k: Answers wanted, at least 1; those after the best become its alternatives.
+        max_overlap: Leave out a span that shares more than this part of the shorter one's
+            characters, in [0, 1], with a better one that is not left out; None for all spans.
+        score_temperature: What raw scores are divided by before the softmax, above 0. It changes
+            no rank, and not which answer is null.
 
     Returns:
         The best span over all windows, ordered by higher score, then earlier start, then
@@ -98,19 +117,16 @@ def decode(
         float(start[0]) + float(end[0]) for start, end in zip(start_logits, end_logits, strict=True)
     )
     line = _lay_out(features, start_logits, end_logits, config.max_answer_length)
-    # Dropping duplicates can never drop the best one, so a single answer needs one candidate.
-    count = 1 if top_k == 1 else max(top_k, config.n_best_size)
-    scores, firsts, lasts = _best_spans(line, count)
+    found = _find(context, context_encoding, line, config.n_best_size, top_k, max_overlap)
+    best_logit = found[0].logit
     candidate = null_score if config.version_2_with_negative else -math.inf
-    reference = max(candidate, float(scores[0]))
-    total = _total_weight(line, float(scores[0]), reference) + math.exp(candidate - reference)
-    is_null = candidate - float(scores[0]) > config.null_score_diff_threshold
-    found = [("", 0, 0, null_score)] if is_null else []
-    for rank, start, end in _distinct(context, context_encoding, firsts, lasts):
-        found.append((context[start:end], start, end, float(scores[rank])))
+    if candidate - best_logit > config.null_score_diff_threshold:
+        found.insert(0, _Span(0, 0, null_score))
+    logits = [span.logit for span in found[:top_k]]
+    scores = _probabilities(line, logits, best_logit, candidate, score_temperature)
     best, *others = (
-        Answer(text, start, end, min(1.0, math.exp(logit - reference) / total), logit, null_score)
-        for text, start, end, logit in found[:top_k]
+        Answer(context[start:end], start, end, score, logit, null_score)
+        for (start, end, logit), score in zip(found, scores, strict=False)
     )
     return replace(best, alternatives=tuple(others)) if others else best
 
@@ -153,6 +169,44 @@ def _lay_out(
         tokens[here] = np.arange(feature.context_start, feature.context_start + length)
         position += length + gap
     return _Line(starts, ends, tokens, width)
+
+
+def _find(
+    context: str,
+    encoding: Encoding,
+    line: _Line,
+    n_best_size: int,
+    top_k: int,
+    max_overlap: float | None,
+) -> list[_Span]:
+    """Return the best spans, at least one, at most top_k, best first."""
+    # Dropping duplicates can never drop the best one, so a single answer needs one candidate.
+    count = 1 if top_k == 1 else max(top_k, n_best_size)
+    most = count if max_overlap is None else max(count, _MAX_SCORED_SPANS // line.width)
+    while True:
+        scores, firsts, lasts = _best_spans(line, count)
+        spans = _apart(_distinct(context, encoding, firsts, lasts), max_overlap)
+        found = [
+            _Span(start, end, float(scores[rank])) for rank, start, end in islice(spans, top_k)
+        ]
+        if len(found) == top_k or len(scores) < count or count == most:
+            return found
+        count = min(4 * count, most)
+
+
+def _apart(
+    spans: Iterable[tuple[int, int, int]], max_overlap: float | None
+) -> Iterator[tuple[int, int, int]]:
+    """Leave out every span that shares too many characters with one before it."""
+    kept: list[tuple[int, int]] = []
+    for rank, start, end in spans:
+        if max_overlap is None or all(
+            min(end, other_end) - max(start, other)
+            <= max_overlap * min(end - start, other_end - other)
+            for other, other_end in kept
+        ):
+            kept.append((start, end))
+            yield rank, start, end
 
 
 def _sliding_max(values: _Floats, width: int) -> _Floats:
@@ -209,6 +263,29 @@ def _best_spans(line: _Line, count: int) -> tuple[_Floats, _Ints, _Ints]:
     best = _best(scores, count)
     firsts = rows[best // line.width]
     return scores[best], line.tokens[firsts], line.tokens[firsts + best % line.width]
+
+
+def _probabilities(
+    line: _Line, logits: Sequence[float], best: float, null_score: float, temperature: float
+) -> list[float]:
+    """Return the softmax of some raw scores over all admissible spans and "no answer".
+
+    Args:
+        line: The windows.
+        logits: The raw scores, each of one of these.
+        best: Raw score of the best span.
+        null_score: Raw score of "no answer"; -inf where that is no candidate.
+        temperature: What raw scores are divided by.
+
+    Returns:
+        A number in [0, 1] for every raw score.
+    """
+    scale = 1 / temperature
+    if temperature != 1.0:
+        line = line._replace(starts=line.starts * scale, ends=line.ends * scale)
+    reference = max(null_score, best) * scale
+    total = _total_weight(line, best * scale, reference) + math.exp(null_score * scale - reference)
+    return [min(1.0, math.exp(logit * scale - reference) / total) for logit in logits]
 
 
 def _total_weight(line: _Line, best: float, reference: float) -> float:

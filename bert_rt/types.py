@@ -170,7 +170,8 @@ class Answer:
         text: The exact slice; empty where the model says that the context holds no answer.
         start: First character, in Python string indices.
         end: One past the last character.
-        score: Probability in [0, 1] of this span among all admissible spans of the context.
+        score: Probability in [0, 1] of this span among all admissible spans of the context, by the
+            artifact's score_temperature.
         logit: Start logit plus end logit of the span (the model's raw score).
         null_score: Raw score of "no answer" (the least [CLS] score over the windows).
         alternatives: With top_k > 1, the next best spans of the same question, best first.
@@ -191,7 +192,8 @@ class Classification:
 
     Attributes:
         label: The class's name.
-        score: Probability in [0, 1] of this class among all classes.
+        score: Probability in [0, 1] of this class among all classes, by the artifact's
+            score_temperature.
         index: Place of the class among the artifact's labels.
         logit: The model's raw score of this class.
         logits: Raw scores of all classes, in the order of the artifact's labels.

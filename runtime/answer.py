@@ -40,17 +40,29 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--top_k", type=int_at_least(1), default=1, metavar="N", help="answers wanted"
     )
+    parser.add_argument(
+        "--max_overlap",
+        type=float,
+        metavar="R",
+        help="most of the shorter one's characters that two answers may share, from 0 (none) to 1; "
+        "left out: no such rule",
+    )
     add_runtime_flags(parser)
     args = parser.parse_args(argv)
     _check_texts(parser, args)
     if args.question is not None:
         context = args.context if args.context_file is None else _read_text(args.context_file)
         with load_runtime(args) as runtime:
-            answer = runtime.answer(question=args.question, context=context, top_k=args.top_k)
+            answer = runtime.answer(
+                question=args.question,
+                context=context,
+                top_k=args.top_k,
+                max_overlap=args.max_overlap,
+            )
         _print(answer, {})
         return 0
     with load_runtime(args) as runtime:
-        options = runtime.options(args.top_k)
+        options = runtime.options(args.top_k, max_overlap=args.max_overlap)
         for lines in batches(sys.stdin.fileno()):
             _answer_lines(runtime, lines, options)
     return 0

@@ -1,4 +1,8 @@
-"""The question-answering pipeline: arguments and results of Transformers 4.x."""
+"""The question-answering pipeline: arguments and results of Transformers 4.x.
+
+Scores are those of Transformers, too: the artifact's score_temperature is left out, or whoever
+comes from there with a threshold on scores would get other answers past it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The text-classification pipeline: arguments and results of Transformers 4.x."""
+"""The text-classification pipeline: arguments and results of Transformers 4.x.
+
+Scores are those of Transformers, too: the artifact's score_temperature is left out, or whoever
+comes from there with a threshold on scores would get other classes past it.
+"""
 
 from __future__ import annotations
 

@@ -181,6 +181,62 @@ def test_decode_is_the_brute_force_reference(
     assert math.fsum(one.score for one in found) <= 1 + 1e-11
 
 
+@given(
+    answering_configs(),
+    st.integers(1, 50),
+    st.integers(1, 9),
+    st.sampled_from([0.01, 0.3, 1.0, 2.5, 100.0]),
+    st.sampled_from([None, 0.0, 0.25, 0.5, 1.0]),
+    st.integers(0, 2**32 - 1),
+)
+def test_temperature_and_overlap_change_what_they_should_and_no_more(
+    config: AnsweringConfig,
+    num_tokens: int,
+    top_k: int,
+    temperature: float,
+    max_overlap: float | None,
+    seed: int,
+) -> None:
+    features = make_windows(num_tokens, config)
+    rng = np.random.default_rng(seed)
+    start_logits, end_logits = (
+        [rng.normal(0, 3, one.num_tokens).astype(np.float32) for one in features] for _ in range(2)
+    )
+    context = make_context(num_tokens)
+    spans = all_spans(features, start_logits, end_logits, config.max_answer_length)
+    best = decode(
+        context,
+        make_encoding(num_tokens),
+        features,
+        start_logits,
+        end_logits,
+        config=config,
+        top_k=top_k,
+        max_overlap=max_overlap,
+        score_temperature=temperature,
+    )
+    candidates = [score for score, _, _ in spans]
+    expected: list[tuple[float, int, int]] = []
+    for score, first, last in spans:
+        start, end = 2 * first, 2 * last + 1
+        if max_overlap is None or all(
+            min(end, other_end) - max(start, other)
+            <= max_overlap * min(end - start, other_end - other)
+            for _, other, other_end in expected
+        ):
+            expected.append((score, start, end))
+    if config.version_2_with_negative:
+        candidates.append(best.null_score)
+        if best.null_score > spans[0][0]:
+            expected.insert(0, (best.null_score, 0, 0))
+    found = [best, *best.alternatives]
+    assert [(one.logit, one.start, one.end) for one in found] == expected[:top_k]
+    weights = [math.exp((score - max(candidates)) / temperature) for score in candidates]
+    for one in found:
+        weight = math.exp((one.logit - max(candidates)) / temperature)
+        assert math.isclose(one.score, weight / math.fsum(weights), rel_tol=1e-9, abs_tol=1e-300)
+
+
 @given(texts, texts, answering_configs(), st.integers(0, 2**32 - 1))
 def test_answers_are_exact_slices_of_hard_texts(
     question: str, context: str, config: AnsweringConfig, seed: int

@@ -37,6 +37,7 @@ def sample_fields() -> ManifestFields:
                 "end_logit": -0.125,
             },
         ),
+        score_temperature=1.25,
         extensions={"x_team": ["kernels", None, True]},
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
+import math
 import os
 import random
 import signal
@@ -109,6 +111,46 @@ def test_a_wrong_top_k_is_refused(runtime: Runtime, top_k: Any) -> None:
         runtime.answer(question="who", context="x", top_k=top_k)
     with pytest.raises(InputError, match="top_k: got"):
         runtime.stream([], top_k=top_k)
+
+
+@pytest.mark.parametrize("most", [-0.01, 1.01, float("nan"), True, "0.5"])
+def test_a_wrong_max_overlap_is_refused(runtime: Runtime, most: Any) -> None:
+    with pytest.raises(InputError, match=r"max_overlap: got .*, want a number from 0 to 1"):
+        runtime.answer(question="who", context="x", max_overlap=most)
+    with pytest.raises(InputError, match="max_overlap: got"):
+        runtime.stream([], max_overlap=most)
+
+
+def test_answers_that_do_not_overlap(runtime: Runtime) -> None:
+    asked: dict[str, Any] = {"top_k": 5, "max_overlap": 0.0}
+    batch = runtime.answer_batch(PAIRS, **asked)
+    assert spans(list(runtime.stream(PAIRS, **asked))) == spans(batch)
+    for (question, context), answer in zip(PAIRS, batch, strict=True):
+        found = sorted((one.start, one.end) for one in (answer, *answer.alternatives))
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(found))
+        single = runtime.answer(question=question, context=context, **asked)
+        later = asyncio.run(runtime.answer_async(question=question, context=context, **asked))
+        for other in (single, later):
+            assert spans(list(other.alternatives)) == spans(list(answer.alternatives))
+        usual = runtime.answer(question=question, context=context, top_k=5)
+        assert spans([usual]) == spans([answer])
+
+
+def test_the_artifacts_temperature_is_used(runtime: Runtime, tmp_path: Path) -> None:
+    write_tiny_artifact(tmp_path / "cooled", score_temperature=2.5)
+    want = runtime.answer_batch(PAIRS, top_k=3)
+    with Runtime.load(tmp_path / "cooled", engine=runtime.info.name) as cooled:
+        got = cooled.answer_batch(PAIRS, top_k=3)
+        assert cooled.options().score_temperature == 2.5
+        single = cooled.answer(question=PAIRS[0][0], context=PAIRS[0][1])
+        assert single.score == pytest.approx(got[0].score, rel=1e-4)
+    for one, other in zip(got, want, strict=True):
+        assert spans([one, *one.alternatives]) == spans([other, *other.alternatives])
+        assert one.logit == pytest.approx(other.logit, abs=1e-4)
+        assert one.score < other.score
+        # What two scores are to each other is what the temperature stretches.
+        ratio = math.log(other.score / other.alternatives[0].score)
+        assert math.log(one.score / one.alternatives[0].score) == pytest.approx(ratio / 2.5, 1e-3)
 
 
 def test_a_deadline(runtime: Runtime) -> None:

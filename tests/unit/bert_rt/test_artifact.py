@@ -222,6 +222,15 @@ def test_default_model_is_an_artifact_or_says_what_to_do(
         ({"provenance": {"path": Path("a")}}, r"want a JSON value"),
         ({"provenance": {"n": 2**70}}, r"huge integer"),
         ({"receipt": "good"}, r"manifest.receipt: got 'good', want an object"),
+        (
+            {"score_temperature": 0.0},
+            r"manifest.score_temperature: got 0.0, want a number from 0.01",
+        ),
+        ({"score_temperature": -1}, "manifest.score_temperature: got -1"),
+        ({"score_temperature": 101}, "manifest.score_temperature: got 101"),
+        ({"score_temperature": float("nan")}, "manifest.score_temperature: got nan"),
+        ({"score_temperature": True}, "manifest.score_temperature: got True"),
+        ({"score_temperature": "1"}, "manifest.score_temperature: got '1'"),
         ({"labels": ("a",)}, r"manifest.labels: .* none for other tasks"),
         ({"labels": "ab"}, r"manifest.labels: got 'ab', want a list"),
         ({"task": "text-classification"}, r"manifest.labels: .* at least one"),
@@ -260,12 +269,29 @@ def test_the_model_and_tokenizer_are_required() -> None:
         build_artifact(files={"model.onnx": b""}, **sample_fields())
 
 
-def test_every_field_is_required_in_json() -> None:
+def test_every_field_but_one_is_required_in_json() -> None:
     values = json.loads(manifest_to_json(build_artifact(files=FILES, **sample_fields()).manifest))
-    for name in [name for name in values if not name.startswith("x_")]:
+    optional = ("x_team", "score_temperature")
+    for name in [name for name in values if name not in optional]:
         rest = {key: value for key, value in values.items() if key != name}
         with pytest.raises(ArtifactFormatError):
             manifest_from_json(json.dumps(rest).encode())
+
+
+def test_scores_of_older_artifacts_are_as_they_were() -> None:
+    fields = sample_fields()
+    del fields["score_temperature"]
+    plain = manifest_to_json(build_artifact(files=FILES, **fields).manifest)
+    assert b"score_temperature" not in plain
+    manifest = manifest_from_json(plain)
+    assert manifest.score_temperature == 1.0
+    # Written as before, too, so that older releases read it.
+    assert manifest_to_json(manifest) == plain
+    told = {**json.loads(plain), "score_temperature": 1}
+    assert manifest_from_json(json.dumps(told).encode()) == manifest
+    told["score_temperature"] = None
+    with pytest.raises(ArtifactFormatError, match=r"score_temperature: got None, want a number"):
+        manifest_from_json(json.dumps(told).encode())
 
 
 def test_architecture_is_never_guessed() -> None:

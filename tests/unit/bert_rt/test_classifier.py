@@ -192,6 +192,33 @@ def test_rank_classes() -> None:
     assert rank_classes(np.array([9000.0, 0.0], np.float32), "ab").score == 1
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 2.0, 100.0])
+def test_a_temperature_changes_scores_and_nothing_else(temperature: float) -> None:
+    logits = np.array([1.0, 3.0, 2.5], np.float32)
+    result = rank_classes(logits, "abc", top_k=3, score_temperature=temperature)
+    ranked = (result, *result.alternatives)
+    assert [r.label for r in ranked] == ["b", "c", "a"]
+    assert [r.logit for r in ranked] == [3.0, 2.5, 1.0] and result.logits == (1.0, 3.0, 2.5)
+    weights = np.exp((logits.astype(float) - 3) / temperature)
+    wanted = (weights / weights.sum())[[1, 2, 0]]
+    np.testing.assert_allclose([r.score for r in ranked], wanted, rtol=1e-12)
+
+
+def test_the_artifacts_temperature_is_used(tmp_path: Path) -> None:
+    write_tiny_classifier(tmp_path / "plain")
+    write_tiny_classifier(tmp_path / "cooled", score_temperature=4.0)
+    results = []
+    for name in ("plain", "cooled"):
+        with Runtime.load(tmp_path / name, engine="onnxruntime") as runtime:
+            results.append((runtime.classify(TEXTS[0]), runtime.classify_batch(TEXTS)))
+    (plain, plain_batch), (cooled, cooled_batch) = results
+    assert (plain.label, plain.logits) == (cooled.label, cooled.logits)
+    wanted = rank_classes(np.array(plain.logits, np.float32), LABELS, score_temperature=4.0)
+    assert cooled.score == pytest.approx(wanted.score) != plain.score
+    for one, other in zip(plain_batch, cooled_batch, strict=True):
+        assert one.label == other.label and other.score < one.score
+
+
 def test_labels_that_are_not_the_models(tmp_path: Path) -> None:
     write_tiny_classifier(tmp_path / "a", labels=("no", "yes"))
     with (

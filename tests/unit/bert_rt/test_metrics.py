@@ -16,6 +16,7 @@ from bert_rt.metrics import (
     f1_score,
     macro_f1,
     normalize_answer,
+    reliability,
 )
 from bert_rt.squad import read_squad
 
@@ -134,3 +135,49 @@ def test_macro_f1() -> None:
     assert macro_f1(predicted, gold) == pytest.approx(100 * (4 / 5 + 1 / 2 + 2 / 3) / 3)
     assert macro_f1(gold, gold) == 100
     assert macro_f1(gold + 1, gold - gold) == 0
+
+
+# Calibration
+
+
+def test_reliability_by_hand() -> None:
+    scores = np.array([0.0, 0.5, 0.5, 0.51, 0.9, 1.0])
+    correct = np.array([1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    bins = reliability(scores, correct, num_bins=2)
+    # A score of 0.5 belongs to the lower bin.
+    assert bins.count_M.tolist() == [3, 3]
+    np.testing.assert_allclose(bins.score_M, [1 / 3, 2.41 / 3])
+    np.testing.assert_allclose(bins.accuracy_M, [2 / 3, 1.0])
+    assert bins.expected_calibration_error == pytest.approx((1 / 3 + (1 - 2.41 / 3)) / 2)
+
+
+def test_an_empty_bin_counts_for_nothing() -> None:
+    bins = reliability(np.array([0.99]), np.array([1.0]))
+    assert bins.count_M.tolist() == [0] * 14 + [1]
+    assert bins.accuracy_M[:14].tolist() == bins.score_M[:14].tolist() == [0.0] * 14
+    assert bins.expected_calibration_error == pytest.approx(0.01)
+
+
+def test_scores_that_are_true_and_scores_that_are_not() -> None:
+    random = np.random.default_rng(0)
+    scores = random.random(50_000)
+    correct = (random.random(50_000) < scores).astype(np.float64)
+    assert reliability(scores, correct).expected_calibration_error < 0.01
+    surer = scores**0.25
+    gap = float((surer - scores).mean())
+    assert reliability(surer, correct).expected_calibration_error == pytest.approx(gap, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_calibration_error_is_that_of_torchmetrics(seed: int) -> None:
+    import torch
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    random = np.random.default_rng(seed)
+    scores = random.beta(2, 1, random.integers(1, 500))
+    correct = (random.random(len(scores)) < 0.7).astype(np.float64)
+    theirs = binary_calibration_error(
+        torch.from_numpy(scores), torch.from_numpy(correct).int(), n_bins=15
+    )
+    ours = reliability(scores, correct).expected_calibration_error
+    assert ours == pytest.approx(float(theirs), abs=1e-6)

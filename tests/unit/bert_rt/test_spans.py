@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bert_rt import spans
 from bert_rt.config import AnsweringConfig
 from bert_rt.errors import EngineInternalError
 from bert_rt.features import make_features
@@ -46,6 +47,7 @@ def answer(
     top_k: int = 1,
     null: float = 0.0,
     rest: float = -9.0,
+    **options: Any,
 ) -> Answer:
     """Decode made-up logits over make_context(num_tokens), where token t is character 2 t."""
     features = make_windows(num_tokens, config)
@@ -57,6 +59,7 @@ def answer(
         logits(features, end, null, rest),
         config=config,
         top_k=top_k,
+        **options,
     )
 
 
@@ -215,6 +218,89 @@ def test_a_null_score_far_above_all_spans_takes_all_the_probability() -> None:
     version_2 = AnsweringConfig(max_query_length=2, version_2_with_negative=True)
     best = answer(2, {0: 1.0}, {0: 1.0}, config=version_2, null=1e30, top_k=2)
     assert (best.text, best.score, best.alternatives[0].score) == ("", 1.0, 0.0)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 1.0, 1.7, 100.0])
+def test_a_temperature_changes_scores_and_nothing_else(temperature: float) -> None:
+    start, end = {0: 1.0, 1: 2.0}, {0: 0.5, 1: 0.25}
+    plain = answer(2, start, end, top_k=3)
+    got = answer(2, start, end, top_k=3, score_temperature=temperature)
+    logits_of = [1.5, 1.25, 2.25]
+    weights = [math.exp((value - 2.25) / temperature) for value in logits_of]
+    for one, other in zip((got, *got.alternatives), (plain, *plain.alternatives), strict=True):
+        assert (one.text, one.logit, one.null_score) == (other.text, other.logit, other.null_score)
+        wanted = math.exp((one.logit - 2.25) / temperature) / sum(weights)
+        assert one.score == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 3.0])
+def test_a_temperature_does_not_decide_whether_there_is_an_answer(temperature: float) -> None:
+    for threshold, text in ((-0.5, ""), (0.5, "b")):
+        config = AnsweringConfig(
+            max_query_length=2,
+            max_answer_length=1,
+            version_2_with_negative=True,
+            null_score_diff_threshold=threshold,
+        )
+        best = answer(2, {1: 3.0}, {1: 2.0}, config=config, null=2.5, score_temperature=temperature)
+        assert (best.text, best.logit) == (text, 5.0)
+        # Spans "a" and "b", and "no answer" with as much as "b".
+        rest = math.exp(-23 / temperature)
+        assert best.score == pytest.approx(1 / (2 + rest), rel=1e-12)
+
+
+def overlap(one: Answer, other: Answer) -> float:
+    """Return the shared part of the shorter one's characters."""
+    shared = min(one.end, other.end) - max(one.start, other.start)
+    return max(0, shared) / min(one.end - one.start, other.end - other.start)
+
+
+def test_answers_that_do_not_overlap() -> None:
+    values = {2: 9.0, 3: 8.0, 9: 5.0, 15: 1.0}
+    every = answer(20, values, values, top_k=3)
+    assert [one.text for one in (every, *every.alternatives)] == ["c", "c d", "d"]
+    best = answer(20, values, values, top_k=4, max_overlap=0.0)
+    assert [one.text for one in (best, *best.alternatives)] == ["c", "d", "j", "p"]
+    # Of their scores nothing changes: they are shares of the same whole.
+    assert (best.score, best.logit) == (every.score, every.logit)
+    assert best.alternatives[0].score == every.alternatives[1].score
+
+
+def test_what_two_answers_may_share() -> None:
+    # "c d e" has 5 characters, "d" is wholly in it, "e f g" shares "e" with it.
+    start, end = {2: 9.0, 3: 8.0, 4: 7.0}, {4: 9.0, 3: 5.0, 6: 8.0}
+    ranked = answer(8, start, end, top_k=4)
+    texts = ["c d e", "d e", "e", "e f g"]
+    assert [one.text for one in (ranked, *ranked.alternatives)] == texts
+    for most, wanted in ((1.0, texts), (0.99, ["c d e", "e f g"]), (0.2, ["c d e", "e f g"])):
+        best = answer(8, start, end, top_k=4, max_overlap=most)
+        found = [best, *best.alternatives]
+        assert [one.text for one in found][: len(wanted)] == wanted
+    best = answer(8, start, end, top_k=4, max_overlap=0.19)
+    assert "e f g" not in [one.text for one in best.alternatives]
+
+
+def test_answers_apart_may_be_fewer_than_were_asked_for() -> None:
+    best = answer(3, {}, {}, rest=0.0, top_k=50, max_overlap=0.0)
+    assert [one.text for one in (best, *best.alternatives)] == ["a", "b", "c"]
+
+
+def test_no_answer_overlaps_nothing() -> None:
+    config = AnsweringConfig(max_query_length=2, version_2_with_negative=True)
+    best = answer(3, {0: 1.0}, {0: 1.0}, config=config, null=5.0, top_k=3, max_overlap=0.0)
+    assert [one.text for one in (best, *best.alternatives)] == ["", "a", "b"]
+
+
+def test_the_search_for_answers_apart_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of the 40 best spans are within three tokens; only a wider look finds the next answer.
+    values = {5: 50.0, 6: 50.0, 7: 50.0}
+    config = AnsweringConfig(max_query_length=2, max_answer_length=3, n_best_size=2)
+    wanted = ["f", "g", "h", "a"]
+    best = answer(30, values, values, config=config, top_k=4, max_overlap=0.0)
+    assert [one.text for one in (best, *best.alternatives)] == wanted
+    monkeypatch.setattr(spans, "_MAX_SCORED_SPANS", 3 * 4)
+    best = answer(30, values, values, config=config, top_k=4, max_overlap=0.0)
+    assert [one.text for one in (best, *best.alternatives)] == wanted[:2]
 
 
 def test_an_answer_ends_behind_the_accents_of_its_last_letter(tokenizer: Tokenizer) -> None:

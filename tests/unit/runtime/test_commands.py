@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -52,6 +53,22 @@ def test_answer_one_question(flags: list[str], capsys: pytest.CaptureFixture[str
     assert context[result["start"] : result["end"]] == result["text"]
     assert len(result["alternatives"]) == 1
     assert result["score"] >= result["alternatives"][0]["score"]
+
+
+def test_answers_that_do_not_overlap(
+    flags: list[str], feed: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    question, context = PAIRS[1]
+    wanted = ["--top_k", "3", "--max-overlap", "0"]
+    texts = ["--question", question, "--context", context]
+    assert run_command(answer.main, [*flags, *texts, *wanted]) == 0
+    (single,) = lines(capsys.readouterr().out)
+    found = sorted((one["start"], one["end"]) for one in (single, *single["alternatives"]))
+    assert len(found) == 3
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(found))
+    feed(json.dumps({"question": question, "context": context}).encode())
+    assert run_command(answer.main, [*flags, *wanted]) == 0
+    assert lines(capsys.readouterr().out) == [single]
 
 
 def test_answer_from_a_file_keeps_offsets(
@@ -147,6 +164,7 @@ def test_wrong_flags(argv: list[str], message: str, capsys: pytest.CaptureFixtur
         (["--question", "q", "--context", "c", "--device", "npu"], "device: got 'npu'"),
         (["--question", "q", "--context", "c", "--max_seq_length", "128"], "max_seq_length"),
         (["--question", "q", "--context", "c", "--doc_stride", "64"], "doc_stride"),
+        (["--question", "q", "--context", "c", "--max_overlap", "2"], "max_overlap: got 2.0, want"),
         (["--question", "q", "--context", "c", "--artifact", "/nothing"], "/nothing"),
         (["--question", "q", "--context_file", "/nothing"], "/nothing: No such file"),
     ],

@@ -25,7 +25,7 @@ from bert_rt.errors import (
 from bert_rt.pipelines.base import Pipeline
 from bert_rt.tokenization import Tokenizer
 from tests.golden.pipeline_cases import write_checkpoint
-from tests.support.artifacts import write_tiny_artifact
+from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
 from tests.support.text import SPECIAL_TOKENS, make_tokenizer
 
 QUESTION = {"question": "who sat on the mat?", "context": "The cat sat on the mat in Paris."}
@@ -68,6 +68,20 @@ def test_an_artifact_answers_like_its_runtime(models: Path, answers: Any) -> Non
         assert shared(**QUESTION) == got
         logit = runtime.answer(**QUESTION).logit
     assert np.isfinite(logit)
+
+
+def test_scores_are_those_of_transformers_whatever_the_artifacts_temperature(
+    answers: Any, tmp_path: Path
+) -> None:
+    write_tiny_artifact(tmp_path / "answers", score_temperature=3.0)
+    with pipeline("question-answering", tmp_path / "answers", engine="onnxruntime") as pipe:
+        assert pipe(**QUESTION) == answers(**QUESTION)
+    results = []
+    for name, temperature in (("plain", 1.0), ("cooled", 3.0)):
+        write_tiny_classifier(tmp_path / name, score_temperature=temperature)
+        with pipeline("text-classification", tmp_path / name, engine="onnxruntime") as pipe:
+            results.append(pipe("the cat sat on the mat", top_k=None))
+    assert results[0] == results[1]
 
 
 def test_all_ways_to_ask_are_one(answers: Any) -> None:

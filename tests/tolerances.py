@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
+    "BFLOAT16_ATTENTION",
     "FLOAT32_ATOL",
+    "FLOAT32_ATTENTION",
     "INT8_FLOAT_ERROR",
     "INT8_OUTLIER_ERROR",
     "INT8_ROUNDING_SLACK",
@@ -53,3 +55,13 @@ INT8_TIE_ATOL = 0.015
 # independent, so they add up; the residual stream, which is not quantized, only dilutes them.
 # Measured over twelve batches: 1.3e-5 to 3.6e-5.
 INT8_FLOAT_ERROR = 2.2e-4
+
+# Two ways to compute attention in float32, of outputs and gradients of two layers, as the norm of
+# the difference over the norm. Sums of at most 64 products in another order, some ten in a row:
+# 10 * sqrt(64) * 2**-24 = 4.8e-6.
+FLOAT32_ATTENTION = 1e-5
+
+# The same with every operand rounded to bfloat16 (2**-9 of its value at most, 2**-10 on average).
+# Scores are some units wide there, so an error of 2**-10 of a score of 8 is 0.8 % of a probability;
+# a dozen such roundings in a row, forward and backward, are independent: sqrt(12) * 0.8 % = 2.7 %.
+BFLOAT16_ATTENTION = 0.04

@@ -23,6 +23,7 @@ from torch import nn
 
 from bert_rt.errors import TrainingError
 from bert_rt.progress import Progress, progress
+from train.attention import use_fast_attention
 from train.dropout import use_fast_dropout
 from train.feeder import Feeder
 from train.interrupts import stop_on_signals
@@ -140,6 +141,8 @@ class _Trainer:
                     module.p = options.dropout
         is_plain = processes.device.type == "cpu" and not options.torch_compile
         self.random_bytes = use_fast_dropout(self.model) if is_plain else None
+        if is_plain:
+            use_fast_attention(self.model)
         groups = parameter_groups(
             self.model, weight_decay=options.weight_decay, layer_decay=options.layer_decay
         )

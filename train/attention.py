@@ -11,7 +11,7 @@ Shape suffixes: B sequences, S padded length, D hidden, N heads, H head dim, G =
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,11 +83,8 @@ class FastSelfAttention(nn.Module):
             heads_3BNSH = qkv.view(b, s, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
             q_GSH, k_GSH, v_GSH = heads_3BNSH.reshape(3, -1, s, self.head_dim).unbind(0)
             mask_G1S = mask.to(dtype).expand(b, self.num_heads, 1, s).reshape(-1, 1, s)
-            out_GSH = cast(
-                Tensor,
-                _Attend.apply(  # type: ignore[no-untyped-call]
-                    q_GSH, k_GSH, v_GSH, mask_G1S, self.head_dim**-0.5
-                ),
+            out_GSH: Tensor = _Attend.apply(  # type: ignore[no-untyped-call]
+                q_GSH, k_GSH, v_GSH, mask_G1S, self.head_dim**-0.5
             )
         return out_GSH.view(b, self.num_heads, s, self.head_dim).transpose(1, 2).flatten(-2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.labelled import LabelledText, class_indices
-from bert_rt.metrics import evaluate_squad, macro_f1
+from bert_rt.metrics import macro_f1
+from bert_rt.no_answer import always_answering, score_answers
 from bert_rt.progress import Progress
 from bert_rt.squad import SquadExample
 
@@ -31,6 +32,8 @@ class Evaluation:
         predictions: Answer text by question id; "" for no answer.
         exact_N: Shape (N,), float64, each 0 or 1.
         f1_N: Shape (N,), float64, each in [0, 1].
+        no_answer: Where questions have no answer, the official figures of SQuAD v2.0 beside exact
+            match and F1, as in bert_rt.no_answer.ScoredAnswers; else empty.
     """
 
     exact_match: float
@@ -40,6 +43,7 @@ class Evaluation:
     predictions: Mapping[str, str]
     exact_N: NDArray[np.float64]
     f1_N: NDArray[np.float64]
+    no_answer: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -62,27 +66,26 @@ def evaluate(
     """
     if not examples:
         raise InputError("examples: got 0 questions, want at least 1")
+    # Always a span: with it and the margin, any threshold can be judged.
+    options = replace(runtime.options(), config=always_answering(runtime.limits))
+    answers = []
     start_s = time.perf_counter()
-    predictions = {}
-    answers = runtime.stream((example.question, example.context) for example in examples)
-    for example, answer in zip(examples, answers, strict=True):
-        predictions[example.id] = answer.text
+    pairs = ((example.question, example.context) for example in examples)
+    for answer in runtime.session.stream(pairs, options):
+        answers.append(answer)
         if progress is not None:
             progress.advance()
     seconds = time.perf_counter() - start_s
-    scores = evaluate_squad(
-        predictions,
-        examples,
-        version_2_with_negative=runtime.limits.version_2_with_negative,
-    )
+    scored = score_answers(examples, answers, runtime.limits)
     return Evaluation(
-        exact_match=scores.exact_match,
-        f1=scores.f1,
-        total=scores.total,
+        exact_match=scored.scores.exact_match,
+        f1=scored.scores.f1,
+        total=scored.scores.total,
         questions_per_second=len(examples) / seconds,
-        predictions=predictions,
-        exact_N=scores.exact_matches,
-        f1_N=scores.f1s,
+        predictions=scored.predictions,
+        exact_N=scored.scores.exact_matches,
+        f1_N=scored.scores.f1s,
+        no_answer=scored.no_answer,
     )
 
 

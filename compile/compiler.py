@@ -37,7 +37,7 @@ from compile.pipeline import OPSET, fuse
 from compile.quantize import QuantConfig
 from compile.report import render_report
 from compile.tasks import CompileTask, make_task
-from compile.threshold import tune_threshold
+from compile.threshold import check_both_kinds, tune_threshold
 from compile.trace import trace
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
@@ -130,10 +130,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     calibration = task.read(options.calibration_file) if options.calibration_file else []
     evaluation = task.read(options.eval_file) if options.eval_file else []
     task.check_disjoint(calibration, evaluation)
-    quant = options.quant
-    calibration, held_out = hold_out(
-        calibration, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
-    )
+    calibration, held_out = _hold_out(calibration, task, loaded.task, options)
 
     model = trace(loaded)
     fusions = fuse(model, loaded.config, task=loaded.task)
@@ -152,12 +149,24 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     compiled = reference = _tuned(Compiled(make_files(model), fields, {}), held_out, options)
     if options.int8:
         compiled = quantize_within_bars(
-            model, reference, task, calibration, held_out, tokenizer, quant, make_files
+            model, reference, task, calibration, held_out, tokenizer, options.quant, make_files
         )
         # Quantization moves the scores that the threshold is about.
         compiled = _tuned(compiled, held_out, options)
     _measure(compiled, reference, task, evaluation, options)
     return _write(compiled, task, options)
+
+
+def _hold_out(
+    calibration: list[Any], task: CompileTask, task_name: str, options: CompileOptions
+) -> tuple[list[Any], list[Any]]:
+    quant = options.quant
+    calibration, held_out = hold_out(
+        calibration, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
+    )
+    if options.tunes_threshold and task_name == "question-answering" and quant.num_held_out:
+        check_both_kinds(held_out)
+    return calibration, held_out
 
 
 def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:

@@ -1,84 +1,42 @@
-"""When to say "no answer": the threshold with the best F1 on questions that were set aside.
-
-"No answer" wins where its score minus the best span's, the margin, is above the threshold. Both are
-known of every question from one run of the model, so all thresholds are tried at once.
-
-Shapes: Q questions.
-
-Source: evaluate-v2.0.py of rajpurkar/SQuAD-explorer (find_best_thresh).
-"""
+"""When to say "no answer": the threshold with the best F1 on questions that were set aside."""
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
 from bert_rt.artifact import write_artifact
+from bert_rt.errors import CalibrationError
 from bert_rt.manifest import ManifestFields
 from bert_rt.metrics import evaluate_squad
+from bert_rt.no_answer import Threshold, always_answering, best_threshold
 from bert_rt.progress import progress
 from bert_rt.squad import SquadExample
 
-__all__ = ["Threshold", "best_threshold", "tune_threshold"]
-
-# The largest that AnsweringConfig takes: no margin is above it.
-_NEVER = 1e6
+__all__ = ["check_both_kinds", "tune_threshold"]
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A threshold that was found.
-
-    Attributes:
-        value: The threshold, for null_score_diff_threshold.
-        f1: F1 in percent with it, on the questions it was found on.
-        f1_at_zero: F1 with 0, which stands where nobody looks.
-    """
-
-    value: float
-    f1: float
-    f1_at_zero: float
-
-
-def best_threshold(
-    margin_Q: NDArray[np.float64], span_f1_Q: NDArray[np.float64], null_f1_Q: NDArray[np.float64]
-) -> Threshold:
-    """Find the threshold with the best F1.
+def check_both_kinds(examples: Sequence[SquadExample]) -> None:
+    """Refuse questions that cannot tell when to say "no answer".
 
     Args:
-        margin_Q: Shape (Q,), float64, Q at least 1: the score of "no answer" minus the best
-            span's.
-        span_f1_Q: Shape (Q,), in [0, 1]: F1 of the best span.
-        null_f1_Q: Shape (Q,), in [0, 1]: F1 of saying nothing.
+        examples: Those of the calibration file that were set aside.
 
-    Returns:
-        The threshold; halfway between two margins, so that engines that round differently fall on
-        the same side, and of equally good ones the lowest.
+    Raises:
+        CalibrationError: They do not hold both kinds, questions with and without an answer.
     """
-    order_Q = np.argsort(margin_Q, kind="stable")
-    margin_Q = margin_Q[order_Q]
-    # Entry n: the n questions with the least margins get their span, the others nothing.
-    spans = np.concatenate([[0.0], np.cumsum(span_f1_Q[order_Q])])
-    nulls = null_f1_Q.sum() - np.concatenate([[0.0], np.cumsum(null_f1_Q[order_Q])])
-    total = spans + nulls
-    edges = np.concatenate([[margin_Q[0] - 1], margin_Q, [margin_Q[-1] + 1]])
-    # Equal margins cannot be told apart.
-    is_possible = edges[1:] > edges[:-1]
-    best = int(np.argmax(np.where(is_possible, total, -np.inf)))
-    at_zero = int(np.searchsorted(margin_Q, 0.0, side="right"))
-    percent = 100 / len(margin_Q)
-    return Threshold(
-        value=float((edges[best] + edges[best + 1]) / 2),
-        f1=float(total[best]) * percent,
-        f1_at_zero=float(total[at_zero]) * percent,
-    )
+    num_impossible = sum(example.is_impossible for example in examples)
+    if not 0 < num_impossible < len(examples):
+        raise CalibrationError(
+            f"calibration_file: got {num_impossible} questions without an answer among the "
+            f"{len(examples)} that were set aside to find null_score_diff_threshold, want both "
+            "kinds; python -m train.unanswerable makes such a file of SQuAD v1.1, and "
+            "--null_score_diff_threshold sets the threshold by hand"
+        )
 
 
 def tune_threshold(
@@ -95,7 +53,7 @@ def tune_threshold(
     Returns:
         The threshold on ONNX Runtime.
     """
-    config = dataclasses.replace(fields["limits"], null_score_diff_threshold=_NEVER)
+    config = always_answering(fields["limits"])
     predictions, margins = {}, []
     with tempfile.TemporaryDirectory(prefix="bert-rt-") as scratch:
         artifact_dir = Path(scratch) / "artifact"

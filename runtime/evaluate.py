@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_rt import __version__
@@ -92,11 +92,29 @@ def _answers(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any]
         "exact_match": result.exact_match,
         "f1": result.f1,
         "total": result.total,
+        **result.no_answer,
         "questions_per_second": result.questions_per_second,
     }
     return scores, (
         f"exact match {result.exact_match:.2f}, F1 {result.f1:.2f} over {result.total} questions\n"
+        f"{_no_answer(result.no_answer)}"
         f"{result.questions_per_second:.1f} questions/s, text to answer,"
+    )
+
+
+def _no_answer(figures: Mapping[str, float]) -> str:
+    """Tell the official figures of a file in which questions have no answer, a line each."""
+    if not figures:
+        return ""
+    kinds = [
+        f"{name}: exact match {figures[f'{name}_exact']:.2f}, F1 {figures[f'{name}_f1']:.2f} over "
+        f"{figures[f'{name}_total']} questions\n"
+        for name in ("HasAns", "NoAns")
+        if figures[f"{name}_total"]
+    ]
+    return "".join(kinds) + (
+        f"best F1 {figures['best_f1']:.2f} with null_score_diff_threshold "
+        f"{figures['best_f1_thresh']:.3f}\n"
     )
 
 

@@ -22,7 +22,7 @@ from bert_rt.engine import EngineOptions
 from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.features import make_features
-from bert_rt.metrics import evaluate_squad
+from bert_rt.no_answer import always_answering, score_answers
 from bert_rt.scheduler import Scheduler
 from bert_rt.session import CallOptions, Session
 from bert_rt.squad import SquadExample, read_squad
@@ -193,7 +193,8 @@ class QuestionAnswering:
             seed: Decides their order.
             teacher: A model to learn from, beside the answers.
         """
-        self.best_metric = "f1"
+        # With questions that have no answer the threshold is found when the model is compiled.
+        self.best_metric = "f1" if all(example.answers for example in held_out) else "best_f1"
         self._loaded = loaded
         self._windows = windows
         self._held_out = held_out
@@ -248,7 +249,7 @@ class QuestionAnswering:
         return mixed, {"answer_loss": loss.detach(), "teacher_loss": soft.detach()}
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
-        """Answer the held-out questions: "f1" and "exact_match", in percent."""
+        """Answer the held-out questions: "f1" and "exact_match" in percent, and v2.0's figures."""
         if not self._held_out:
             return {}
         loaded = LoadedModel(
@@ -265,16 +266,10 @@ class QuestionAnswering:
         scheduler = Scheduler(engine, max_batch_tokens=_EVALUATION_TOKENS, max_queue_tokens=2**31)
         session = Session(self._tokenizer, scheduler)
         pairs = ((example.question, example.context) for example in self._held_out)
-        answers = session.stream(pairs, CallOptions(self._config))
-        predictions = {
-            example.id: answer.text for example, answer in zip(self._held_out, answers, strict=True)
-        }
-        scores = evaluate_squad(
-            predictions,
-            self._held_out,
-            version_2_with_negative=self._config.version_2_with_negative,
-        )
-        return {"f1": scores.f1, "exact_match": scores.exact_match}
+        answers = session.stream(pairs, CallOptions(always_answering(self._config)))
+        scored = score_answers(self._held_out, answers, self._config)
+        scores = scored.scores
+        return {"f1": scores.f1, "exact_match": scores.exact_match, **scored.no_answer}
 
     def save(self, model: nn.Module, directory: Path) -> None:
         """Write a checkpoint that compile.export reads."""

@@ -19,6 +19,7 @@ VERBS = {
     "export": "compile.export",
     "finetune": "train.finetune",
     "pretrain": "train.pretrain",
+    "unanswerable": "train.unanswerable",
     "verify": "compile.verify",
     "vocab": "train.vocab",
 }

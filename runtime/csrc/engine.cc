@@ -11,6 +11,7 @@ namespace bert_rt {
 namespace {
 
 constexpr int kDefaultGroupTokens = 256;
+constexpr int kLateGroupShare = 4; // a late group has this part of the others' tokens
 constexpr int kMaxThreads = 1024;
 constexpr size_t kMiB = size_t{1} << 20;
 
@@ -107,17 +108,21 @@ double Engine::cost(int tokens) const {
   return t * (4.0 * d * d + 2.0 * d * f) + 2.0 * t * t * d * 4.0; // attention is slower a step
 }
 
-// Longest first; short sequences share a group, so that the GEMMs get enough rows.
+// Longest first; short sequences share a group, so that the GEMMs get enough rows. The last groups,
+// those that threads wait for each other at, are smaller.
 void Engine::plan(const Batch& batch, std::vector<int>& order, std::vector<Group>& groups) const {
   const auto length = [&batch](int s) { return batch.cu_seqlens[s + 1] - batch.cu_seqlens[s]; };
   order.resize(static_cast<size_t>(batch.num_sequences));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return length(a) > length(b); });
   groups.clear();
+  int64_t left = batch.cu_seqlens[batch.num_sequences];
   for (int i = 0; i < batch.num_sequences; ++i) {
     const int tokens = length(order[static_cast<size_t>(i)]);
-    if (groups.empty() || groups.back().tokens + tokens > group_target_)
-      groups.push_back({i, 0, 0, 0.0});
+    const bool is_late = num_threads_ > 1 && left <= int64_t{num_threads_} * group_target_;
+    const int target = is_late ? group_target_ / kLateGroupShare : group_target_;
+    if (groups.empty() || groups.back().tokens + tokens > target) groups.push_back({i, 0, 0, 0.0});
+    left -= tokens;
     Group& g = groups.back();
     ++g.count;
     g.tokens += tokens;

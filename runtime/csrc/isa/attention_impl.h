@@ -72,7 +72,7 @@ inline void quantize_queries(const AttentionArgs& t, const AttentionScratch& w) 
 
 // Returns the keys' scale.
 inline float pack_keys(const AttentionArgs& t, const AttentionScratch& w) {
-  const int hp = padded_k(t.h), sp = round_up(t.s, 64);
+  const int hp = padded_k(t.h), columns = round_up(t.s, kPanel);
   F32 largest = f_set1(0.0f);
   for (int p = 0; p < t.h / 16; ++p)
     for (int m = 0; m < t.s; ++m)
@@ -81,7 +81,7 @@ inline float pack_keys(const AttentionArgs& t, const AttentionScratch& w) {
   const F32 inverse = f_set1(127.0f / magnitude);
   alignas(64) uint8_t rows[16 * kMaxHeadDim];
   for (int i = 0; i < 16 * hp; ++i) rows[i] = 0;
-  for (int m = 0; m < sp; m += 16) {
+  for (int m = 0; m < columns; m += 16) {
     uint8_t* panel = w.k + ptrdiff_t{m} * hp;
     for (int p = 0; p < t.h / 16; ++p)
       for (int r = 0; r < 16; ++r) {
@@ -143,20 +143,26 @@ inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int
 
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
   const AttentionScratch w = carve(t.scratch, t.s, t.h);
-  const int hp = padded_k(t.h), sp = round_up(t.s, 64);
+  const int hp = padded_k(t.h), sp = round_up(t.s, 64), columns = round_up(t.s, kPanel);
+  // Whole register tiles.
+  const int block = kAttentionRows / kernels.tile.mr * kernels.tile.mr;
   quantize_queries(t, w);
   const float k_scale = pack_keys(t, w);
   pack_values(t, w);
   int32_t no_init[kMaxHeadDim] = {};
-  for (int m = 0; m < t.s; m += kAttentionRows) {
-    const int rows = t.s - m < kAttentionRows ? t.s - m : kAttentionRows;
+  // No product is taken with the last panels of the 64 that softmax reads at a time.
+  for (int r = 0; r < block; ++r)
+    for (int c = columns; c < sp; c += kPanel)
+      i_store(w.scores + ptrdiff_t{r} * sp + c, i_set1(kMaskedScore));
+  for (int m = 0; m < t.s; m += block) {
+    const int rows = t.s - m < block ? t.s - m : block;
     GemmArgs scores{w.q + ptrdiff_t{m} * hp,
                     hp,
                     reinterpret_cast<const int8_t*>(w.k),
                     ptrdiff_t{hp} * 16,
                     w.k_init,
                     rows,
-                    sp,
+                    columns,
                     t.h};
     kernels.gemm_s32(scores, w.scores, sp);
     float scale[kAttentionRows];

@@ -14,8 +14,8 @@ inline void dot4(__m512i& c, __m512i a, __m512i b) {
 }
 
 template <int mr, int nv>
-void tile(const GemmArgs& g, const uint8_t* a, const int8_t* b, const int32_t* init,
-          int32_t* out) noexcept {
+void tile(const GemmArgs& g, const uint8_t* a, const int8_t* b, const int32_t* init, int32_t* out,
+          ptrdiff_t ldo) noexcept {
   __m512i c[mr][nv];
 #pragma GCC unroll 8
   for (int r = 0; r < mr; ++r)
@@ -38,7 +38,7 @@ void tile(const GemmArgs& g, const uint8_t* a, const int8_t* b, const int32_t* i
 #pragma GCC unroll 8
   for (int r = 0; r < mr; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < nv; ++v) i_store(out + (r * nv + v) * 16, c[r][v]);
+    for (int v = 0; v < nv; ++v) i_store(out + r * ldo + v * 16, c[r][v]);
 }
 
 template <int nv, class Epilogue>
@@ -49,15 +49,23 @@ inline void columns(const GemmArgs& g, int n, const Epilogue& epilogue) noexcept
   for (int m = 0; m < g.m; m += kMr) {
     const uint8_t* a = g.a + m * g.lda;
     const int rows = g.m - m < kMr ? g.m - m : kMr;
-    switch (rows) {
-    case 1: tile<1, nv>(g, a, b, init, acc); break;
-    case 2: tile<2, nv>(g, a, b, init, acc); break;
-    case 3: tile<3, nv>(g, a, b, init, acc); break;
-    case 4: tile<4, nv>(g, a, b, init, acc); break;
-    case 5: tile<5, nv>(g, a, b, init, acc); break;
-    default: tile<6, nv>(g, a, b, init, acc); break;
+    // Plain accumulators go where they belong; every other epilogue reads them from L1.
+    int32_t* to = acc;
+    ptrdiff_t ld = nv * 16;
+    if constexpr (Epilogue::is_raw) {
+      to = epilogue.c + m * epilogue.ldc + n;
+      ld = epilogue.ldc;
     }
-    for (int r = 0; r < rows; ++r) epilogue.template row<nv>(acc + r * nv * 16, 16, m + r, n);
+    switch (rows) {
+    case 1: tile<1, nv>(g, a, b, init, to, ld); break;
+    case 2: tile<2, nv>(g, a, b, init, to, ld); break;
+    case 3: tile<3, nv>(g, a, b, init, to, ld); break;
+    case 4: tile<4, nv>(g, a, b, init, to, ld); break;
+    case 5: tile<5, nv>(g, a, b, init, to, ld); break;
+    default: tile<6, nv>(g, a, b, init, to, ld); break;
+    }
+    if constexpr (!Epilogue::is_raw)
+      for (int r = 0; r < rows; ++r) epilogue.template row<nv>(acc + r * nv * 16, 16, m + r, n);
   }
 }
 

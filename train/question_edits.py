@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from bert_rt.squad import SquadExample
 from train.text import split_sentences
@@ -110,6 +110,11 @@ class Passage:
         """The sentences in small letters, each with its words."""
         texts = [sentence.lower() for sentence in split_sentences(self.context)]
         return [(text, set(words_of(text))) for text in texts]
+
+    @cached_property
+    def words(self) -> set[str]:
+        """All words of the paragraph, in small letters."""
+        return set(words_of(self.context))
 
     @cached_property
     def spans(self) -> list[Span]:
@@ -209,9 +214,14 @@ def _swap_names(
                     yield span.start, span.end, name
 
 
+@lru_cache(maxsize=2**16)
+def _word_set(name: str) -> frozenset[str]:
+    return frozenset(words_of(name))
+
+
 def _overlap(other: str, words: set[str], asked: set[str], answered: set[str]) -> bool:
     """Tell whether a name is one with another or part of it, of the question or of an answer."""
-    others = set(words_of(other))
+    others = _word_set(other)
     if len(others) == len(words) == 1 and other[:_STEM].lower() == min(words)[:_STEM]:
         return True  # "China" and "Chinese"
     return others <= asked or others >= words or bool(others & answered)
@@ -290,7 +300,7 @@ def _swap_nouns(
 ) -> _Changes:
     """Put in a word that "and" or "or" joins with one of the question elsewhere in the file."""
     taken = _taken(example)
-    shared = content_words(example.question) & set().union(*(w for _, w in passage.sentences))
+    shared = content_words(example.question) & passage.words
     matches = [m for m in re.finditer(r"[a-z]{3,}", example.question) if m[0] in shared]
     rng.shuffle(matches)
     for match in matches:

@@ -31,14 +31,16 @@ def _paragraph(rng: random.Random, prefix: str) -> dict[str, Any]:
     context = (
         f"In {years[0]} the painter {one} was born in {home}. The first ship of {one} sailed to "
         f"{port} with {good} and {worse}. The painter {other} met them there in {years[1]}, after "
-        f"a long winter. In {years[2]} a great fire burned the old market of {market}."
+        f"a long winter. In {years[2]} a great fire burned the old market of {market}, where the "
+        f"painter {other} had sold {good} and {worse}."
     )
     asked = (
         (f"Where was {one} born in {years[0]}?", home),
         (f"Where did the first ship of {one} sail to?", port),
         (f"In which year did {other} come, after a long winter?", years[1]),
         (f"What burned the market of {market} in {years[2]}?", "fire"),
-        (f"Which painter came with {good}?", one),
+        (f"Which painter sold {good}?", other),
+        ("In which year was a painter born?", years[0]),
     )
     questions = [
         {

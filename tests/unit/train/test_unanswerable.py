@@ -18,6 +18,7 @@ from bert_rt.squad import SquadExample, read_squad
 from tests.support.articles import make_articles
 from train.passage_swaps import holds_answer
 from train.unanswerable import KINDS, add_unanswerable, main, split_articles, squad_document
+from train.wording import content_words, words_of
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,15 @@ def test_no_question_has_an_answer_by_construction(examples: list[SquadExample])
             assert new.context == source.context
 
 
+def test_new_questions_are_as_close_to_their_paragraphs_as_others(
+    examples: list[SquadExample],
+) -> None:
+    for new in add_unanswerable(examples, share=0.5, seed=2):
+        words = content_words(new.question)
+        num_shared = len(words & set(words_of(new.context)))
+        assert 2 * num_shared >= len(words) or not new.is_impossible
+
+
 def test_kinds_are_mixed(examples: list[SquadExample]) -> None:
     result = add_unanswerable(examples, share=1 / 3, seed=0)
     counts = Counter(kind_of(e) for e in result if e.is_impossible)
@@ -92,10 +102,9 @@ def test_questions_that_cannot_be_used(examples: list[SquadExample]) -> None:
     bad = replace(examples[3], answers=(), answer_starts=(), is_impossible=True)
     with pytest.raises(InputError, match=f"question '{bad.id}' has no answer already"):
         add_unanswerable([*examples[:3], bad], share=0.3, seed=0)
-    made = next(e for e in add_unanswerable(examples, share=0.3, seed=0) if e.is_impossible)
-    taken = [*examples, replace(examples[0], id=made.id)]
+    taken = [replace(e, id=f"{e.id}-{kind}") for e in examples for kind in KINDS]
     with pytest.raises(InputError, match="this id is wanted"):
-        add_unanswerable(taken, share=0.6, seed=0)
+        add_unanswerable([*examples, *taken], share=0.3, seed=0)
 
 
 def test_articles_are_set_aside_as_a_whole(examples: list[SquadExample]) -> None:

@@ -19,6 +19,7 @@ from runtime.bench.measure import SCOPES, Clock
 from runtime.bench.openvino_peers import CALIBRATION_WINDOWS
 from runtime.bench.peers import Setup
 from runtime.bench.plot import plot
+from runtime.bench.qualify import DEFAULT_FINALISTS
 from runtime.bench.render import markdown, terminal
 from runtime.bench.run import ENGINES, Plan, run
 from runtime.bench.thresholds import check, read_thresholds
@@ -77,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--calibration_file", metavar="F", help="SQuAD text for OpenVINO's NNCF, such as train")
     add("--checkpoint", metavar="DIR", help="the checkpoint, for torch")
     add("--cache_dir", metavar="DIR", help="keep models that NNCF quantized here")
+    add(
+        "--finalists",
+        type=int_at_least(1),
+        default=DEFAULT_FINALISTS,
+        metavar="N",
+        help=f"INT8 configurations of an engine that go on after the short round "
+        f"({DEFAULT_FINALISTS})",
+    )
+    add("--int8_only", action="store_true", help="leave float configurations out")
     add("--loadgen", action="store_true", help="also run MLPerf's scenarios (mlcommons-loadgen)")
     add_json_flag(parser)
     add("--markdown", metavar="FILE", help="write the result as a page")
@@ -124,6 +134,8 @@ def _plan(args: argparse.Namespace) -> Plan:
         scopes=_known(_names(args.scopes), SCOPES, "--scopes"),
         engines=_known(_names(args.engines or ""), ENGINES, "--engines"),
         with_loadgen=args.loadgen,
+        finalists=args.finalists,
+        int8_only=args.int8_only,
     )
 
 

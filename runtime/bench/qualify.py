@@ -17,11 +17,12 @@ from runtime.bench.measure import Clock, rotated
 from runtime.bench.peers import Peer
 from runtime.bench.workload import Workload, evenly_spaced_blocks, make_batches
 
-__all__ = ["Qualified", "choose", "qualify", "warm_up"]
+__all__ = ["DEFAULT_FINALISTS", "Qualified", "choose", "qualify", "warm_up"]
 
 _MARGIN = 0.15
 # Beyond these, near ties are dropped too, or a run would take an hour.
-_MAX_KEPT = {"int8": 3, "float": 1}
+DEFAULT_FINALISTS = 3
+_MAX_FLOAT_FINALISTS = 1
 
 _BLOCK = 32
 _NUM_BLOCKS = 2
@@ -63,6 +64,8 @@ def qualify(
     features: Sequence[Feature],
     clock: Clock,
     progress: Callable[[str], None],
+    *,
+    finalists: int = DEFAULT_FINALISTS,
 ) -> list[Qualified]:
     """Measure peers on a sample and choose.
 
@@ -71,6 +74,7 @@ def qualify(
         features: All windows, to sample from.
         clock: Where time comes from.
         progress: Is told of each peer that is done.
+        finalists: As in choose.
 
     Returns:
         One finding a peer, in order.
@@ -94,23 +98,26 @@ def qualify(
         if key not in latencies:
             latencies[key] = _latencies_ms(finding.peer, single, clock)
         finding.latencies_ms = latencies[key]
-    choose(findings)
+    choose(findings, finalists=finalists)
     return findings
 
 
-def choose(findings: Iterable[Qualified]) -> None:
+def choose(findings: Iterable[Qualified], *, finalists: int = DEFAULT_FINALISTS) -> None:
     """Mark what goes on: per engine and precision the fastest, and the quickest to answer.
 
     Args:
         findings: What was measured; is_kept is set.
+        finalists: How many INT8 configurations of an engine may go on for their throughput, of
+            those within 15 % of its best; of float ones it is one.
     """
+    most = {"int8": finalists, "float": min(finalists, _MAX_FLOAT_FINALISTS)}
     groups: dict[tuple[str, str], list[Qualified]] = {}
     for finding in findings:
         groups.setdefault(finding.peer.group, []).append(finding)
     for (_, precision), group in groups.items():
         group.sort(key=lambda finding: -finding.tokens_per_second)
         enough = group[0].tokens_per_second * (1 - _MARGIN)
-        for finding in group[: _MAX_KEPT[precision]]:
+        for finding in group[: most[precision]]:
             finding.is_kept = finding.tokens_per_second >= enough
         quickest = min(finding.p50_ms for finding in group)
         # Of those that share the quickest compiled model, the one with the best throughput; none

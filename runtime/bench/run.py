@@ -25,7 +25,7 @@ from runtime.bench.measure import (
 from runtime.bench.onnxruntime_peers import open_onnxruntime
 from runtime.bench.openvino_peers import open_openvino
 from runtime.bench.peers import Absent, Peer, Peers, Setup, open_native
-from runtime.bench.qualify import Qualified, qualify, warm_up
+from runtime.bench.qualify import DEFAULT_FINALISTS, Qualified, qualify, warm_up
 from runtime.bench.results import Records, best, make_ratios, make_rows, make_shares
 from runtime.bench.torch_peers import open_torch
 from runtime.bench.workload import ARITHMETIC, Workload, num_operations
@@ -57,8 +57,8 @@ TIMER = {
 METHOD = {
     "questions": "spread evenly over the file, shuffled, dealt out to the rounds: in a round all "
     "configurations do the same ones, one after the other, in an order that rotates",
-    "configurations": "all of them do a short round; at most 3 INT8 and 1 float one of an engine "
-    "within 15 % of its best, and the one with the quickest single request, go on; "
+    "configurations": "all of them do a short round; at most --finalists INT8 and 1 float one of "
+    "an engine within 15 % of its best, and the one with the quickest single request, go on; "
     "OpenVINO runs every shape of the rounds before they start",
     "threads": "one process; before every timing, it is waited until the process uses no CPU, so "
     "that no other engine's threads spin; idle_cpu_ms in the JSON is the CPU time of the process "
@@ -87,6 +87,8 @@ class Plan:
         scopes: Of measure.SCOPES.
         engines: Of ENGINES, each of which must run; empty for all that can.
         with_loadgen: Whether to run LoadGen's scenarios too.
+        finalists: As in runtime.bench.qualify.choose.
+        int8_only: Whether float configurations are left out.
     """
 
     setup: Setup
@@ -98,6 +100,8 @@ class Plan:
     scopes: Sequence[str]
     engines: Sequence[str]
     with_loadgen: bool = False
+    finalists: int = DEFAULT_FINALISTS
+    int8_only: bool = False
 
 
 def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
@@ -151,6 +155,8 @@ def _open_and_qualify(plan: Plan, clock: Clock) -> tuple[list[Qualified], list[A
     absent: list[Absent] = []
     for name in plan.engines or ENGINES:
         peers = _OPEN[name](plan.setup)
+        if plan.int8_only:
+            _leave_out_float(name, peers)
         absent += peers.absent
         if not peers.open:
             if name in plan.engines:
@@ -165,12 +171,20 @@ def _open_and_qualify(plan: Plan, clock: Clock) -> tuple[list[Qualified], list[A
                 plan.work.features,
                 clock,
                 lambda note, shown=shown: shown.advance(note=note),  # type: ignore[misc]
+                finalists=plan.finalists,
             )
         for finding in found:
             if not finding.is_kept:
                 finding.peer.runner.close()
         findings += found
     return findings, absent
+
+
+def _leave_out_float(engine: str, peers: Peers) -> None:
+    for peer in [peer for peer in peers.open if peer.precision != "int8"]:
+        peer.runner.close()
+        peers.open.remove(peer)
+        peers.absent.append(Absent(engine, peer.config, "left out: --int8_only"))
 
 
 def _peaks(plan: Plan, peers: Sequence[Peer]) -> Mapping[str, float]:

@@ -69,6 +69,15 @@ def test_an_engine_asked_for_by_name_must_run(
     assert "'native' cannot run here" in capsys.readouterr().err
 
 
+def test_float_configurations_may_be_left_out(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    # The artifact is a float one and nothing else is given: nothing is left.
+    assert run_command(main, [*arguments, "--engines", "onnxruntime", "--int8_only"]) == 2
+    assert "'onnxruntime' cannot run here" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

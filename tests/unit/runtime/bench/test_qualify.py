@@ -30,6 +30,12 @@ def test_ties_are_cut_and_float_has_one_place() -> None:
     assert kept == ["0", "1", "2", "f0"]
 
 
+def test_fewer_finalists_may_be_asked_for() -> None:
+    findings = [_finding(make_peer("a", str(i), compiled="same"), 100 - i) for i in range(3)]
+    choose(findings, finalists=1)
+    assert [finding.is_kept for finding in findings] == [True, False, False]
+
+
 def test_the_quickest_single_request_goes_on_too() -> None:
     findings = [
         _finding(make_peer("a", "streams"), 100, 9.0),

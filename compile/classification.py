@@ -22,9 +22,10 @@ from bert_rt.selftest import make_classifier_self_test
 from bert_rt.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
 from compile.changes import ChangedAnswer
-from compile.gate import data_hash, worst_layers
+from compile.gate import dataset_of, worst_layers
 from compile.noninferiority import METHOD, percentile_interval, resampled_means
 from compile.search import LayerPlan
+from compile.temperature import score_receipt
 
 __all__ = [
     "AccuracyGate",
@@ -143,13 +144,17 @@ def checked_labels(loaded: LoadedModel) -> tuple[str, ...]:
 
 
 def check_disjoint_texts(
-    calibration: Sequence[LabelledText], evaluation: Sequence[LabelledText]
+    calibration: Sequence[LabelledText],
+    evaluation: Sequence[LabelledText],
+    *,
+    field: str = "calibration_file",
 ) -> None:
     """Refuse to calibrate on what is evaluated: the figures would flatter.
 
     Args:
-        calibration: Rows of the calibration file.
+        calibration: Rows that something is calibrated on.
         evaluation: Rows of the evaluation file.
+        field: What the first ones are of, for the message.
 
     Raises:
         CalibrationError: They share a text (of pairs, the whole pair).
@@ -158,8 +163,8 @@ def check_disjoint_texts(
     shared = [example for example in evaluation if example.input in places]
     if shared:
         raise CalibrationError(
-            f"calibration_file: shares {len(shared)} texts with eval_file, want none; the first "
-            f"stands in {places[shared[0].input]}, and in {shared[0].place}"
+            f"{field}: shares {len(shared)} texts with eval_file, want none; the first stands in "
+            f"{places[shared[0].input]}, and in {shared[0].place}"
         )
 
 
@@ -221,19 +226,16 @@ def make_class_receipt(
 
     Returns:
         The receipt: "dataset", "intervals" (how they were made), "float" and, with INT8, "int8"
-        by engine, each with "accuracy" and "macro_f1" in percent and "accuracy_interval". INT8
-        also has "accuracy_difference" to float in points with "accuracy_difference_interval",
+        by engine, each with "accuracy" and "macro_f1" in percent, "accuracy_interval" and
+        "score_calibration" (compile.temperature.score_receipt). INT8 also has
+        "accuracy_difference" to float in points with "accuracy_difference_interval",
         "accuracy_ratio" and "equal_labels", the last two in [0, 1].
     """
     columns = [float_result.correct_Q, *(result.correct_Q for result in int8_results.values())]
     # Texts are taken for independent: every one is a cluster of its own.
     means_RM = resampled_means(100 * np.stack(columns, axis=1), np.arange(len(examples)))
     receipt: dict[str, Any] = {
-        "dataset": {
-            "name": eval_file.name,
-            "sha256": data_hash(eval_file),
-            "total": len(examples),
-        },
+        "dataset": dataset_of(eval_file, len(examples)),
         "intervals": {
             **METHOD,
             "method": "paired bootstrap over texts, percentiles",
@@ -243,6 +245,7 @@ def make_class_receipt(
             "accuracy": float_result.accuracy,
             "macro_f1": float_result.macro_f1,
             "accuracy_interval": percentile_interval(means_RM[:, 0]),
+            "score_calibration": _scores(float_result),
         },
     }
     if int8_results:
@@ -259,6 +262,7 @@ def make_class_receipt(
                     result.accuracy / float_result.accuracy if float_result.accuracy else 0.0
                 ),
                 "equal_labels": float(np.mean(result.predicted_Q == float_result.predicted_Q)),
+                "score_calibration": _scores(result),
             }
             for column, (engine, result) in enumerate(int8_results.items(), start=1)
         }
@@ -294,3 +298,9 @@ def changed_classes(
         if float_result.predicted_Q[index] != int8_result.predicted_Q[index]
     ]
     return sorted(changes, key=lambda change: change.int8_f1 - change.float_f1)
+
+
+def _scores(result: ClassEvaluation) -> dict[str, Any]:
+    return score_receipt(
+        result.score_temperature, result.raw_score_Q, result.score_Q, result.correct_Q
+    )

@@ -10,7 +10,7 @@ import dataclasses
 import importlib.metadata
 import platform
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from bert_rt.api import Runtime
 from bert_rt.artifact import Artifact, check_output_dir, write_artifact
 from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model
 from bert_rt.config import AnsweringConfig, Columns
-from bert_rt.errors import CheckpointError, ConfigError, InputTooLongError
+from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
 from bert_rt.manifest import ManifestFields
 from bert_rt.progress import progress
 from bert_rt.tokenization import Tokenizer
@@ -37,6 +37,7 @@ from compile.pipeline import OPSET, fuse
 from compile.quantize import QuantConfig
 from compile.report import render_report
 from compile.tasks import CompileTask, make_task
+from compile.temperature import MIN_EXAMPLES, tune_temperature
 from compile.threshold import check_both_kinds, tune_threshold
 from compile.trace import trace
 
@@ -56,6 +57,8 @@ class CompileOptions:
         calibration_file: Questions over passages, or labelled texts, that INT8 is calibrated on;
             never evaluated.
         eval_file: Those that the receipt and the gate are measured on.
+        score_calibration_file: Those that the temperature of scores is fitted on; None for those of
+            the calibration file that are set aside.
         limits: How passages are cut into windows and answers are picked.
         quant: How to quantize.
         gate: What INT8 must keep of question answering.
@@ -70,6 +73,7 @@ class CompileOptions:
     int8: bool = False
     calibration_file: Path | None = None
     eval_file: Path | None = None
+    score_calibration_file: Path | None = None
     limits: AnsweringConfig = field(default_factory=AnsweringConfig)
     quant: QuantConfig = field(default_factory=QuantConfig)
     gate: Gate = field(default_factory=Gate)
@@ -97,6 +101,23 @@ class CompileOptions:
             and self.tune_threshold
             and self.calibration_file is not None
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Examples of the task.
+
+    Attributes:
+        calibration: Those that INT8 is calibrated on.
+        held_out: Those of the same file that were set aside.
+        scored: Those that the temperature of scores is fitted on.
+        evaluation: Those that everything is measured on.
+    """
+
+    calibration: list[Any]
+    held_out: list[Any]
+    scored: list[Any]
+    evaluation: list[Any]
 
 
 def compile_checkpoint(options: CompileOptions) -> Artifact:
@@ -127,15 +148,12 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     _check_limits(options.limits, loaded)
     _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
-    calibration = task.read(options.calibration_file) if options.calibration_file else []
-    evaluation = task.read(options.eval_file) if options.eval_file else []
-    task.check_disjoint(calibration, evaluation)
-    calibration, held_out = _hold_out(calibration, task, loaded.task, options)
+    data, quant = _read(task, options), options.quant
 
     model = trace(loaded)
     fusions = fuse(model, loaded.config, task=loaded.task)
     with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
-        parity = check_parity(model, loaded, seed=options.quant.seed, progress=shown)
+        parity = check_parity(model, loaded, seed=quant.seed, progress=shown)
     fields = ManifestFields(
         task=loaded.task,
         architecture=loaded.config,
@@ -146,27 +164,40 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         provenance=_provenance(options, parity),
     )
     make_files = partial(_files, tokenizer=tokenizer)
-    compiled = reference = _tuned(Compiled(make_files(model), fields, {}), held_out, options)
+    compiled = reference = _tuned(Compiled(make_files(model), fields, {}), task, data, options)
     if options.int8:
         compiled = quantize_within_bars(
-            model, reference, task, calibration, held_out, tokenizer, options.quant, make_files
+            model, reference, task, data.calibration, data.held_out, tokenizer, quant, make_files
         )
-        # Quantization moves the scores that the threshold is about.
-        compiled = _tuned(compiled, held_out, options)
-    _measure(compiled, reference, task, evaluation, options)
+        # Quantization moves the scores that threshold and temperature are about.
+        compiled = _tuned(compiled, task, data, options)
+    _measure(compiled, reference, task, data.evaluation, options)
     return _write(compiled, task, options)
 
 
-def _hold_out(
-    calibration: list[Any], task: CompileTask, task_name: str, options: CompileOptions
-) -> tuple[list[Any], list[Any]]:
+def _read(task: CompileTask, options: CompileOptions) -> _Data:
+    """Read all data files and check what they have in common."""
+
+    def read(path: Path | None) -> list[Any]:
+        return task.read(path) if path else []
+
+    calibration, evaluation = read(options.calibration_file), read(options.eval_file)
+    task.check_disjoint(calibration, evaluation, field="calibration_file")
     quant = options.quant
     calibration, held_out = hold_out(
         calibration, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
     )
-    if options.tunes_threshold and task_name == "question-answering" and quant.num_held_out:
+    if options.tunes_threshold and not task.labels and quant.num_held_out:
         check_both_kinds(held_out)
-    return calibration, held_out
+    if options.score_calibration_file is None:
+        return _Data(calibration, held_out, held_out, evaluation)
+    scored = read(options.score_calibration_file)
+    task.check_disjoint(scored, evaluation, field="score_calibration_file")
+    if len(scored) < MIN_EXAMPLES:
+        raise CalibrationError(
+            f"score_calibration_file: got {len(scored)} examples, want at least {MIN_EXAMPLES}"
+        )
+    return _Data(calibration, held_out, scored, evaluation)
 
 
 def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:
@@ -185,22 +216,34 @@ def _check_weights(loaded: LoadedModel) -> None:
             raise CheckpointError(f"{name}: got NaN or infinite values, want finite ones")
 
 
-def _tuned(compiled: Compiled, held_out: Sequence[Any], options: CompileOptions) -> Compiled:
-    """Find the threshold of "no answer", where there is such a thing and no threshold was given."""
-    limits = options.limits
-    is_answering = compiled.fields["task"] == "question-answering"
-    if not (options.tunes_threshold and is_answering and held_out):
-        return compiled
-    found = tune_threshold(compiled.files, compiled.fields, held_out)
-    told = {"threshold": {**dataclasses.asdict(found), "held_out": len(held_out)}}
-    fields = ManifestFields(
-        **{
-            **compiled.fields,
-            "limits": replace(limits, null_score_diff_threshold=found.value),
-            "provenance": {**compiled.fields["provenance"], **told},
+def _tuned(compiled: Compiled, task: CompileTask, data: _Data, options: CompileOptions) -> Compiled:
+    """Find what is set by examples and not by the user: threshold, then temperature of scores.
+
+    The threshold is that of "no answer", where there is such a thing and none was given.
+    """
+    fields = compiled.fields
+    is_answering = fields["task"] == "question-answering"
+    if options.tunes_threshold and is_answering and data.held_out:
+        threshold = tune_threshold(compiled.files, fields, data.held_out)
+        told = {**dataclasses.asdict(threshold), "held_out": len(data.held_out)}
+        limits = replace(options.limits, null_score_diff_threshold=threshold.value)
+        fields = _with(fields, "threshold", told, limits=limits)
+    if data.scored:
+        found = tune_temperature(compiled.files, fields, data.scored, task.fit_temperature)
+        is_own = options.score_calibration_file is not None
+        told = {
+            **dataclasses.asdict(found),
+            "data": "score_calibration_file" if is_own else "calibration_file",
         }
-    )
+        temperature = found.score_temperature
+        fields = _with(fields, "score_calibration", told, score_temperature=temperature)
     return replace(compiled, fields=fields)
+
+
+def _with(fields: ManifestFields, name: str, told: Any, **changes: Any) -> ManifestFields:
+    """Change fields of the manifest, and say in its provenance why."""
+    provenance = {**fields["provenance"], name: told}
+    return ManifestFields(**{**fields, **changes, "provenance": provenance})  # type: ignore[typeddict-item]
 
 
 def _measure(
@@ -261,12 +304,14 @@ def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
 
 
 def _provenance(options: CompileOptions, parity: Mapping[str, float]) -> dict[str, Any]:
-    is_calibrated = options.int8 or options.tunes_threshold
+    fits_scores = options.quant.num_held_out > 0 and options.score_calibration_file is None
+    is_calibrated = options.int8 or options.tunes_threshold or fits_scores
     data = {
         name: {"name": path.name, "sha256": data_hash(path)}
         for name, path in (
             ("calibration_file", options.calibration_file if is_calibrated else None),
             ("eval_file", options.eval_file),
+            ("score_calibration_file", options.score_calibration_file),
         )
         if path is not None
     }

@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
             int8=args.int8,
             calibration_file=args.calibration_file,
             eval_file=args.eval_file,
+            score_calibration_file=args.score_calibration_file,
             limits=answering_config(args, default_limits(args.model_name_or_path)),
             quant=QuantConfig(
                 num_samples=args.calibration_samples,
@@ -66,6 +67,12 @@ def main(argv: Sequence[str]) -> int:
     )
     manifest = artifact.manifest
     print(f"{args.output_dir}: {manifest.precision}, {manifest.files['model.onnx'].size} bytes")
+    fitted = manifest.provenance.get("score_calibration")
+    if fitted is not None:
+        print(
+            f"scores: temperature {fitted['score_temperature']:.3f}, for {fitted['total']} "
+            f"examples of {fitted['data']}: {fitted['verdict']}"
+        )
     if manifest.receipt is None:
         print("accuracy: not measured; --eval_file puts a receipt into the artifact")
     else:
@@ -82,6 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
     parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
     parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
+    parser.add_argument(
+        "--score_calibration_file",
+        metavar="F",
+        type=Path,
+        help="the same, of examples that the model was not trained on: scores are made "
+        "probabilities on them; left out: on those of the calibration file that are set aside",
+    )
     parser.add_argument("--min_f1_ratio", type=float, default=0.99, metavar="R")
     parser.add_argument("--max_f1_loss", type=float, default=0.5, metavar="F1")
     parser.add_argument("--min_accuracy_ratio", type=float, default=0.99, metavar="R")

@@ -25,8 +25,17 @@ from bert_rt.squad import SquadExample
 from compile.changes import equal_answers
 from compile.noninferiority import METHOD, cluster_ids, percentile_interval, resampled_means
 from compile.search import LayerPlan
+from compile.temperature import score_receipt
 
-__all__ = ["Gate", "check_disjoint", "data_hash", "make_receipt", "measure", "worst_layers"]
+__all__ = [
+    "Gate",
+    "check_disjoint",
+    "data_hash",
+    "dataset_of",
+    "make_receipt",
+    "measure",
+    "worst_layers",
+]
 
 # The engines that a receipt speaks of, where they can run; the first is the one float runs on.
 _ENGINES = ("onnxruntime", "openvino", "native")
@@ -118,12 +127,23 @@ def data_hash(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def check_disjoint(calibration: Sequence[SquadExample], evaluation: Sequence[SquadExample]) -> None:
+def dataset_of(eval_file: Path, total: int) -> dict[str, Any]:
+    """Return the receipt's "dataset": name and SHA-256 of a data file, and its examples."""
+    return {"name": eval_file.name, "sha256": data_hash(eval_file), "total": total}
+
+
+def check_disjoint(
+    calibration: Sequence[SquadExample],
+    evaluation: Sequence[SquadExample],
+    *,
+    field: str = "calibration_file",
+) -> None:
     """Refuse to calibrate on what is evaluated: the figures would flatter.
 
     Args:
-        calibration: Questions of the calibration file.
+        calibration: Questions that something is calibrated on.
         evaluation: Questions of the evaluation file.
+        field: What the first ones are of, for the message.
 
     Raises:
         CalibrationError: They share a passage.
@@ -131,8 +151,8 @@ def check_disjoint(calibration: Sequence[SquadExample], evaluation: Sequence[Squ
     shared = {e.context for e in calibration} & {e.context for e in evaluation}
     if shared:
         raise CalibrationError(
-            f"calibration_file: shares {len(shared)} passages with eval_file, want none; the "
-            f"first begins {min(shared)[:60]!r}"
+            f"{field}: shares {len(shared)} passages with eval_file, want none; the first begins "
+            f"{min(shared)[:60]!r}"
         )
 
 
@@ -183,7 +203,8 @@ def make_receipt(
 
     Returns:
         The receipt: "dataset", "float", "intervals" (how they were made) and, with INT8, "int8"
-        by engine, each with "f1" and "exact_match" in percent and "f1_interval". INT8 also has
+        by engine, each with "f1" and "exact_match" in percent, "f1_interval" and
+        "score_calibration" (compile.temperature.score_receipt). INT8 also has
         "f1_difference" to float in percent points with "f1_difference_interval", "f1_ratio", and
         "equal_answers" with "equal_answers_interval", the last three in [0, 1].
     """
@@ -194,16 +215,13 @@ def make_receipt(
     values_QM = np.stack(columns, axis=1)
     means_RM = resampled_means(values_QM, cluster_Q)
     receipt: dict[str, Any] = {
-        "dataset": {
-            "name": eval_file.name,
-            "sha256": data_hash(eval_file),
-            "total": len(examples),
-        },
+        "dataset": dataset_of(eval_file, len(examples)),
         "intervals": {**METHOD, "num_clusters": int(cluster_Q.max()) + 1},
         "float": {
             "f1": float_result.f1,
             "exact_match": float_result.exact_match,
             "f1_interval": percentile_interval(means_RM[:, 0]),
+            "score_calibration": _scores(float_result),
         },
     }
     if int8_results:
@@ -217,9 +235,17 @@ def make_receipt(
                 "f1_ratio": result.f1 / float_result.f1 if float_result.f1 else 0.0,
                 "equal_answers": float(values_QM[:, column + 1].mean()),
                 "equal_answers_interval": percentile_interval(means_RM[:, column + 1]),
+                "score_calibration": _scores(result),
             }
             for column, (engine, result) in zip(
                 range(1, len(columns), 2), int8_results.items(), strict=True
             )
         }
     return receipt
+
+
+def _scores(result: Evaluation) -> dict[str, Any]:
+    assert result.raw_score_N is not None, "a receipt's evaluations have raw scores"
+    return score_receipt(
+        result.score_temperature, result.raw_score_N, result.score_N, result.exact_N
+    )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from compile.changes import ChangedAnswer
+from compile.markup import between, svg, table
+from compile.reliability import render_confidence
 from compile.search import LayerPlan
 
 __all__ = ["render_report"]
@@ -72,16 +72,18 @@ def render_report(
         One HTML page, UTF-8, which loads nothing from elsewhere.
     """
     parts = ["<h2>Accuracy</h2>", _accuracy(receipt, bars)]
+    if receipt is not None and "score_calibration" in receipt["float"]:
+        parts += ["<h2>Confidence</h2>", render_confidence(receipt, provenance)]
     if changes:
         parts += ["<h2>Changed answers</h2>"]
         is_classifier = receipt is not None and "accuracy" in receipt["float"]
         head = _CHANGED_CLASSES if is_classifier else _CHANGED_ANSWERS
         parts += [_change_table(engine, changed, head) for engine, changed in changes.items()]
-    parts += ["<h2>Fusions</h2>", _table(("rule", "rewrites"), list(fusions.items()))]
+    parts += ["<h2>Fusions</h2>", table(("rule", "rewrites"), list(fusions.items()))]
     if plans:
         parts += ["<h2>Quantized layers</h2>", _explain_errors(), _error_plot(plans)]
         parts += [_layer_table(plans, quantization["layers"]), _float_layers(quantization)]
-    parts += ["<h2>Provenance</h2>", _table(("what", "value"), _flat(provenance))]
+    parts += ["<h2>Provenance</h2>", table(("what", "value"), _flat(provenance))]
     page = _PAGE.format(title=html.escape(title), body="\n".join(parts))
     return page.encode()
 
@@ -95,7 +97,7 @@ def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> s
     if "accuracy" in receipt["float"]:
         return _class_accuracy(receipt, bars)
     dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
-    figures = (_between(scores["f1"], scores["f1_interval"]), scores["exact_match"])
+    figures = (between(scores["f1"], scores["f1_interval"]), scores["exact_match"])
     rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
     int8 = receipt.get("int8", {})
     for engine, scores in int8.items():
@@ -103,11 +105,11 @@ def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> s
             (
                 "int8",
                 engine,
-                _between(scores["f1"], scores["f1_interval"]),
+                between(scores["f1"], scores["f1_interval"]),
                 scores["exact_match"],
-                _between(scores["f1_difference"], scores["f1_difference_interval"]),
+                between(scores["f1_difference"], scores["f1_difference_interval"]),
                 f"{scores['f1_ratio']:.2%}",
-                _between(
+                between(
                     100 * scores["equal_answers"],
                     [100 * end for end in scores["equal_answers_interval"]],
                 ),
@@ -124,7 +126,7 @@ def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> s
         f"<p>All {dataset['total']} questions of <code>{html.escape(dataset['name'])}</code>. "
         f"In brackets {how['confidence']:.0%} intervals, from {how['num_resamples']} resamples of "
         f"its {how['num_clusters']} passages.</p>"
-        + _table((*head, "answers equal, %"), rows)
+        + table((*head, "answers equal, %"), rows)
         + verdict
     )
 
@@ -132,7 +134,7 @@ def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> s
 def _class_accuracy(receipt: Mapping[str, Any], bars: Mapping[str, float]) -> str:
     """Tell a text classifier's accuracy."""
     dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
-    figures = (_between(scores["accuracy"], scores["accuracy_interval"]), scores["macro_f1"])
+    figures = (between(scores["accuracy"], scores["accuracy_interval"]), scores["macro_f1"])
     rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
     int8 = receipt.get("int8", {})
     for engine, scores in int8.items():
@@ -140,9 +142,9 @@ def _class_accuracy(receipt: Mapping[str, Any], bars: Mapping[str, float]) -> st
             (
                 "int8",
                 engine,
-                _between(scores["accuracy"], scores["accuracy_interval"]),
+                between(scores["accuracy"], scores["accuracy_interval"]),
                 scores["macro_f1"],
-                _between(scores["accuracy_difference"], scores["accuracy_difference_interval"]),
+                between(scores["accuracy_difference"], scores["accuracy_difference_interval"]),
                 f"{scores['accuracy_ratio']:.2%}",
                 f"{scores['equal_labels']:.2%}",
             )
@@ -156,13 +158,9 @@ def _class_accuracy(receipt: Mapping[str, Any], bars: Mapping[str, float]) -> st
     return (
         f"<p>All {dataset['total']} texts of <code>{html.escape(dataset['name'])}</code>. In "
         f"brackets {how['confidence']:.0%} intervals, from {how['num_resamples']} resamples.</p>"
-        + _table((*head, "equal classes"), rows)
+        + table((*head, "equal classes"), rows)
         + verdict
     )
-
-
-def _between(value: float, interval: Sequence[float]) -> str:
-    return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
 
 
 def _change_table(engine: str, changes: Sequence[ChangedAnswer], head: Sequence[str]) -> str:
@@ -183,7 +181,7 @@ def _change_table(engine: str, changes: Sequence[ChangedAnswer], head: Sequence[
         f"<p>{html.escape(engine)}: {len(changes)} answers differ from float's; {worse} score "
         f"less, {better} more. Shown: {len(shown)}, the largest losses first.</p>"
     )
-    return told + (_table(head, rows) if rows else "")
+    return told + (table(head, rows) if rows else "")
 
 
 def _explain_errors() -> str:
@@ -207,7 +205,7 @@ def _float_layers(quantization: Mapping[str, Any]) -> str:
     rows = [(name, f"{error:.2e}") for name, error in quantization["float_layers"].items()]
     if not rows:
         return told + "<p>Every layer of the encoder is INT8.</p>"
-    return told + "<p>These layers stay in float:</p>" + _table(("layer", "sensitivity"), rows)
+    return told + "<p>These layers stay in float:</p>" + table(("layer", "sensitivity"), rows)
 
 
 def _layer_table(plans: Mapping[str, LayerPlan], told: Mapping[str, Any]) -> str:
@@ -228,53 +226,33 @@ def _layer_table(plans: Mapping[str, LayerPlan], told: Mapping[str, Any]) -> str
         )
         for plan in plans.values()
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _error_plot(plans: Mapping[str, LayerPlan]) -> str:
-    # The object interface: pyplot would look for a screen, and keep state between calls.
-    with mpl.rc_context({"svg.hashsalt": "bert-rt", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(9, 0.22 * len(plans) + 1.2), layout="constrained")
-        axes = figure.add_subplot()
-        places = list(range(len(plans)))
-        axes.barh(
-            [place + 0.2 for place in places],
-            [max(plan.naive_error, _LEAST_SHOWN) for plan in plans.values()],
-            height=0.4,
-            color="#c8553d",
-            label="naive",
-        )
-        axes.barh(
-            [place - 0.2 for place in places],
-            [max(plan.error, _LEAST_SHOWN) for plan in plans.values()],
-            height=0.4,
-            color="#588b8b",
-            label="chosen",
-        )
-        axes.set_yticks(places, list(plans), fontsize=7)
-        axes.invert_yaxis()
-        axes.set_xscale("log")
-        axes.set_xlabel("squared error of the layer's output, relative")
-        axes.legend()
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    lines = [f"<tr>{cells}</tr>"]
-    lines += ["<tr>" + "".join(_cell(value) for value in row) + "</tr>" for row in rows]
-    return "<table>" + "\n".join(lines) + "</table>"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f'<td class="number">{value:.2f}</td>'
-    if isinstance(value, int):
-        return f'<td class="number">{value}</td>'
-    return f"<td>{html.escape(str(value))}</td>"
+    figure = Figure(figsize=(9, 0.22 * len(plans) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    places = list(range(len(plans)))
+    axes.barh(
+        [place + 0.2 for place in places],
+        [max(plan.naive_error, _LEAST_SHOWN) for plan in plans.values()],
+        height=0.4,
+        color="#c8553d",
+        label="naive",
+    )
+    axes.barh(
+        [place - 0.2 for place in places],
+        [max(plan.error, _LEAST_SHOWN) for plan in plans.values()],
+        height=0.4,
+        color="#588b8b",
+        label="chosen",
+    )
+    axes.set_yticks(places, list(plans), fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("squared error of the layer's output, relative")
+    axes.legend()
+    return svg(figure)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -31,6 +31,11 @@ from compile.control import Verdict, judge
 from compile.gate import Gate, check_disjoint, make_receipt
 from compile.golden import golden_items
 from compile.search import LayerPlan
+from compile.temperature import (
+    FittedTemperature,
+    fit_class_temperature,
+    fit_span_temperature,
+)
 
 __all__ = ["CompileTask", "QuestionAnswering", "TextClassification", "default_limits", "make_task"]
 
@@ -56,8 +61,16 @@ class CompileTask(Protocol):
         """Read a data file, checked against the model; raises InputError."""
         ...
 
-    def check_disjoint(self, calibration: Sequence[Any], evaluation: Sequence[Any]) -> None:
-        """Raise CalibrationError where the two share a text."""
+    def check_disjoint(
+        self, calibration: Sequence[Any], evaluation: Sequence[Any], *, field: str
+    ) -> None:
+        """Raise CalibrationError where the two share a text; field names the first ones' file."""
+        ...
+
+    def fit_temperature(
+        self, runtime: Runtime, examples: Sequence[Any], progress: Progress
+    ) -> FittedTemperature:
+        """Find the temperature that makes probabilities of a model's scores."""
         ...
 
     def passage(self, example: Any) -> Hashable:
@@ -122,10 +135,16 @@ class QuestionAnswering:
         return read_squad(path)
 
     def check_disjoint(
-        self, calibration: Sequence[SquadExample], evaluation: Sequence[SquadExample]
+        self, calibration: Sequence[SquadExample], evaluation: Sequence[SquadExample], *, field: str
     ) -> None:
         """Refuse a shared passage."""
-        check_disjoint(calibration, evaluation)
+        check_disjoint(calibration, evaluation, field=field)
+
+    def fit_temperature(
+        self, runtime: Runtime, examples: Sequence[SquadExample], progress: Progress
+    ) -> FittedTemperature:
+        """Make scores probabilities of an exact match."""
+        return fit_span_temperature(runtime, examples, progress)
 
     def passage(self, example: SquadExample) -> Hashable:
         """Return the passage."""
@@ -160,7 +179,7 @@ class QuestionAnswering:
         self, runtime: Runtime, examples: Sequence[SquadExample], progress: Progress
     ) -> Any:
         """Measure exact match and F1."""
-        return evaluate(runtime, examples, progress=progress)
+        return evaluate(runtime, examples, progress=progress, raw_scores=True)
 
     def receipt(
         self,
@@ -204,10 +223,16 @@ class TextClassification:
         return examples
 
     def check_disjoint(
-        self, calibration: Sequence[LabelledText], evaluation: Sequence[LabelledText]
+        self, calibration: Sequence[LabelledText], evaluation: Sequence[LabelledText], *, field: str
     ) -> None:
         """Refuse a shared text."""
-        check_disjoint_texts(calibration, evaluation)
+        check_disjoint_texts(calibration, evaluation, field=field)
+
+    def fit_temperature(
+        self, runtime: Runtime, examples: Sequence[LabelledText], progress: Progress
+    ) -> FittedTemperature:
+        """Make scores probabilities of the right class."""
+        return fit_class_temperature(runtime, examples, progress)
 
     def passage(self, example: LabelledText) -> Hashable:
         """Return the text, or both."""

@@ -25,12 +25,16 @@ from bert_rt.errors import ArtifactFormatError, InputError, ParityError
 from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.labelled import read_labelled
 from bert_rt.manifest import Manifest
+from bert_rt.metrics import reliability
 from bert_rt.squad import read_squad
 from compile.gate import data_hash, measure
 
 __all__ = ["main"]
 
 _ENGINES = ("onnxruntime", "openvino", "native")
+_CALIBRATION_ERROR = "expected_calibration_error"
+# As much as one example in a hundred moves it that is right here and wrong there.
+_CALIBRATION_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,16 @@ class _Measure:
         names: Field of the receipt and the evaluation to its name for people; the first one is
             compared.
         tolerance: Percent points that another machine's instruction set may move it.
+        correct: Field of the evaluation that says what is right.
+        scores: Field of the evaluation with the scores.
         read: Reads the evaluation file.
         score: Makes the evaluation.
     """
 
     names: Mapping[str, str]
     tolerance: float
+    correct: str
+    scores: str
     read: Callable[[Path, Columns], Sequence[Any]]
     score: Callable[..., Any]
 
@@ -56,6 +64,8 @@ _MEASURES = {
     "question-answering": _Measure(
         names={"f1": "F1", "exact_match": "exact match"},
         tolerance=0.1,
+        correct="exact_N",
+        scores="score_N",
         read=lambda path, _: read_squad(path),
         score=evaluate,
     ),
@@ -63,6 +73,8 @@ _MEASURES = {
     "text-classification": _Measure(
         names={"accuracy": "accuracy", "macro_f1": "macro F1"},
         tolerance=0.5,
+        correct="correct_Q",
+        scores="score_Q",
         read=read_labelled,
         score=evaluate_classes,
     ),
@@ -131,8 +143,35 @@ def _verify_receipt(
                 f"{wanted:.2f}; want a difference of at most {measure_of.tolerance}"
             )
         told = [f"{told} {scores[engine][metric]:.2f}" for metric, told in measure_of.names.items()]
+        error = reliability(
+            getattr(measured, measure_of.scores), getattr(measured, measure_of.correct)
+        ).expected_calibration_error
+        scores[engine][_CALIBRATION_ERROR] = error
+        if _is_confirmed(engine, error, manifest.receipt):
+            told.append(f"expected calibration error {error:.4f}")
         print(f"{engine}: {', '.join(told)}: confirmed")
     return scores
+
+
+def _is_confirmed(engine: str, error: float, receipt: Mapping[str, Any]) -> bool:
+    """Compare an engine's calibration error; False where the receipt, an older one, tells none."""
+    scores = (receipt.get("int8") or {"onnxruntime": receipt["float"]})[engine]
+    if "score_calibration" not in scores:
+        return False
+    try:
+        wanted = float(scores["score_calibration"]["after"][_CALIBRATION_ERROR])
+    except (KeyError, TypeError, ValueError):
+        raise ArtifactFormatError(
+            f"manifest.receipt: got {reprlib.repr(scores['score_calibration'])}, want "
+            f"score_calibration.after.{_CALIBRATION_ERROR} for every engine"
+        ) from None
+    # Written so that NaN is a difference, too.
+    if not abs(error - wanted) <= _CALIBRATION_TOLERANCE:
+        raise ParityError(
+            f"receipt: {engine} has an expected calibration error of {error:.4f} here, the receipt "
+            f"says {wanted:.4f}; want a difference of at most {_CALIBRATION_TOLERANCE}"
+        )
+    return True
 
 
 def _claims(receipt: Mapping[str, Any], field: str) -> tuple[str, str, dict[str, float]]:

@@ -21,6 +21,7 @@ from bert_rt.cli import (
 from bert_rt.config import to_dict
 from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.labelled import read_labelled
+from bert_rt.metrics import reliability
 from bert_rt.progress import progress
 from bert_rt.squad import read_squad, write_predictions
 from runtime.loading import add_runtime_flags, load_runtime
@@ -88,15 +89,18 @@ def _answers(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any]
         result = evaluate(runtime, examples, progress=shown)
     if args.predictions is not None:
         write_predictions(args.predictions, result.predictions)
+    calibration_error = reliability(result.score_N, result.exact_N).expected_calibration_error
     scores = {
         "exact_match": result.exact_match,
         "f1": result.f1,
         "total": result.total,
+        "expected_calibration_error": calibration_error,
         **result.no_answer,
         "questions_per_second": result.questions_per_second,
     }
     return scores, (
         f"exact match {result.exact_match:.2f}, F1 {result.f1:.2f} over {result.total} questions\n"
+        f"expected calibration error of the scores {calibration_error:.4f}\n"
         f"{_no_answer(result.no_answer)}"
         f"{result.questions_per_second:.1f} questions/s, text to answer,"
     )
@@ -128,15 +132,18 @@ def _classes(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any]
         labels = runtime.manifest.labels
         given = {str(n): labels[index] for n, index in enumerate(result.predicted_Q.tolist())}
         write_predictions(args.predictions, given)
+    calibration_error = reliability(result.score_Q, result.correct_Q).expected_calibration_error
     scores = {
         "accuracy": result.accuracy,
         "macro_f1": result.macro_f1,
         "total": result.total,
+        "expected_calibration_error": calibration_error,
         "texts_per_second": result.texts_per_second,
     }
     return scores, (
         f"accuracy {result.accuracy:.2f}, macro F1 {result.macro_f1:.2f} over {result.total} "
-        f"texts\n{result.texts_per_second:.1f} texts/s, text to class,"
+        f"texts\nexpected calibration error of the scores {calibration_error:.4f}\n"
+        f"{result.texts_per_second:.1f} texts/s, text to class,"
     )
 
 

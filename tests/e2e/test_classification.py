@@ -122,7 +122,8 @@ def test_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert receipt is not None
     for engine, scores in receipt["int8"].items():
         want = f"{engine}: accuracy {scores['accuracy']:.2f}, macro F1 {scores['macro_f1']:.2f}"
-        assert f"{want}: confirmed" in out
+        error = scores["score_calibration"]["after"]["expected_calibration_error"]
+        assert f"{want}, expected calibration error {error:.4f}: confirmed" in out
     scores = json.loads(told.read_text())["scores"]
     assert scores["onnxruntime"]["accuracy"] == pytest.approx(
         receipt["int8"]["onnxruntime"]["accuracy"]

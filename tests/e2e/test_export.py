@@ -94,7 +94,7 @@ def test_int8_artifact() -> None:
     assert receipt is not None
     assert receipt["dataset"]["total"] == len(read_squad(made.eval_file))
     wanted = {"f1": 100.0, "exact_match": 100.0, "f1_interval": [100.0, 100.0]}
-    assert receipt["float"] == wanted
+    assert {name: receipt["float"][name] for name in wanted} == wanted
     able = [engine for engine in _ENGINES if missing(engine, artifact) is None]
     assert set(receipt["int8"]) == set(able) >= {"onnxruntime"}
     for engine in able:
@@ -148,14 +148,15 @@ def test_as_a_process(tmp_path: Path) -> None:
 def test_float_with_a_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny.exports()
     told = tmp_path / "told.json"
-    # Text to calibrate on is taken and not used, so that the flags of INT8 can stay.
+    # Of the text to calibrate on, what is set aside serves the scores.
     files = ["--calibration_file", made.calibration_file, "--eval_file", made.eval_file]
     assert run(*common(tmp_path / "art"), *files, "--json", told) == 0
     assert "accuracy: float F1 100.00\n" in capsys.readouterr().out
     manifest = load_artifact(tmp_path / "art").manifest
     assert json.loads(told.read_text())["receipt"] == manifest.receipt
     assert manifest.receipt is not None and "int8" not in manifest.receipt
-    assert set(manifest.provenance["data"]) == {"eval_file"}
+    assert set(manifest.provenance["data"]) == {"calibration_file", "eval_file"}
+    assert manifest.provenance["score_calibration"]["total"] == 8
 
 
 # What is not written

@@ -13,7 +13,8 @@ EXAMPLES = [SquadExample(name, "", f"{name}?", "c", (), (), True) for name in "a
 
 def evaluation(f1_N: list[float], texts: list[str]) -> Evaluation:
     predictions = dict(zip("abcd", texts, strict=True))
-    return Evaluation(0.0, 0.0, 4, 1.0, predictions, np.zeros(4), np.array(f1_N))
+    zeros = np.zeros(4)
+    return Evaluation(0.0, 0.0, 4, 1.0, predictions, zeros, np.array(f1_N), zeros, None, 1.0)
 
 
 FLOAT = evaluation([1.0, 0.5, 0.5, 0.0], ["one", "two", "", "four"])

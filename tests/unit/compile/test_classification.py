@@ -83,6 +83,8 @@ def test_disjoint_texts() -> None:
         check_disjoint_texts([row("a", "f, line 7")], [row("b"), row("a", "g, line 3")])
     assert "shares 1 texts" in str(caught.value)
     assert "f, line 7, and in g, line 3" in str(caught.value)
+    with pytest.raises(CalibrationError, match=r"^score_calibration_file: shares 1 texts"):
+        check_disjoint_texts([row("a")], [row("a")], field="score_calibration_file")
 
 
 def test_calibration_sequences(tokenizer: Tokenizer) -> None:
@@ -102,7 +104,17 @@ def test_calibration_sequences(tokenizer: Tokenizer) -> None:
 def evaluation(*predicted: int, gold: tuple[int, ...] = (0, 1, 1, 0)) -> ClassEvaluation:
     predicted_Q = np.array(predicted)
     correct_Q = (predicted_Q == np.array(gold)).astype(np.float64)
-    return ClassEvaluation(100 * correct_Q.mean(), 50.0, 4, 1.0, predicted_Q, correct_Q)
+    return ClassEvaluation(
+        accuracy=100 * correct_Q.mean(),
+        macro_f1=50.0,
+        total=4,
+        texts_per_second=1.0,
+        predicted_Q=predicted_Q,
+        correct_Q=correct_Q,
+        score_Q=np.full(4, 0.75),
+        raw_score_Q=np.full(4, 1.0),
+        score_temperature=1.5,
+    )
 
 
 def test_receipt(tmp_path: Path) -> None:
@@ -117,6 +129,10 @@ def test_receipt(tmp_path: Path) -> None:
     scores = got["int8"]["native"]
     assert (scores["accuracy"], scores["accuracy_difference"]) == (75.0, 0.0)
     assert (scores["accuracy_ratio"], scores["equal_labels"]) == (1.0, 0.5)
+    told = scores["score_calibration"]
+    assert told["score_temperature"] == 1.5
+    errors = [told[name]["expected_calibration_error"] for name in ("before", "after")]
+    assert errors == [0.25, 0.0]
     low, high = scores["accuracy_difference_interval"]
     assert low < 0 < high
     assert "int8" not in make_class_receipt(file, rows, reference, {})

@@ -108,6 +108,8 @@ def test_shared_passages() -> None:
     message = str(caught.value)
     assert message.startswith("calibration_file: shares 2 passages with eval_file")
     assert "'three'" in message
+    with pytest.raises(CalibrationError, match=r"^score_calibration_file: shares 2 passages"):
+        check_disjoint(calibration, evaluation, field="score_calibration_file")
 
 
 def test_data_hash(tmp_path: Path) -> None:
@@ -119,7 +121,16 @@ def test_data_hash(tmp_path: Path) -> None:
 def evaluation(f1_N: list[float], texts: str) -> Evaluation:
     predictions = dict(zip("abcd", texts, strict=True))
     return Evaluation(
-        50.0, 100 * float(np.mean(f1_N)), 4, 1.0, predictions, np.zeros(4), np.array(f1_N)
+        exact_match=50.0,
+        f1=100 * float(np.mean(f1_N)),
+        total=4,
+        questions_per_second=1.0,
+        predictions=predictions,
+        exact_N=np.zeros(4),
+        f1_N=np.array(f1_N),
+        score_N=np.full(4, 0.25),
+        raw_score_N=np.full(4, 0.5),
+        score_temperature=2.0,
     )
 
 
@@ -139,6 +150,11 @@ def test_receipt(tmp_path: Path) -> None:
         "seed": 0,
         "num_clusters": 2,
     }
+    scores = got["float"].pop("score_calibration")
+    assert got["int8"]["openvino"].pop("score_calibration") == scores
+    assert scores["score_temperature"] == 2.0
+    assert scores["before"]["expected_calibration_error"] == 0.5
+    assert scores["after"]["expected_calibration_error"] == 0.25
     assert got["float"] == {"f1": 75.0, "exact_match": 50.0, "f1_interval": [50.0, 100.0]}
     assert got["int8"] == {
         "openvino": {

@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compile.changes import ChangedAnswer
 from compile.report import render_report
 from compile.search import LayerPlan
+from compile.temperature import score_receipt
 from tests.unit.compile import tiny
 
 _VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -180,6 +182,21 @@ def test_has_a_plot_with_every_layer() -> None:
     name = "encoder.layer.1.intermediate.dense"
     assert render().decode().count(f">{name}<") == 2
     assert page.seen.count("path") > 2 * len(tiny.plans())
+
+
+def test_scores_have_their_own_part() -> None:
+    assert "Confidence" not in Page(render()).text
+    scores = np.array([0.25, 0.75, 0.9])
+    told = score_receipt(1.5, scores, scores, np.array([0.0, 1.0, 1.0]))
+    receipt: dict[str, Any] = {
+        **_RECEIPT,
+        "float": {**_RECEIPT["float"], "score_calibration": told},
+        "int8": {"openvino": {**_RECEIPT["int8"]["openvino"], "score_calibration": told}},
+    }
+    page = Page(render(receipt=receipt))
+    assert "Confidence" in page.text and "int8, openvino" in page.text
+    assert page.seen.count("svg") == 2
+    assert render(receipt=receipt) == render(receipt=receipt)
 
 
 def test_float_artifact_without_evaluation() -> None:

@@ -53,9 +53,14 @@ def test_confirms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for engine, claimed in receipt["int8"].items():
         assert any(line.startswith(f"{engine}: self-test passed") for line in lines)
         want = f"{engine}: F1 {claimed['f1']:.2f}, exact match {claimed['exact_match']:.2f}"
-        assert f"{want}: confirmed" in lines
+        error = claimed["score_calibration"]["after"]["expected_calibration_error"]
+        assert f"{want}, expected calibration error {error:.4f}: confirmed" in lines
         assert result["engines"][engine] == "passed"
-        scores = {"f1": claimed["f1"], "exact_match": claimed["exact_match"]}
+        scores = {
+            "f1": claimed["f1"],
+            "exact_match": claimed["exact_match"],
+            "expected_calibration_error": error,
+        }
         assert result["scores"][engine] == pytest.approx(scores)
     assert {"onnxruntime", "openvino"} <= receipt["int8"].keys()
 
@@ -105,6 +110,48 @@ def test_a_difference_within_the_tolerance(tmp_path: Path) -> None:
 
     path = changed_copy(tmp_path / "art", round_up)
     assert run("--artifact", path, "--eval_file", tiny.exports().eval_file) == 0
+
+
+def test_scores_that_are_not_as_true_as_claimed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flatter(receipt: dict[str, Any]) -> None:
+        scores = receipt["int8"]["onnxruntime"]["score_calibration"]
+        scores["after"]["expected_calibration_error"] -= 0.011
+
+    path = changed_copy(tmp_path / "art", flatter)
+    line = fails(capsys, "--artifact", path, "--eval_file", tiny.exports().eval_file)
+    assert line.startswith("error: receipt: onnxruntime has an expected calibration error of ")
+    assert "want a difference of at most 0.01" in line
+
+
+def test_an_older_receipt_tells_nothing_of_scores(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forget(receipt: dict[str, Any]) -> None:
+        for scores in receipt["int8"].values():
+            del scores["score_calibration"]
+
+    path = changed_copy(tmp_path / "art", forget)
+    told = tmp_path / "told.json"
+    flags = ["--artifact", path, "--eval_file", tiny.exports().eval_file, "--json", told]
+    assert run(*flags) == 0
+    assert "calibration error" not in capsys.readouterr().out
+    scores = json.loads(told.read_text())["scores"]["onnxruntime"]
+    assert 0 <= scores["expected_calibration_error"] <= 1
+
+
+@pytest.mark.parametrize("told", [None, [], {"after": 1}, {"after": {}}, {"after": "x"}])
+def test_scores_of_a_receipt_that_are_none(
+    told: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(receipt: dict[str, Any]) -> None:
+        receipt["int8"]["onnxruntime"]["score_calibration"] = told
+
+    path = changed_copy(tmp_path / "art", spoil)
+    line = fails(capsys, "--artifact", path, "--eval_file", tiny.exports().eval_file)
+    assert line.startswith("error: manifest.receipt: got ")
+    assert "score_calibration.after.expected_calibration_error" in line
 
 
 def test_another_eval_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,9 +209,13 @@ def test_evaluate(flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (values["total"], values["engine"], values["precision"]) == (4, "onnxruntime", "float32")
     assert 0 <= values["exact_match"] <= values["f1"] <= 100
     assert values["questions_per_second"] > 0
+    error = values["expected_calibration_error"]
+    assert 0 <= error <= 1
     assert values["limits"]["max_seq_length"] == 48
     assert sorted(json.loads(predictions.read_text())) == ["q0", "q1", "q2", "q3"]
-    assert "over 4 questions" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "over 4 questions" in out
+    assert f"expected calibration error of the scores {error:.4f}\n" in out
 
 
 def test_evaluate_nothing(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:

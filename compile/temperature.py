@@ -41,9 +41,10 @@ __all__ = [
     "tune_temperature",
 ]
 
-# Of fewer the log loss says nothing: the temperature's standard error is a quarter of it.
+# With so few the temperature's standard deviation is a fifth of it already (on SQuAD; with 1000 it
+# is a twentieth: benchmarks/results/2026-11-25-calibration.md).
 MIN_EXAMPLES = 50
-# Far beyond what trained models need (Guo et al. found 0.8 to 3).
+# Far beyond what trained models need.
 _LOW, _HIGH = 0.05, 20.0
 _NUM_GRID = 25
 _TOLERANCE = 1e-3

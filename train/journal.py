@@ -17,6 +17,7 @@ CURVES = "curves.png"
 # A share of the run after which a loss that has not moved is worth a word.
 _PATIENCE = 0.25
 _MIN_LINES = 5
+_NO_CURVES = frozenset(("step", "elapsed_s", "epoch", "num_tokens"))
 
 
 class Journal:
@@ -128,25 +129,15 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
 
     from matplotlib.figure import Figure
 
-    names = list(
-        dict.fromkeys(
-            name
-            for lines in runs.values()
-            for line in lines
-            for name in line
-            if name not in ("step", "elapsed_s", "epoch", "num_tokens")
-        )
-    )
-    if not names:
+    curves = _curves(runs)
+    if not curves:
         return
-    rows = math.ceil(len(names) / 3)
+    rows = math.ceil(len(curves) / 3)
     figure = Figure(figsize=(12, 2.8 * rows), layout="constrained")
-    for position, name in enumerate(names):
-        axes = figure.add_subplot(rows, min(3, len(names)), position + 1)
-        for run, lines in runs.items():
-            points = [(line["step"], line[name]) for line in lines if name in line]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=run, linewidth=1, marker=".", ms=2)
+    for position, (name, by_run) in enumerate(curves.items()):
+        axes = figure.add_subplot(rows, min(3, len(curves)), position + 1)
+        for run, points in by_run.items():
+            axes.plot(*zip(*points, strict=True), label=run, linewidth=1, marker=".", ms=2)
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=8)
@@ -156,3 +147,20 @@ def draw_curves(path: Path, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> 
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     atomic_write_bytes(path, image.getvalue())
+
+
+def _curves(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Return points of step and value by metric and run; what was measured once is no curve."""
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for run, lines in runs.items():
+        for line in lines:
+            for name, value in line.items():
+                if name not in _NO_CURVES:
+                    curves.setdefault(name, {}).setdefault(run, []).append((line["step"], value))
+    return {
+        name: by_run
+        for name, by_run in curves.items()
+        if max(len(points) for points in by_run.values()) > 1
+    }

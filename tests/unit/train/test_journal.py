@@ -35,6 +35,11 @@ def test_curves_of_two_runs(tmp_path: Path) -> None:
     assert (tmp_path / "both.png").stat().st_size > 1000
 
 
+def test_what_was_measured_once_is_no_curve(tmp_path: Path) -> None:
+    draw_curves(tmp_path / "none.png", {"one": [{"step": 2, "dev_f1": 50.0}]})
+    assert not (tmp_path / "none.png").exists()
+
+
 @pytest.mark.parametrize(
     ("losses", "progress", "want"),
     [

@@ -14,9 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MaskedBatch", "Masking", "make_masking", "mask_batch", "max_predictions"]
+__all__ = [
+    "MASKED_SHARE",
+    "MaskedBatch",
+    "Masking",
+    "make_masking",
+    "mask_batch",
+    "max_predictions",
+]
 
-_MASKED_SHARE = 0.15
+MASKED_SHARE = 0.15
 # Of the chosen tokens 80 % become [MASK], 10 % another token, and 10 % stay.
 _MASK_BELOW, _REPLACE_BELOW = 0.8, 0.9
 _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -92,9 +99,9 @@ def make_masking(vocab: Mapping[str, int], *, whole_words: bool = False) -> Mask
     )
 
 
-def max_predictions(max_seq_length: int) -> int:
+def max_predictions(max_seq_length: int, masked_share: float = MASKED_SHARE) -> int:
     """Return how many tokens of a sequence are chosen at most: 20 of 128, 77 of 512."""
-    return math.ceil(_MASKED_SHARE * max_seq_length)
+    return math.ceil(masked_share * max_seq_length)
 
 
 def mask_batch(
@@ -104,6 +111,7 @@ def mask_batch(
     max_predictions: int,
     seed: int,
     index: int,
+    masked_share: float = MASKED_SHARE,
 ) -> MaskedBatch:
     """Hide tokens of a batch: a pure function of its arguments.
 
@@ -116,6 +124,7 @@ def mask_batch(
         max_predictions: Most tokens to choose of a sequence.
         seed: The run's seed.
         index: The batch's number; each has choices of its own.
+        masked_share: Another share than 15 %.
 
     Returns:
         The batch with its targets.
@@ -124,7 +133,7 @@ def mask_batch(
     is_candidate = masking.is_candidate[input_ids]
     lengths = np.count_nonzero(input_ids != masking.pad_id, axis=1)
     # Halves are rounded to even, as by Python's round().
-    quota = np.clip(np.rint(lengths * _MASKED_SHARE).astype(np.int64), 1, max_predictions)
+    quota = np.clip(np.rint(lengths * masked_share).astype(np.int64), 1, max_predictions)
     keys = rng.random(input_ids.shape)
     if masking.whole_words:
         is_chosen = _choose_words(keys, is_candidate, masking.is_continuation[input_ids], quota)

@@ -61,6 +61,8 @@ def main(argv: Sequence[str]) -> int:
                 "model": asdict(config),
                 "corpus_sha256": [file_sha256(file) for file in args.corpus],
                 "phases": [asdict(phase) for phase in objective.phases],
+                "mlm_probability": objective.mlm_probability,
+                "whole_word_masking": args.whole_word_masking,
                 "num_processes": processes.count,
             },
             resume_from=resume_from,
@@ -90,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         "--long_seq_length", type=int, metavar="N", help="of the last tenth of the steps; 0: none"
     )
     parser.add_argument("--whole_word_masking", action="store_true")
+    parser.add_argument(
+        "--mlm_probability", type=float, metavar="R", help="share of the tokens that are masked"
+    )
     parser.add_argument("--held_out_fraction", type=float, default=0.01, metavar="R")
     parser.add_argument(
         "--work_dir", metavar="DIR", type=Path, help="keeps the tokenized corpus; shared by runs"
@@ -167,6 +172,9 @@ def _make(
         batch_size=args.per_device_train_batch_size or recipe.batch_size,
         seed=options.seed,
         whole_word_masking=args.whole_word_masking,
+        mlm_probability=(
+            recipe.mlm_probability if args.mlm_probability is None else args.mlm_probability
+        ),
         held_out_fraction=args.held_out_fraction,
     )
 

@@ -21,6 +21,7 @@ from bert_rt.config import BertConfig
 from bert_rt.errors import ConfigError
 from bert_rt.modeling import BertForPreTraining
 from train.corpus import prepare_corpus, tokenizer_backend
+from train.masking import MASKED_SHARE
 from train.objective import MicroBatch
 from train.pairs import make_pairs
 from train.phases import Phase, check_phases
@@ -31,6 +32,7 @@ __all__ = ["PretrainingObjective", "make_pretraining"]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids", "masked_positions")
 # Held-out data are cut and masked alike in every run, so that scores can be compared.
 _HELD_OUT_SEED = 0
+_MOST_MASKED = 0.8
 _HELD_OUT_BATCH_SIZE = 32
 
 
@@ -45,6 +47,7 @@ class PretrainingObjective:
         phases: The run's phases.
         data: Its text.
         config: The model's architecture.
+        mlm_probability: Share of the tokens that are masked in training.
     """
 
     name = "pretraining"
@@ -58,6 +61,7 @@ class PretrainingObjective:
         tokenizer_files: Mapping[str, bytes],
         phases: Sequence[Phase],
         seed: int,
+        mlm_probability: float = MASKED_SHARE,
         max_held_out_sequences: int = 1024,
     ) -> None:
         """Take over the data, and cut the first epoch.
@@ -68,12 +72,20 @@ class PretrainingObjective:
             tokenizer_files: The tokenizer, to be saved beside the model.
             phases: At least one; all but the last with a number of micro-batches.
             seed: The run's seed.
+            mlm_probability: Share of the tokens that are masked in training; the score is always
+                with the paper's 15 %.
             max_held_out_sequences: Most sequences that evaluate scores.
 
         Raises:
-            ConfigError: The phases do not fit the model or each other.
+            ConfigError: The phases do not fit the model or each other, or mlm_probability is out
+                of range.
         """
         check_phases(phases, config)
+        if not 0.0 < mlm_probability <= _MOST_MASKED:
+            raise ConfigError(
+                f"mlm_probability: got {mlm_probability}, want above 0, at most {_MOST_MASKED}"
+            )
+        self.mlm_probability = mlm_probability
         self.data = data
         self.phases = tuple(phases)
         self.config = config
@@ -104,6 +116,7 @@ class PretrainingObjective:
             tokenizer_files=self._tokenizer_files,
             phases=phases,
             seed=self._seed,
+            mlm_probability=self.mlm_probability,
             max_held_out_sequences=self._max_held_out_sequences,
         )
 
@@ -127,7 +140,12 @@ class PretrainingObjective:
             self._batches = PhaseBatches(self.data, phase, self._seed)
         pairs, rows = self._batches[local]
         return self.data.micro_batch(
-            pairs, rows, max_seq_length=phase.max_seq_length, seed=self._seed, index=index
+            pairs,
+            rows,
+            max_seq_length=phase.max_seq_length,
+            seed=self._seed,
+            index=index,
+            masked_share=self.mlm_probability,
         )
 
     def loss(
@@ -244,6 +262,7 @@ def make_pretraining(
     batch_size: int = 32,
     seed: int = 0,
     whole_word_masking: bool = False,
+    mlm_probability: float = MASKED_SHARE,
     held_out_fraction: float = 0.01,
     max_held_out_sequences: int = 1024,
     phases: Sequence[Phase] | None = None,
@@ -259,6 +278,7 @@ def make_pretraining(
         batch_size: Sequences of a micro-batch.
         seed: Decides on weights, instances, their order and masks.
         whole_word_masking: Whether the pieces of a word are masked together.
+        mlm_probability: Share of the tokens that are masked in training.
         held_out_fraction: The share of documents to score on, from 0 to less than 1.
         max_held_out_sequences: Most sequences that a score is taken from.
         phases: Instead of max_seq_length and batch_size, for runs with several.
@@ -286,6 +306,7 @@ def make_pretraining(
         tokenizer_files=tokenizer_files,
         phases=phases,
         seed=seed,
+        mlm_probability=mlm_probability,
         max_held_out_sequences=max_held_out_sequences,
     )
     with torch.random.fork_rng(devices=[]):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bert_rt.errors import InputError
 from train.batching import length_bucketed_batches
 from train.corpus import Corpus
-from train.masking import Masking, make_masking, mask_batch, max_predictions
+from train.masking import MASKED_SHARE, Masking, make_masking, mask_batch, max_predictions
 from train.objective import MicroBatch
 from train.pairs import Pairs, assemble, make_pairs
 from train.phases import Phase
@@ -51,6 +51,7 @@ class PretrainingData:
         max_seq_length: int,
         seed: int,
         index: int,
+        masked_share: float = MASKED_SHARE,
     ) -> MicroBatch:
         """Gather and mask instances.
 
@@ -60,6 +61,7 @@ class PretrainingData:
             max_seq_length: The phase's, which limits how many tokens are masked.
             seed: The run's seed.
             index: The micro-batch's number, which the masks depend on.
+            masked_share: Share of the tokens that are masked.
 
         Returns:
             The inputs of BertForPreTraining.forward by name, and masked_labels of shape (M,) and
@@ -76,9 +78,10 @@ class PretrainingData:
         masked = mask_batch(
             batch.input_ids,
             self.masking,
-            max_predictions=max_predictions(max_seq_length),
+            max_predictions=max_predictions(max_seq_length, masked_share),
             seed=seed,
             index=index,
+            masked_share=masked_share,
         )
         arrays = {
             "input_ids": masked.input_ids,

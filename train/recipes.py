@@ -24,6 +24,7 @@ class Recipe:
         options: Fields of train.options.TrainOptions.
         vocab_size: Pretraining: tokens of a vocabulary that is trained on the corpus.
         long_seq_length: Pretraining: sequence length of the last tenth of the steps; 0 for none.
+        mlm_probability: Pretraining: share of the tokens that are masked.
     """
 
     batch_size: int
@@ -31,6 +32,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     vocab_size: int = 30522
     long_seq_length: int = 0
+    mlm_probability: float = 0.15
 
 
 def squad() -> Recipe:

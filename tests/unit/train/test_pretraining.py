@@ -341,3 +341,23 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             tmp_path / "cache",
             max_seq_length=48,
         )
+
+
+def test_more_may_be_masked_in_training_but_not_in_the_score(tmp_path: Path) -> None:
+    _, few = _make(tmp_path)
+    _, many = _make(tmp_path, mlm_probability=0.4)
+    few_masked, many_masked = (
+        len(objective.micro_batch(0).tensors["masked_labels"]) for objective in (few, many)
+    )
+    assert many_masked > 2 * few_masked
+    held_out = [
+        [batch.tensors["masked_labels"].tolist() for batch in objective._held_out_batches()]
+        for objective in (few, many)
+    ]
+    assert held_out[0] == held_out[1]
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 0.9])
+def test_a_share_that_cannot_be_masked_is_refused(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"mlm_probability: got {value}"):
+        _make(tmp_path, mlm_probability=value)

@@ -5,8 +5,8 @@ that takes as long as the matrix products of a small model. Here NumPy's SFC64 f
 operation, and an element is dropped where its byte is small: the probability is rounded to 1/256,
 and the scale that makes up for it belongs to the rounded one.
 
-Attention probabilities are not dropped on the CPU: with dropout torch leaves its fused attention
-for one that keeps every probability in memory, which halves the speed of training.
+Attention probabilities are not dropped on the CPU: a byte for each of them, of every head and
+layer, would cost as much as attention itself (train.attention).
 """
 
 from __future__ import annotations

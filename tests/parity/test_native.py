@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bert_rt.artifact import default_artifact_path, load_artifact
+from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.reference import ReferenceEngine
-from bert_rt.types import PackedBatch, SpanLogits
+from bert_rt.scheduler import Scheduler
+from bert_rt.session import CallOptions, Session
+from bert_rt.squad import read_squad
+from bert_rt.tokenization import Tokenizer
+from bert_rt.types import Answer, PackedBatch, SpanLogits
 from tests.kernels import graphs
 from tests.kernels.graphs import GraphSpec
 from tests.kernels.support import ISAS, _native
@@ -126,6 +133,19 @@ def test_batch_invariance_is_bitwise(small: tuple[GraphSpec, bytes], isa: str) -
             assert _digest(start[part], end[part]) == hashes[b]
 
 
+def test_200_sequences_have_the_same_bits_on_every_isa(small: tuple[GraphSpec, bytes]) -> None:
+    spec, model = small
+    lengths = np.random.default_rng(11).integers(1, 80, 200).tolist()
+    batch = graphs.random_batch(spec, lengths, seed=4)
+    results = []
+    for isa in ISAS:
+        engine = _native.Engine(model, num_threads=2, isa=isa)
+        assert engine.info()["isa"] == isa
+        results.append(np.stack(engine.run(*batch)))
+    for isa, result in zip(ISAS, results, strict=True):
+        assert np.array_equal(result, results[0]), f"{isa} differs from {ISAS[0]}"
+
+
 def _digest(start: NDArray[np.float32], end: NDArray[np.float32]) -> str:
     return hashlib.sha256(start.tobytes() + end.tobytes()).hexdigest()
 
@@ -145,9 +165,6 @@ def test_any_thread_count_gives_the_same(
 def test_the_embedded_model_agrees_with_onnxruntime_on_real_text() -> None:
     import onnx
 
-    from bert_rt.artifact import default_artifact_path, load_artifact
-    from bert_rt.tokenization import Tokenizer
-
     artifact = load_artifact(default_artifact_path())
     tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
     items = artifact.manifest.self_test
@@ -164,3 +181,24 @@ def test_the_embedded_model_agrees_with_onnxruntime_on_real_text() -> None:
     results = [run(model, batch, isa) for isa in ISAS if isa != "scalar"]
     assert all(np.array_equal(r, results[0]) for r in results)
     assert np.sqrt(((results[0] - want) ** 2).mean()) / want.std() < MAX_INT8_DIFFERENCE
+
+
+def test_200_real_questions_have_the_same_answers_on_every_vector_isa(shared_dir: Path) -> None:
+    artifact = load_artifact(default_artifact_path())
+    tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
+    examples = read_squad(shared_dir / "data/squad/dev-v1.1.json.gz")[::52][:200]
+    pairs = [(example.question, example.context) for example in examples]
+    options = CallOptions(artifact.manifest.limits, top_k=3)
+    answers: dict[str, list[Answer]] = {}
+    for isa in ISAS:
+        if isa == "scalar":  # Minutes; small models stand for it above.
+            continue
+        engine = NativeEngine(artifact.read("model.onnx"), num_threads=2, isa=isa)
+        assert engine.info.isa == isa
+        scheduler = Scheduler(engine, max_batch_tokens=4096, max_queue_tokens=2**31)
+        answers[isa] = list(Session(tokenizer, scheduler).stream(pairs, options))
+        scheduler.close()
+    first, *others = answers.values()
+    assert len(first) == 200
+    # Scores and logits included, so the same bits.
+    assert all(other == first for other in others)

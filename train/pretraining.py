@@ -288,8 +288,7 @@ def make_pretraining(
 
     Raises:
         InputError: A file cannot be read, is not UTF-8 or holds too little text.
-        ConfigError: The vocabulary or max_seq_length is larger than the model's, or a value is
-            out of range.
+        ConfigError: Vocabulary or max_seq_length exceed the model's, or a value its range.
         CheckpointError: There is no usable tokenizer in tokenizer_files.
     """
     phases = phases or (Phase(max_seq_length=max_seq_length, batch_size=batch_size),)

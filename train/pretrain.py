@@ -13,7 +13,7 @@ from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, w
 from bert_rt.config import BERT_SIZES, BertConfig, from_dict
 from bert_rt.errors import CheckpointError, ConfigError
 from train.options import TrainOptions, add_training_flags, training_options
-from train.recipes import PRETRAINING, Recipe, recipe_named
+from train.recipes import INITIALIZATIONS, PRETRAINING, Recipe, recipe_named
 
 if TYPE_CHECKING:
     from bert_rt.modeling import BertForPreTraining
@@ -95,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mlm_probability", type=float, metavar="R", help="share of the tokens that are masked"
     )
+    parser.add_argument(
+        "--initialization",
+        choices=INITIALIZATIONS,
+        help="local: the first layer starts with heads that look at neighbours",
+    )
     parser.add_argument("--held_out_fraction", type=float, default=0.01, metavar="R")
     parser.add_argument(
         "--work_dir", metavar="DIR", type=Path, help="keeps the tokenized corpus; shared by runs"
@@ -175,6 +180,7 @@ def _make(
         mlm_probability=(
             recipe.mlm_probability if args.mlm_probability is None else args.mlm_probability
         ),
+        initialization=args.initialization or recipe.initialization,
         held_out_fraction=args.held_out_fraction,
     )
 

@@ -21,11 +21,13 @@ from bert_rt.config import BertConfig
 from bert_rt.errors import ConfigError
 from bert_rt.modeling import BertForPreTraining
 from train.corpus import prepare_corpus, tokenizer_backend
+from train.initialization import initialize_local
 from train.masking import MASKED_SHARE
 from train.objective import MicroBatch
 from train.pairs import make_pairs
 from train.phases import Phase, check_phases
 from train.pretraining_data import PhaseBatches, PretrainingData, divide, unigram_entropy
+from train.recipes import INITIALIZATIONS
 
 __all__ = ["PretrainingObjective", "make_pretraining"]
 
@@ -263,6 +265,7 @@ def make_pretraining(
     seed: int = 0,
     whole_word_masking: bool = False,
     mlm_probability: float = MASKED_SHARE,
+    initialization: str = "random",
     held_out_fraction: float = 0.01,
     max_held_out_sequences: int = 1024,
     phases: Sequence[Phase] | None = None,
@@ -279,6 +282,7 @@ def make_pretraining(
         seed: Decides on weights, instances, their order and masks.
         whole_word_masking: Whether the pieces of a word are masked together.
         mlm_probability: Share of the tokens that are masked in training.
+        initialization: "random", the paper's, or "local" (train.initialization).
         held_out_fraction: The share of documents to score on, from 0 to less than 1.
         max_held_out_sequences: Most sequences that a score is taken from.
         phases: Instead of max_seq_length and batch_size, for runs with several.
@@ -291,6 +295,10 @@ def make_pretraining(
         ConfigError: Vocabulary or max_seq_length exceed the model's, or a value its range.
         CheckpointError: There is no usable tokenizer in tokenizer_files.
     """
+    if initialization not in INITIALIZATIONS:
+        raise ConfigError(
+            f"initialization: got {initialization!r}, want one of {', '.join(INITIALIZATIONS)}"
+        )
     phases = phases or (Phase(max_seq_length=max_seq_length, batch_size=batch_size),)
     check_phases(phases, config)
     vocab = tokenizer_backend(tokenizer_files).get_vocab(with_added_tokens=True)
@@ -310,7 +318,10 @@ def make_pretraining(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return BertForPreTraining(config), objective
+        model = BertForPreTraining(config)
+    if initialization == "local":
+        initialize_local(model.bert, config.initializer_range)
+    return model, objective
 
 
 def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:

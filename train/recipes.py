@@ -11,7 +11,9 @@ from typing import Any
 
 from bert_rt.errors import ConfigError
 
-__all__ = ["FINETUNING", "PRETRAINING", "Recipe", "recipe_named"]
+__all__ = ["FINETUNING", "INITIALIZATIONS", "PRETRAINING", "Recipe", "recipe_named"]
+
+INITIALIZATIONS = ("local", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class Recipe:
         vocab_size: Pretraining: tokens of a vocabulary that is trained on the corpus.
         long_seq_length: Pretraining: sequence length of the last tenth of the steps; 0 for none.
         mlm_probability: Pretraining: share of the tokens that are masked.
+        initialization: Pretraining: "local" (train.initialization) or "random", the paper's.
     """
 
     batch_size: int
@@ -33,6 +36,7 @@ class Recipe:
     vocab_size: int = 30522
     long_seq_length: int = 0
     mlm_probability: float = 0.15
+    initialization: str = "random"
 
 
 def squad() -> Recipe:
@@ -109,6 +113,7 @@ def _small_pretraining(learning_rate: float, batch_size: int) -> Recipe:
         batch_size=batch_size,
         max_seq_length=128,
         vocab_size=8192,
+        initialization="local",
         options={
             "learning_rate": learning_rate,
             "adam_beta2": 0.98,

@@ -1,8 +1,8 @@
 """Where pretraining starts: a first layer that sees its neighbours.
 
 A masked token knows nothing of itself: all that a model can tell of it comes through attention.
-With weights drawn at random attention is flat, and small models stay for hours where the frequency
-of tokens takes them, until heads form that look at the token before or behind. Trained BERTs have
+With weights drawn at random attention is flat, and small models stay long where the frequency of
+tokens takes them, until heads form that look at the token before or behind. Trained BERTs have
 such heads (Clark et al. 2019, arXiv:1906.04341, section 3.1). Here the first layer has them from
 the first step, made of the position vectors that the Transformer began with.
 
@@ -35,8 +35,8 @@ _MOST_LOCAL_HEADS = 8
 # a third of what the embeddings sum up.
 _PEAK_SCORE = 4.5
 _POSITION_SHARE = 1 / 3
-# Weights between the layers have this deviation over the root of the hidden size: the paper's 0.02
-# for base, and as much signal through narrower models.
+# Weights between the layers have this deviation over the root of the hidden size: 0.018 for base,
+# where the paper has 0.02, and as much signal through narrower models.
 _WEIGHT_SCALE = 0.5
 
 

@@ -295,16 +295,11 @@ def make_pretraining(
         ConfigError: Vocabulary or max_seq_length exceed the model's, or a value its range.
         CheckpointError: There is no usable tokenizer in tokenizer_files.
     """
-    if initialization not in INITIALIZATIONS:
-        raise ConfigError(
-            f"initialization: got {initialization!r}, want one of {', '.join(INITIALIZATIONS)}"
-        )
     phases = phases or (Phase(max_seq_length=max_seq_length, batch_size=batch_size),)
     check_phases(phases, config)
     vocab = tokenizer_backend(tokenizer_files).get_vocab(with_added_tokens=True)
     _check_vocabulary(vocab, config)
-    if not 0 <= held_out_fraction < 1:
-        raise ConfigError(f"held_out_fraction: got {held_out_fraction}, want from 0 to below 1")
+    _check_values(initialization, held_out_fraction)
     text = prepare_corpus(corpus, tokenizer_files, work_dir)
     print(f"corpus: {text.report.summary()}", file=sys.stderr)
     objective = PretrainingObjective(
@@ -316,12 +311,16 @@ def make_pretraining(
         mlm_probability=mlm_probability,
         max_held_out_sequences=max_held_out_sequences,
     )
+    return _fresh_model(config, initialization, seed), objective
+
+
+def _fresh_model(config: BertConfig, initialization: str, seed: int) -> BertForPreTraining:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BertForPreTraining(config)
     if initialization == "local":
         initialize_local(model.bert, config.initializer_range)
-    return model, objective
+    return model
 
 
 def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:
@@ -331,3 +330,12 @@ def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:
             f"vocab_size: got a tokenizer of {num_ids} ids, want at most the model's "
             f"{config.vocab_size}"
         )
+
+
+def _check_values(initialization: str, held_out_fraction: float) -> None:
+    if initialization not in INITIALIZATIONS:
+        raise ConfigError(
+            f"initialization: got {initialization!r}, want one of {', '.join(INITIALIZATIONS)}"
+        )
+    if not 0 <= held_out_fraction < 1:
+        raise ConfigError(f"held_out_fraction: got {held_out_fraction}, want from 0 to below 1")

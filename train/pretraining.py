@@ -299,7 +299,7 @@ def make_pretraining(
     check_phases(phases, config)
     vocab = tokenizer_backend(tokenizer_files).get_vocab(with_added_tokens=True)
     _check_vocabulary(vocab, config)
-    _check_values(initialization, held_out_fraction)
+    _check_values(config, initialization, held_out_fraction)
     text = prepare_corpus(corpus, tokenizer_files, work_dir)
     print(f"corpus: {text.report.summary()}", file=sys.stderr)
     objective = PretrainingObjective(
@@ -332,10 +332,15 @@ def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:
         )
 
 
-def _check_values(initialization: str, held_out_fraction: float) -> None:
+def _check_values(config: BertConfig, initialization: str, held_out_fraction: float) -> None:
     if initialization not in INITIALIZATIONS:
         raise ConfigError(
             f"initialization: got {initialization!r}, want one of {', '.join(INITIALIZATIONS)}"
+        )
+    if initialization == "local" and config.initializer_range == 0.0:
+        raise ConfigError(
+            "initialization: local scales random weights, and initializer_range is 0; want it "
+            "above 0, or initialization random"
         )
     if not 0 <= held_out_fraction < 1:
         raise ConfigError(f"held_out_fraction: got {held_out_fraction}, want from 0 to below 1")

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bert_rt.errors import ConfigError
+from train.masking import MASKED_SHARE
 
 __all__ = ["FINETUNING", "INITIALIZATIONS", "PRETRAINING", "Recipe", "recipe_named"]
 
+# Of train.initialization, which imports torch; a command's --help should not.
 INITIALIZATIONS = ("local", "random")
 
 
@@ -35,7 +37,7 @@ class Recipe:
     options: Mapping[str, Any] = field(default_factory=dict)
     vocab_size: int = 30522
     long_seq_length: int = 0
-    mlm_probability: float = 0.15
+    mlm_probability: float = MASKED_SHARE
     initialization: str = "random"
 
 

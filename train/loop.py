@@ -23,6 +23,7 @@ from torch import nn
 
 from bert_rt.errors import TrainingError
 from bert_rt.progress import Progress, progress
+from train.allocator import allocator_advice
 from train.attention import use_fast_attention
 from train.dropout import use_fast_dropout
 from train.feeder import Feeder
@@ -172,6 +173,8 @@ class _Trainer:
         with contextlib.ExitStack() as stack:
             self.feeder = stack.enter_context(Feeder(self.objective))
             if processes.is_first:
+                if processes.device.type == "cpu" and (advice := allocator_advice()):
+                    _log.warning("%s", advice)
                 self.journal = Journal(self.output_dir, resumed_step=self.state.step)
                 stack.callback(self.journal.close)
                 self.bar = stack.enter_context(

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from train.allocator import allocator_advice
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Names of the allocators that are found; add to it."""
+    names: set[str] = set()
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(
+        "ctypes.util.find_library", lambda name: f"lib{name}.so.9" if name in names else None
+    )
+    return names
+
+
+def test_names_the_library_to_preload(installed: set[str]) -> None:
+    installed.add("tcmalloc_minimal")
+
+    advice = allocator_advice()
+
+    assert advice is not None
+    assert "LD_PRELOAD=libtcmalloc_minimal.so.9" in advice
+
+
+def test_prefers_jemalloc(installed: set[str]) -> None:
+    installed |= {"tcmalloc", "jemalloc"}
+
+    assert "LD_PRELOAD=libjemalloc.so.9" in (allocator_advice() or "")
+
+
+def test_says_nothing_where_none_is_installed(installed: set[str]) -> None:
+    assert allocator_advice() is None
+
+
+def test_says_nothing_where_one_is_preloaded(
+    installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.add("jemalloc")
+    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libtcmalloc_minimal.so.4")
+
+    assert allocator_advice() is None
+
+
+def test_says_nothing_on_other_systems(
+    installed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.add("jemalloc")
+    monkeypatch.setattr("sys.platform", "darwin")
+
+    assert allocator_advice() is None

@@ -89,11 +89,11 @@ def squad_v2() -> Recipe:
 def sst2() -> Recipe:
     """Sentiment with a small encoder (MiniLM) on SST-2."""
     return Recipe(
-        batch_size=64,
+        batch_size=32,
         max_seq_length=128,
         options={
-            "learning_rate": 1e-4,
-            "num_train_epochs": 2.0,
+            "learning_rate": 5e-5,
+            "num_train_epochs": 3.0,
             "warmup_ratio": 0.06,
             "dropout": 0.1,
         },

@@ -3,7 +3,7 @@
 A training step allocates and frees the same large tensors over and over. glibc takes blocks of more
 than 32 MiB from the kernel and gives them straight back, so that their pages are cleared anew each
 time, and leaves holes between the others that the next aligned block does not fit into. jemalloc
-and tcmalloc keep them. No setting of glibc's (mallopt, GLIBC_TUNABLES) came near.
+and tcmalloc keep them. No setting of glibc's (mallopt, GLIBC_TUNABLES) helped a long run.
 """
 
 from __future__ import annotations

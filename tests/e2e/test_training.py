@@ -170,6 +170,16 @@ def test_a_rate_too_high_is_called_out(tmp_path: Path, caplog: pytest.LogCapture
     assert "the learning rate is probably too high" in caplog.text
 
 
+def test_a_faster_allocator_is_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.loop.allocator_advice", lambda: "set LD_PRELOAD=lib.so")
+
+    run(*flags(tmp_path, tmp_path / "out", "--max_steps", "1", "--device", "cpu"))
+
+    assert "set LD_PRELOAD=lib.so" in caplog.text
+
+
 def test_a_loss_that_is_no_number_ends_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,19 +36,16 @@ def test_says_nothing_where_none_is_installed(installed: set[str]) -> None:
     assert allocator_advice() is None
 
 
-def test_says_nothing_where_one_is_preloaded(
-    installed: set[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("preloaded", "system"),
+    [("/usr/lib/libtcmalloc_minimal.so.4", "linux"), ("", "darwin")],
+    ids=["one is preloaded", "another system"],
+)
+def test_says_nothing_where_it_is_of_no_use(
+    installed: set[str], monkeypatch: pytest.MonkeyPatch, preloaded: str, system: str
 ) -> None:
     installed.add("jemalloc")
-    monkeypatch.setenv("LD_PRELOAD", "/usr/lib/libtcmalloc_minimal.so.4")
-
-    assert allocator_advice() is None
-
-
-def test_says_nothing_on_other_systems(
-    installed: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed.add("jemalloc")
-    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setenv("LD_PRELOAD", preloaded)
+    monkeypatch.setattr("sys.platform", system)
 
     assert allocator_advice() is None

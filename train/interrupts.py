@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C end a run after its current step, with a checkpoint."""
+"""SIGTERM and Ctrl-C end a run after its current step, with a checkpoint.
+
+A scoring that they meet is given up: it may take longer than a machine that goes away waits.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["stop_on_signals"]
+from torch import nn
+
+__all__ = ["no_passes_once", "stop_on_signals"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -39,3 +44,23 @@ def stop_on_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def no_passes_once(stop: threading.Event, model: nn.Module) -> Iterator[None]:
+    """Make a model's forward passes fail once an event is set, inside a with statement.
+
+    Args:
+        stop: The event.
+        model: Its passes are refused with an InterruptedError.
+    """
+
+    def refuse(*_: object) -> None:
+        if stop.is_set():
+            raise InterruptedError("a signal has come")
+
+    handle = model.register_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()

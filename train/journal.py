@@ -23,16 +23,21 @@ _NO_CURVES = frozenset(("step", "elapsed_s", "epoch", "num_tokens"))
 class Journal:
     """Writes the metrics of a run, a line at a time."""
 
-    def __init__(self, output_dir: Path, *, resumed_step: int = 0) -> None:
+    def __init__(self, output_dir: Path, *, resumed_step: int = 0, evaluated_step: int = 0) -> None:
         """Open the journal.
 
         Args:
             output_dir: The run's directory.
             resumed_step: Lines after this step are of a run that is done again, and dropped; 0
                 starts anew.
+            evaluated_step: Scores after this step are measured again, and dropped, too.
         """
         self._path = output_dir / METRICS
-        self.lines = [line for line in read_metrics(self._path) if line["step"] <= resumed_step]
+        self.lines = [
+            line
+            for line in read_metrics(self._path)
+            if line["step"] <= (resumed_step if "loss" in line else evaluated_step)
+        ]
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
         atomic_write_bytes(self._path, text.encode())
         self._output_dir = output_dir

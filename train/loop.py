@@ -27,7 +27,7 @@ from train.allocator import allocator_advice
 from train.attention import use_fast_attention
 from train.dropout import use_fast_dropout
 from train.feeder import Feeder
-from train.interrupts import stop_on_signals
+from train.interrupts import no_passes_once, stop_on_signals
 from train.journal import Journal, diagnose
 from train.meter import Meter, encoder_flops, matmul_rate
 from train.objective import Objective
@@ -175,7 +175,11 @@ class _Trainer:
             if processes.is_first:
                 if processes.device.type == "cpu" and (advice := allocator_advice()):
                     _log.warning("%s", advice)
-                self.journal = Journal(self.output_dir, resumed_step=self.state.step)
+                self.journal = Journal(
+                    self.output_dir,
+                    resumed_step=self.state.step,
+                    evaluated_step=self.state.evaluated_step,
+                )
                 stack.callback(self.journal.close)
                 self.bar = stack.enter_context(
                     progress(
@@ -190,24 +194,33 @@ class _Trainer:
     def run(self, stop: threading.Event) -> bool:
         """Take steps until the run is over, and return True, or until stop is set."""
         options, state = self.options, self.state
-        saved_step = evaluated_step = -1
+        saved_step = -1
         while True:
             # What decides is shared, so that all processes end with the same step.
-            state.elapsed_s, is_stopped, num_bad_evaluations = self.processes.greatest(
-                time.perf_counter() - self.start_s, float(stop.is_set()), state.num_bad_evaluations
+            state.elapsed_s, is_stopped, num_bad_evaluations, evaluated_step = (
+                self.processes.greatest(
+                    time.perf_counter() - self.start_s,
+                    float(stop.is_set()),
+                    state.num_bad_evaluations,
+                    state.evaluated_step,
+                )
             )
             done = progress_of(state.step, self.total_steps, state.elapsed_s, self.max_seconds)
             has_no_patience = 0 < options.early_stopping_patience <= num_bad_evaluations
             is_finished = done >= 1.0 or has_no_patience
             if is_finished or is_stopped:
                 break
+            due_step = state.step - state.step % options.eval_steps if options.eval_steps else 0
+            if evaluated_step < due_step:
+                if not self.meter.is_empty:
+                    self.log(done)
+                self.evaluate(stop)
+                saved_step = -1  # What is on the disk does not know the score.
+                continue
             self.take_step(done)
             is_saved = bool(options.save_steps) and state.step % options.save_steps == 0
             if is_saved or state.step % options.logging_steps == 0:
                 self.log(done)
-            if options.eval_steps and state.step % options.eval_steps == 0:
-                self.evaluate()
-                evaluated_step = state.step
             if is_saved:
                 self.save()
                 saved_step = state.step
@@ -216,7 +229,7 @@ class _Trainer:
         if saved_step != state.step:
             self.save()
         if is_finished and evaluated_step != state.step:
-            self.evaluate()
+            is_finished = self.evaluate(stop)
         return is_finished
 
     def take_step(self, done: float) -> None:
@@ -300,17 +313,32 @@ class _Trainer:
             _log.warning("step %d: %s", state.step, warning)
             self._last_warning = warning[:20]
 
-    def evaluate(self) -> None:
-        """Score the model; it goes into the output directory where it is the best so far."""
-        if not self.processes.is_first:
-            return
+    def evaluate(self, stop: threading.Event) -> bool:
+        """Score the model; it goes into the output directory where it is the best so far.
+
+        Args:
+            stop: Set where a signal has come.
+
+        Returns:
+            Whether all was scored; False where stop was set meanwhile: the run, resumed, does it.
+        """
+        is_whole = not self.processes.is_first or self._score(stop)
+        return not any(self.processes.greatest(float(not is_whole)))
+
+    def _score(self, stop: threading.Event) -> bool:
+        state = self.state
         self.model.eval()
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), no_passes_once(stop, self.model):
                 self.scores = dict(self.objective.evaluate(self.model))
+        except Exception:
+            if stop.is_set():
+                return False
+            raise
         finally:
             self.model.train()
-        state = self.state
+            self.meter.restart()
+        state.evaluated_step = state.step
         if self.scores:
             self.journal.write(
                 {"step": state.step, **{f"dev_{k}": v for k, v in self.scores.items()}}
@@ -323,7 +351,7 @@ class _Trainer:
             self.objective.save(self.model, self.output_dir)
         else:
             state.num_bad_evaluations += 1
-        self.meter.restart()
+        return True
 
     def save(self) -> None:
         """Write a checkpoint."""

@@ -42,6 +42,7 @@ class TrainerState:
         step: Steps of the optimizer.
         elapsed_s: Seconds of training, over all of its sessions.
         num_tokens: Tokens that were no padding, over all processes.
+        evaluated_step: The step after which the model was scored last; 0 before.
         best_score: The best value of the objective's best_metric; None before the first one.
         best_step: The step that it was measured after.
         num_bad_evaluations: Evaluations since then.
@@ -51,6 +52,7 @@ class TrainerState:
     step: int = 0
     elapsed_s: float = 0.0
     num_tokens: int = 0
+    evaluated_step: int = 0
     best_score: float | None = None
     best_step: int = 0
     num_bad_evaluations: int = 0

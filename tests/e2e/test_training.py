@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,39 @@ def test_sigterm_ends_with_a_checkpoint_and_code_0(tmp_path: Path) -> None:
     (checkpoint,) = output_dir.glob("checkpoint-*")
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     assert state["step"] == read_metrics(output_dir / "metrics.jsonl")[-1]["step"]
+
+
+@pytest.mark.parametrize("stopped_step", [4, 6])  # on the way, and at the end
+def test_sigterm_gives_up_a_scoring_which_the_resumed_run_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_step: int
+) -> None:
+    data = make_squad(tmp_path / "dev.json", num_contexts=2)
+    ends = ("--max_steps", "6", "--eval_steps", "2", "--validation_file", str(data))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert run(*flags(tmp_path, whole, *ends)) == 0
+    score_answers = question_answering.score_answers
+    scorings = iter((2, 4, 6))
+
+    def score_after_signal(*args: Any) -> Any:
+        if next(scorings) == stopped_step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score_answers(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(question_answering, "score_answers", score_after_signal)
+        assert run(*flags(tmp_path, stopped, *ends)) == 0
+    before = read_metrics(stopped / "metrics.jsonl")
+    assert [line["step"] for line in before if "dev_f1" in line] == [*range(2, stopped_step, 2)]
+
+    assert run(*flags(tmp_path, stopped, *ends, "--resume")) == 0
+
+    scores = [
+        [line for line in read_metrics(directory / "metrics.jsonl") if "dev_f1" in line]
+        for directory in (whole, stopped)
+    ]
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 3
+    assert weights_hash(stopped) == weights_hash(whole)
 
 
 def test_two_processes_do_what_one_does_with_doubled_accumulation(tmp_path: Path) -> None:

@@ -25,6 +25,14 @@ def test_lines_behind_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_scores_that_are_measured_again_are_dropped(tmp_path: Path) -> None:
+    lines = [{"step": 10, "loss": 2.0}, {"step": 10, "dev_f1": 40.0}, {"step": 20, "loss": 1.0}]
+    journal = Journal(tmp_path)
+    for line in [*lines, {"step": 20, "dev_f1": 50.0}]:
+        journal.write(line)
+    assert Journal(tmp_path, resumed_step=20, evaluated_step=10).lines == lines
+
+
 def test_no_file_has_no_lines(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "metrics.jsonl") == []
 

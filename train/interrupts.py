@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["no_passes_once", "stop_on_signals"]
+__all__ = ["refuse_passes", "stop_on_signals"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -47,16 +47,16 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 @contextlib.contextmanager
-def no_passes_once(stop: threading.Event, model: nn.Module) -> Iterator[None]:
+def refuse_passes(model: nn.Module, *, once: threading.Event) -> Iterator[None]:
     """Make a model's forward passes fail once an event is set, inside a with statement.
 
     Args:
-        stop: The event.
-        model: Its passes are refused with an InterruptedError.
+        model: Its passes are refused, with an InterruptedError.
+        once: The event.
     """
 
     def refuse(*_: object) -> None:
-        if stop.is_set():
+        if once.is_set():
             raise InterruptedError("a signal has come")
 
     handle = model.register_forward_pre_hook(refuse)

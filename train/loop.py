@@ -27,7 +27,7 @@ from train.allocator import allocator_advice
 from train.attention import use_fast_attention
 from train.dropout import use_fast_dropout
 from train.feeder import Feeder
-from train.interrupts import no_passes_once, stop_on_signals
+from train.interrupts import refuse_passes, stop_on_signals
 from train.journal import Journal, diagnose
 from train.meter import Meter, encoder_flops, matmul_rate
 from train.objective import Objective
@@ -89,7 +89,8 @@ def train(
         resume_from: A checkpoint of this run; None to start.
 
     Returns:
-        How the run ended. SIGTERM and SIGINT end it, with a checkpoint, after the current step.
+        How the run ended. SIGTERM and SIGINT end it, with a checkpoint, after the current step;
+        a scoring is given up, and due when the run is resumed.
 
     Raises:
         TrainingError: The loss is no number any more, or the checkpoint is another run's.
@@ -329,7 +330,7 @@ class _Trainer:
         state = self.state
         self.model.eval()
         try:
-            with torch.inference_mode(), no_passes_once(stop, self.model):
+            with torch.inference_mode(), refuse_passes(self.model, once=stop):
                 self.scores = dict(self.objective.evaluate(self.model))
         except Exception:
             if stop.is_set():

@@ -125,10 +125,13 @@ def load_state(path: Path, optimizer: AdamW, fingerprint: Mapping[str, Any]) -> 
     from safetensors.torch import load_file
 
     try:
-        state = TrainerState(**json.loads((path / _STATE).read_bytes()))
+        raw = json.loads((path / _STATE).read_bytes())
+        state = TrainerState(**raw)
         tensors = load_file(path / _OPTIMIZER)
     except (OSError, TypeError, ValueError, SafetensorError) as error:
         raise TrainingError(f"{path}: cannot be resumed: {error}") from error
+    if "evaluated_step" not in raw:  # written when a step was scored before it was saved
+        state.evaluated_step = state.step
     for name in sorted({*fingerprint, *state.fingerprint}):
         got, want = fingerprint.get(name), state.fingerprint.get(name)
         if got != want:

@@ -140,15 +140,31 @@ def test_sigterm_gives_up_a_scoring_which_the_resumed_run_does(
     assert weights_hash(stopped) == weights_hash(whole)
 
 
+def test_scoring_between_two_lines_loses_no_metrics(tmp_path: Path) -> None:
+    data = make_squad(tmp_path / "dev.json", num_contexts=2)
+    ends = ("--max_steps", "5", "--logging_steps", "3", "--validation_file", str(data))
+    counted = {}
+    for name, more in (("scored", ("--eval_steps", "2")), ("plain", ())):
+        assert run(*flags(tmp_path, tmp_path / name, *ends, *more)) == 0
+        lines = [line for line in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in line]
+        counted[name] = ([line["step"] for line in lines], lines[-1]["num_tokens"])
+    assert counted["scored"] == ([2, 3, 4, 5], counted["plain"][1])
+
+
 def test_two_processes_do_what_one_does_with_doubled_accumulation(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
+    data = make_squad(tmp_path / "dev.json", num_contexts=2)
     shared = ("--max_steps", "12", "--dropout", "0.0")
+    shared += ("--eval_steps", "5", "--validation_file", str(data))
     assert run(*flags(tmp_path, one, *shared, "--gradient_accumulation_steps", "2")) == 0
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", "2", "-m", "train.finetune", *flags(tmp_path, two, *shared)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(command, check=True, capture_output=True, env=environment, timeout=200)
     first, second = (read_metrics(path / "metrics.jsonl") for path in (one, two))
+    for lines in (first, second):
+        assert [line["step"] for line in lines if "dev_f1" in line] == [5, 10, 12]
+    first, second = ([line for line in lines if "loss" in line] for lines in (first, second))
     assert len(first) == len(second) == 12
     for a, b in zip(first, second, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], abs=TWO_PROCESSES_ATOL)

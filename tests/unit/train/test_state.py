@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_state_and_means_come_back(tmp_path: Path) -> None:
         assert torch.equal(old["exp_avg"], new["exp_avg"])
         assert torch.equal(old["exp_avg_sq"], new["exp_avg_sq"])
     assert all(group["num_steps"] == 1 for group in second.param_groups)
+
+
+def test_a_checkpoint_that_does_not_know_its_last_scoring_owes_none(tmp_path: Path) -> None:
+    path = save(tmp_path, 7)
+    raw = json.loads((path / "trainer_state.json").read_text())
+    del raw["evaluated_step"]
+    (path / "trainer_state.json").write_text(json.dumps(raw))
+    assert load_state(path, make_optimizer(), FINGERPRINT).evaluated_step == 7
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path: Path) -> None:

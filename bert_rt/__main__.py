@@ -12,6 +12,7 @@ __all__ = ["VERBS", "main"]
 
 VERBS = {
     "answer": "runtime.answer",
+    "average": "train.average",
     "bench": "runtime.bench",
     "classify": "runtime.classify",
     "doctor": "runtime.doctor",

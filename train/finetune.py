@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import FINETUNING, Recipe, recipe_named
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from train.loop import TrainResult
@@ -70,9 +71,13 @@ def main(argv: Sequence[str]) -> int:
             if not results[seed].is_finished:
                 return 0
         if processes.is_first:
-            if args.num_seeds > 1:
-                _finish_seeds(args.output_dir, results)
-            write_json(args.json, {str(seed): asdict(result) for seed, result in results.items()})
+            told_results = {str(seed): asdict(result) for seed, result in results.items()}
+            if args.num_seeds > 1 and args.validation_file is not None:
+                average = _finish_seeds(args, recipe, options, results, processes.device)
+                if average is None:
+                    return 0
+                told_results["average"] = {"scores": average}
+            write_json(args.json, told_results)
     return 0
 
 
@@ -86,7 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--recipe", help=f"defaults of the rest: {', '.join(FINETUNING)}")
     parser.add_argument("--per_device_train_batch_size", type=int_at_least(1), metavar="N")
-    parser.add_argument("--num_seeds", type=int_at_least(1), default=1, metavar="N")
+    parser.add_argument(
+        "--num_seeds",
+        type=int_at_least(1),
+        default=1,
+        metavar="N",
+        help="runs; the best of them and of their average is kept",
+    )
     parser.add_argument("--teacher", metavar="DIR", type=Path, help="learn from a checkpoint, too")
     parser.add_argument("--teacher_weight", type=float, default=0.5, metavar="W")
     parser.add_argument("--temperature", type=float, default=2.0, metavar="T")
@@ -190,23 +201,45 @@ def _make(
     return model, objective, {"limits": asdict(limits)}
 
 
-def _finish_seeds(output_dir: Path, results: Mapping[int, TrainResult]) -> None:
-    """Print mean and deviation over the seeds, and copy the best one's model."""
-    import shutil
+def _finish_seeds(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    options: TrainOptions,
+    results: Mapping[int, TrainResult],
+    device: torch.device,
+) -> dict[str, float] | None:
+    """Score the average of the seeds' weights; the best of it and the seeds becomes the model.
 
-    scores = {seed: r.best_score for seed, r in results.items() if r.best_score is not None}
-    if not scores:
-        return
-    best = max(scores, key=lambda seed: scores[seed])
-    for file in (output_dir / f"seed-{best}").iterdir():
+    Returns the average's scores; None where a signal came before they were known.
+    """
+    from train.average import average_checkpoints
+    from train.interrupts import stop_on_signals
+    from train.scoring import score
+
+    output_dir: Path = args.output_dir
+    directories = {str(seed): output_dir / f"seed-{seed}" for seed in results}
+    average_dir = output_dir / "average"
+    average_checkpoints([*directories.values()], average_dir)
+    batch_size = args.per_device_train_batch_size or recipe.batch_size
+    model, objective, _ = _make(args, recipe, options, average_dir, batch_size)
+    with stop_on_signals() as stop:
+        average = score(model.to(device), objective, stop)
+    if average is None:
+        print("stopped by a signal; --resume scores the average of the seeds")
+        return None
+    scores = {str(seed): r.best_score for seed, r in results.items() if r.best_score is not None}
+    mean, deviation = statistics.fmean(scores.values()), statistics.stdev(scores.values())
+    print(f"{len(scores)} seeds: {objective.best_metric} {mean:.2f} +- {deviation:.2f}")
+    scores["average"] = average[objective.best_metric]
+    best = max(scores, key=lambda name: scores[name])
+    source = {**directories, "average": average_dir}[best]
+    for file in source.iterdir():
         if file.is_file():
             shutil.copy2(file, output_dir / file.name)
-    mean = statistics.fmean(scores.values())
-    deviation = statistics.stdev(scores.values()) if len(scores) > 1 else math.nan
-    print(
-        f"{len(scores)} seeds: {mean:.2f} +- {deviation:.2f}; the best, seed {best} with "
-        f"{scores[best]:.2f}, copied to {output_dir}"
-    )
+    told = ", ".join(f"{name} {value:.4g}" for name, value in average.items())
+    print(f"the average of their weights: {told}")
+    print(f"{output_dir}: the model of {source.name}, the best with {scores[best]:.2f}")
+    return average
 
 
 if __name__ == "__main__":

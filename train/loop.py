@@ -27,7 +27,7 @@ from train.allocator import allocator_advice
 from train.attention import use_fast_attention
 from train.dropout import use_fast_dropout
 from train.feeder import Feeder
-from train.interrupts import refuse_passes, stop_on_signals
+from train.interrupts import stop_on_signals
 from train.journal import Journal, diagnose
 from train.meter import Meter, encoder_flops, matmul_rate
 from train.objective import Objective
@@ -35,6 +35,7 @@ from train.optim import OPTIMIZERS, AdamW, clip_gradients, parameter_groups
 from train.options import TrainOptions
 from train.processes import Processes, pick_dtype
 from train.schedule import progress_of, rate_at
+from train.scoring import score
 from train.state import TrainerState, load_state, save_state
 
 __all__ = ["TrainResult", "train"]
@@ -328,17 +329,11 @@ class _Trainer:
 
     def _score(self, stop: threading.Event) -> bool:
         state = self.state
-        self.model.eval()
-        try:
-            with torch.inference_mode(), refuse_passes(self.model, once=stop):
-                self.scores = dict(self.objective.evaluate(self.model))
-        except Exception:
-            if stop.is_set():
-                return False
-            raise
-        finally:
-            self.model.train()
-            self.meter.restart()
+        scores = score(self.model, self.objective, stop)
+        self.meter.restart()
+        if scores is None:
+            return False
+        self.scores = scores
         state.evaluated_step = state.step
         if self.scores:
             self.journal.write(
@@ -346,9 +341,9 @@ class _Trainer:
             )
             told = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
             self.bar.advance(0, told)
-        score = self.scores.get(self.objective.best_metric)
-        if score is None or state.best_score is None or score > state.best_score:
-            state.best_score, state.best_step, state.num_bad_evaluations = score, state.step, 0
+        value = self.scores.get(self.objective.best_metric)
+        if value is None or state.best_score is None or value > state.best_score:
+            state.best_score, state.best_step, state.num_bad_evaluations = value, state.step, 0
             self.objective.save(self.model, self.output_dir)
         else:
             state.num_bad_evaluations += 1

@@ -26,7 +26,14 @@ from bert_rt.errors import TrainingError
 from bert_rt.files import atomic_directory, atomic_write_json
 from train.optim import AdamW
 
-__all__ = ["TrainerState", "find_checkpoint", "load_state", "load_weights", "save_state"]
+__all__ = [
+    "TrainerState",
+    "find_checkpoint",
+    "load_state",
+    "load_weights",
+    "read_state",
+    "save_state",
+]
 
 _STATE = "trainer_state.json"
 _OPTIMIZER = "optimizer.safetensors"
@@ -107,6 +114,18 @@ def save_state(
     return path
 
 
+def read_state(path: Path) -> TrainerState:
+    """Read how far the run of a checkpoint has come; a TrainingError where it is damaged."""
+    try:
+        raw = json.loads((path / _STATE).read_bytes())
+        state = TrainerState(**raw)
+    except (OSError, TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be resumed: {error}") from error
+    if "evaluated_step" not in raw:  # written when a step was scored before it was saved
+        state.evaluated_step = state.step
+    return state
+
+
 def load_state(path: Path, optimizer: AdamW, fingerprint: Mapping[str, Any]) -> TrainerState:
     """Read a checkpoint's state.
 
@@ -124,14 +143,11 @@ def load_state(path: Path, optimizer: AdamW, fingerprint: Mapping[str, Any]) -> 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    state = read_state(path)
     try:
-        raw = json.loads((path / _STATE).read_bytes())
-        state = TrainerState(**raw)
         tensors = load_file(path / _OPTIMIZER)
-    except (OSError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise TrainingError(f"{path}: cannot be resumed: {error}") from error
-    if "evaluated_step" not in raw:  # written when a step was scored before it was saved
-        state.evaluated_step = state.step
     for name in sorted({*fingerprint, *state.fingerprint}):
         got, want = fingerprint.get(name), state.fingerprint.get(name)
         if got != want:

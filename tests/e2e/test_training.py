@@ -187,19 +187,51 @@ def test_a_run_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "is not empty and holds no run" in capsys.readouterr().err
 
 
-def test_the_model_learns_and_several_seeds_are_told(
+def test_the_best_of_several_seeds_and_of_their_average_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = make_squad(tmp_path / "dev.json", num_contexts=3)
     output_dir = tmp_path / "run"
     argv = flags(tmp_path, output_dir, "--max_steps", "6", "--num_seeds", "2")
-    assert run(*argv, "--validation_file", str(data), "--json", str(tmp_path / "out.json")) == 0
+    argv += ["--validation_file", str(data), "--json", str(tmp_path / "out.json")]
+    assert run(*argv) == 0
     out = capsys.readouterr().out
-    assert "2 seeds:" in out
     results = json.loads((tmp_path / "out.json").read_text())
-    best = max(results, key=lambda seed: results[seed]["best_score"])
-    assert weights_hash(output_dir) == weights_hash(output_dir / f"seed-{best}")
-    assert weights_hash(output_dir / "seed-0") != weights_hash(output_dir / "seed-1")
+    assert set(results) == {"0", "1", "average"}
+    scores = {name: max(results[name]["scores"]["f1"], 0.0) for name in results}
+    assert len(set(scores.values())) == 3
+    assert f"2 seeds: f1 {(scores['0'] + scores['1']) / 2:.2f} +-" in out
+    best = max(scores, key=lambda name: scores[name])
+    parts = {name: output_dir / (name if name == "average" else f"seed-{name}") for name in scores}
+    hashes = {name: weights_hash(directory) for name, directory in parts.items()}
+    assert len(set(hashes.values())) == 3
+    assert weights_hash(output_dir) == hashes[best]
+    assert f"the model of {parts[best].name}, the best with {scores[best]:.2f}" in out
+
+
+def test_a_signal_while_the_average_is_scored_loses_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_squad(tmp_path / "dev.json", num_contexts=2)
+    output_dir = tmp_path / "run"
+    argv = flags(tmp_path, output_dir, "--max_steps", "3", "--num_seeds", "2")
+    argv += ["--validation_file", str(data), "--json", str(tmp_path / "out.json")]
+    plain = question_answering.QuestionAnswering.evaluate
+
+    def evaluate(self: Any, model: Any) -> Any:
+        if (output_dir / "average").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(question_answering.QuestionAnswering, "evaluate", evaluate)
+        assert run(*argv) == 0
+    assert "--resume scores the average" in capsys.readouterr().out
+    assert not (output_dir / "model.safetensors").exists()
+    assert not (tmp_path / "out.json").exists()
+    assert run(*argv, "--resume") == 0
+    assert (output_dir / "model.safetensors").exists()
+    assert "average" in json.loads((tmp_path / "out.json").read_text())
 
 
 def test_early_stopping_keeps_the_best(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""python -m train.average: average the weights of models that were fine-tuned from the same start.
+
+One model, as fast as each of them, that is often better than the best: a "model soup" (Wortsman et
+al. 2022, arXiv:2203.05482, section 2).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bert_rt.checkpoint import (
+    LoadedModel,
+    label_names,
+    load_model,
+    read_tokenizer_files,
+    save_checkpoint,
+)
+from bert_rt.cli import make_parser, run_command
+from bert_rt.errors import ConfigError, InputError
+from bert_rt.tokenization import Tokenizer
+
+__all__ = ["average_checkpoints", "main"]
+
+
+def average_checkpoints(
+    directories: Sequence[Path], output_dir: Path, *, weights: Sequence[float] | None = None
+) -> None:
+    """Write the weighted mean of several checkpoints' parameters as a checkpoint.
+
+    The sums are taken in float64, so that their order does not show in float32. Never more than
+    two models are in memory.
+
+    Args:
+        directories: At least two checkpoints of one architecture, task and vocabulary, fine-tuned
+            from the same one: between models that have nothing in common lie useless ones.
+        output_dir: The checkpoint that is written; the files of one that is there are replaced.
+        weights: How much each counts, in proportion; None for all alike.
+
+    Raises:
+        ConfigError: There are too few checkpoints, the weights are no proportions of theirs, or
+            the checkpoints do not fit together.
+        CheckpointError: A checkpoint cannot be read, or the new one cannot be written.
+    """
+    shares = _shares(directories, weights)
+    _check_start(directories)
+    first = load_model(directories[0])
+    total = {name: shares[0] * p.double() for name, p in first.model.named_parameters()}
+    for directory, share in zip(directories[1:], shares[1:], strict=True):
+        other = load_model(directory)
+        _check_fit(directories[0], first, directory, other)
+        for name, parameter in other.model.named_parameters():
+            total[name] += share * parameter.double()
+    model = first.model
+    model.load_state_dict({**model.state_dict(), **total})
+    save_checkpoint(
+        output_dir,
+        model,
+        first.config,
+        tokenizer_files=read_tokenizer_files(directories[0]),
+        extra=first.raw_config,
+    )
+
+
+def _shares(directories: Sequence[Path], weights: Sequence[float] | None) -> list[float]:
+    """Return what each checkpoint is multiplied with; together 1."""
+    count = len(directories)
+    if count < 2:
+        raise ConfigError(f"models: got {count}, want at least 2 to average")
+    if weights is None:
+        return [1.0 / count] * count
+    if len(weights) != count:
+        raise ConfigError(f"weights: got {len(weights)}, want one for each of the {count} models")
+    for weight in weights:
+        if not (math.isfinite(weight) and weight > 0.0):
+            raise ConfigError(f"weights: got {weight:g}, want numbers above 0")
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def _check_start(directories: Sequence[Path]) -> None:
+    """Refuse runs of this project that started from different checkpoints."""
+    from train.state import find_checkpoint, read_state
+
+    starts: dict[str, Path] = {}
+    for directory in directories:
+        checkpoint = find_checkpoint(directory)
+        if checkpoint is not None:
+            start = read_state(checkpoint).fingerprint.get("checkpoint_sha256")
+            if start is not None:
+                starts.setdefault(start, directory)
+    if len(starts) > 1:
+        one, other, *_ = starts.values()
+        raise ConfigError(
+            f"models: {one} and {other} were fine-tuned from different checkpoints; "
+            "an average of their weights means nothing"
+        )
+
+
+def _check_fit(first_dir: Path, first: LoadedModel, directory: Path, loaded: LoadedModel) -> None:
+    for what, want, got in (
+        ("task", first.task, loaded.task),
+        ("architecture", first.config, loaded.config),
+        ("labels", label_names(first.raw_config), label_names(loaded.raw_config)),
+    ):
+        if got != want:
+            raise ConfigError(
+                f"models: {what} of {directory}: got {got}, but {first_dir} has {want}"
+            )
+    vocabularies = (Tokenizer.from_directory(path).to_json() for path in (first_dir, directory))
+    if len(set(vocabularies)) > 1:
+        raise ConfigError(f"models: the tokenizer of {directory} is another than {first_dir}'s")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Average the models that the command line names.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        0; every failure is an exception.
+    """
+    args = _parser().parse_args(argv)
+    output_dir: Path = args.output_dir
+    if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+        raise InputError(f"output_dir: {output_dir} is there and no empty directory")
+    average_checkpoints(args.models, output_dir, weights=args.weights)
+    print(f"{output_dir}: the average of {len(args.models)} models")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("train.average", "Average models fine-tuned from the same start.")
+    parser.add_argument("--models", required=True, nargs="+", metavar="DIR", type=Path)
+    parser.add_argument(
+        "--weights", nargs="+", metavar="W", type=float, help="left out: all models count alike"
+    )
+    parser.add_argument("--output_dir", required=True, metavar="DIR", type=Path)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int_at_least(1),
         default=1,
         metavar="N",
-        help="runs; the best of them and of their average is kept",
+        help="runs, each of --max_minutes; the best of them and of their average is kept",
     )
     parser.add_argument("--teacher", metavar="DIR", type=Path, help="learn from a checkpoint, too")
     parser.add_argument("--teacher_weight", type=float, default=0.5, metavar="W")

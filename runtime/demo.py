@@ -18,7 +18,7 @@ from runtime.loading import add_runtime_flags, load_runtime
 __all__ = ["main"]
 
 # Below this an answer is shown as a guess; the last question on photosynthesis is there to be one.
-_LOW_SCORE = 0.2
+_LOW_SCORE = 0.4
 _PASSAGES = Path(__file__).with_name("demo_passages.json")
 _ROW = "  {:<70} {:<34} {:>5} {:>8}"
 

@@ -3,7 +3,8 @@
 python benchmarks/plot_runs.py OUT.png NAME=RUN_DIR[,RUN_DIR...] NAME=RUN_DIR...
 
 Runs of one name that differ in their seed are averaged step by step. For each held-out score the
-last value is printed, and from which step on every later value reaches the first name's last one.
+last value is printed, at which step it first comes to the last value of the name given first, and
+from which step on it stays there.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from train.journal import METRICS, draw_curves, read_metrics
-
-_HELD_OUT = "dev_"
 
 
 def mean_of(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -37,6 +36,17 @@ def points(lines: Sequence[dict[str, Any]], metric: str) -> list[tuple[float, fl
     return [(line["step"], line[metric]) for line in lines if metric in line]
 
 
+def reached(curve: Sequence[tuple[float, float]], wanted: float) -> str:
+    """Say at which step a curve first comes to a value, and after which it stays there."""
+    first = next((step for step, value in curve if value >= wanted), None)
+    if first is None:
+        return "never"
+    last_below = max((step for step, value in curve if value < wanted), default=-1)
+    stays = next((step for step, _ in curve if step > last_below), None)
+    held = "not held at the end" if stays is None else f"held from {stays:g}"
+    return f"first at step {first:g}, {held}, of {curve[-1][0]:g}"
+
+
 def main() -> None:
     """Draw what was logged of every run."""
     out, *named = sys.argv[1:]
@@ -47,20 +57,16 @@ def main() -> None:
     }
     curves = {name: mean_of(same) for name, same in runs.items()}
     draw_curves(Path(out), curves)
-    held_out = {metric for line in next(iter(curves.values())) for metric in line}
-    for metric in sorted(m for m in held_out if m.startswith(_HELD_OUT)):
-        wanted = points(next(iter(curves.values())), metric)[-1][1]
+    base = next(iter(curves.values()))
+    for metric in sorted({name for line in base for name in line if name.startswith("dev_")}):
+        wanted = points(base, metric)[-1][1]
         for name, same in runs.items():
-            ends = [points(run, metric)[-1][1] for run in same]
-            below = [step for step, value in points(curves[name], metric) if value < wanted]
-            steps = [step for step, _ in points(curves[name], metric)]
-            first = next((s for s, value in points(curves[name], metric) if value >= wanted), None)
-            stays = next((step for step in steps if step > max(below, default=-1)), None)
-            told = ", ".join(f"{end:.2f}" for end in ends)
-            print(
-                f"{metric} {name}: end {statistics.fmean(ends):.2f} ({told}); {wanted:.2f} first "
-                f"at step {first}, for good at {stays}, of {steps[-1]}"
-            )
+            curve = points(curves[name], metric)
+            if not curve:
+                continue
+            ends = ", ".join(f"{points(run, metric)[-1][1]:.2f}" for run in same)
+            print(f"{metric} {name}: end {curve[-1][1]:.2f} ({ends}); ", end="")
+            print(f"{wanted:.2f} {reached(curve, wanted)}")
 
 
 if __name__ == "__main__":

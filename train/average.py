@@ -31,8 +31,8 @@ def average_checkpoints(
 ) -> None:
     """Write the weighted mean of several checkpoints' parameters as a checkpoint.
 
-    The sums are taken in float64, so that their order does not show in float32. Never more than
-    two models are in memory.
+    The sums are taken in float64, so that their order does not show in float32. In memory are, at
+    most, two models and one sum.
 
     Args:
         directories: At least two checkpoints of one architecture, task and vocabulary, fine-tuned
@@ -44,6 +44,7 @@ def average_checkpoints(
         ConfigError: There are too few checkpoints, the weights are no proportions of theirs, or
             the checkpoints do not fit together.
         CheckpointError: A checkpoint cannot be read, or the new one cannot be written.
+        TrainingError: What a run left beside its checkpoint cannot be read.
     """
     shares = _shares(directories, weights)
     _check_start(directories)
@@ -82,6 +83,7 @@ def _shares(directories: Sequence[Path], weights: Sequence[float] | None) -> lis
 
 def _check_start(directories: Sequence[Path]) -> None:
     """Refuse runs of this project that started from different checkpoints."""
+    # Not at the top: it imports torch, which takes seconds, and --help should not.
     from train.state import find_checkpoint, read_state
 
     starts: dict[str, Path] = {}

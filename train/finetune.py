@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from bert_rt.cli import (
 )
 from bert_rt.config import AnsweringConfig
 from bert_rt.errors import ConfigError
+from bert_rt.files import atomic_write_bytes
 from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import FINETUNING, Recipe, recipe_named
 
@@ -71,13 +71,13 @@ def main(argv: Sequence[str]) -> int:
             if not results[seed].is_finished:
                 return 0
         if processes.is_first:
-            told_results = {str(seed): asdict(result) for seed, result in results.items()}
+            outcome = {str(seed): asdict(result) for seed, result in results.items()}
             if args.num_seeds > 1 and args.validation_file is not None:
                 average = _finish_seeds(args, recipe, options, results, processes.device)
                 if average is None:
                     return 0
-                told_results["average"] = {"scores": average}
-            write_json(args.json, told_results)
+                outcome["average"] = {"scores": average}
+            write_json(args.json, outcome)
     return 0
 
 
@@ -235,7 +235,7 @@ def _finish_seeds(
     source = {**directories, "average": average_dir}[best]
     for file in source.iterdir():
         if file.is_file():
-            shutil.copy2(file, output_dir / file.name)
+            atomic_write_bytes(output_dir / file.name, file.read_bytes())
     told = ", ".join(f"{name} {value:.4g}" for name, value in average.items())
     print(f"the average of their weights: {told}")
     print(f"{output_dir}: the model of {source.name}, the best with {scores[best]:.2f}")

@@ -120,7 +120,7 @@ def read_state(path: Path) -> TrainerState:
         raw = json.loads((path / _STATE).read_bytes())
         state = TrainerState(**raw)
     except (OSError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot be resumed: {error}") from error
+        raise TrainingError(f"{path / _STATE}: cannot be read: {error}") from error
     if "evaluated_step" not in raw:  # written when a step was scored before it was saved
         state.evaluated_step = state.step
     return state
@@ -147,7 +147,7 @@ def load_state(path: Path, optimizer: AdamW, fingerprint: Mapping[str, Any]) -> 
     try:
         tensors = load_file(path / _OPTIMIZER)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be resumed: {error}") from error
+        raise TrainingError(f"{path / _OPTIMIZER}: cannot be read: {error}") from error
     for name in sorted({*fingerprint, *state.fingerprint}):
         got, want = fingerprint.get(name), state.fingerprint.get(name)
         if got != want:

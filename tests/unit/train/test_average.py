@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from bert_rt.checkpoint import load_model
 from bert_rt.cli import run_command
-from bert_rt.errors import ConfigError
+from bert_rt.errors import ConfigError, TrainingError
 from tests.support.checkpoints import edit_config
 from tests.support.training import make_checkpoint
 from train.average import average_checkpoints, main
@@ -134,5 +134,37 @@ def test_the_command_writes_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert written[0].read_bytes() == written[1].read_bytes()
     assert run_command(main, argv) == 2
     assert "average is there and no empty directory" in capsys.readouterr().err
-    assert run_command(main, ["--models", first, "--output_dir", str(tmp_path / "one")]) == 2
-    assert "models: got 1, want at least 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("models_given", "output_name", "message"),
+    [
+        (["m0"], "out", "models: got 1, want at least 2"),
+        (["m0", "nowhere"], "out", "nowhere: no such directory"),
+        (["m0", "m1"], "m0", "m0 is there and no empty directory"),
+        (["m0", "m1"], "file", "file is there and no empty directory"),
+    ],
+)
+def test_bad_directories_are_named_and_nothing_is_written(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    models_given: list[str],
+    output_name: str,
+    message: str,
+) -> None:
+    models(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    argv = ["--models", *(str(tmp_path / name) for name in models_given)]
+    assert run_command(main, [*argv, "--output_dir", str(tmp_path / output_name)]) == 2
+    assert message in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_a_damaged_trainer_state_is_named(tmp_path: Path) -> None:
+    first, second = models(tmp_path)
+    mark_start(first, "a")
+    (first / "checkpoint-00000002" / "trainer_state.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"m0.*trainer_state.json: cannot be read"):
+        average_checkpoints([first, second], tmp_path / "average")

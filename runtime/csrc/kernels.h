@@ -122,12 +122,12 @@ struct SoftmaxArgs {
   const int32_t* scores; // [M][ld_scores]
   ptrdiff_t ld_scores;
   const float* scale; // [M], score units per integer step, times 2048 * log2(e)
-  uint8_t* high;      // [M][ldp], weight >> 8, in the token order of weight_position
+  uint8_t* high;      // [M][ldp], weight >> 8
   uint8_t* low;       // [M][ldp], weight & 255
   ptrdiff_t ldp;
   int32_t* sum; // [M], sum of the weights
   int m;
-  int s; // the rows hold s scores, padded to a multiple of 64
+  int s; // the rows hold s scores, padded to a multiple of 32; so are the weights, with zeros
 };
 
 struct Kernels {
@@ -158,13 +158,6 @@ struct Kernels {
 
 constexpr int round_up(int x, int to) { return (x + to - 1) / to * to; }
 constexpr int padded_k(int k) { return k <= 64 ? round_up(k, 4) : round_up(k, 64); }
-
-// Where the weight of token t stands in a row of SoftmaxArgs: groups of four tokens are transposed
-// within each 64, the order in which vector packing leaves them.
-constexpr int weight_position(int t) {
-  const int group = (t % 64) / 4;
-  return t / 64 * 64 + ((group % 4) * 4 + group / 4) * 4 + t % 4;
-}
 
 constexpr size_t attention_scratch_bytes(int s, int h) {
   const size_t sp = static_cast<size_t>(round_up(s, 64));

@@ -67,7 +67,6 @@ void bind_testing(nb::module_ m) {
     return nb::make_tuple(t.mr, t.nr, t.kr);
   });
   m.def("padded_k", &padded_k);
-  m.def("weight_position", &weight_position);
   m.def("attention_scratch_bytes", &attention_scratch_bytes);
   m.def("thread_seconds", &thread_seconds);
   m.def("pack", &pack, "w"_a, "k"_a, "n"_a, "packed"_a, "sums"_a);

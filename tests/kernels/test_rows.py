@@ -104,7 +104,7 @@ def test_embed_row(isa: str) -> None:
 @pytest.mark.parametrize("s", [1, 2, 15, 16, 63, 64, 65, 100, 177, 512])
 def test_softmax(isa: str, s: int) -> None:
     rng = np.random.default_rng(s)
-    padded = -(-s // 64) * 64
+    padded = -(-s // 32) * 32
     scores = np.full((3, padded), -(2**30), np.int32)
     scores[:, :s] = rng.integers(-200_000, 200_000, (3, s))
     steps = guarded(scores)
@@ -132,8 +132,6 @@ def test_softmax(isa: str, s: int) -> None:
     for got, want in zip(*results, strict=True):
         assert np.array_equal(got, want)
     weights = (results[0][0].astype(np.int32) << 8) + results[0][1]
-    order = [testing.weight_position(t) for t in range(padded)]
-    weights = weights[:, order]
     assert (weights[:, s:] == 0).all()
     assert np.array_equal(weights.sum(1), results[0][2])
     exact = np.exp(

@@ -17,7 +17,7 @@ constexpr int32_t kMaskedScore = -(1 << 30); // below every possible score
 struct AttentionScratch {
   uint8_t* q;       // [S padded][hp], u8 around 128
   uint8_t* k;       // packed, N = tokens, K = channels
-  int8_t* v;        // packed, N = channels, K = tokens in weight_position order
+  int8_t* v;        // packed, N = channels, K = tokens
   int32_t* k_init;  // [sp], -128 * sum of the key's channels
   float* q_scale;   // [sp]
   int32_t* scores;  // [kAttentionRows][sp]
@@ -103,7 +103,8 @@ inline float pack_keys(const AttentionArgs& t, const AttentionScratch& w) {
   return magnitude / 127.0f;
 }
 
-inline void pack_values(const AttentionArgs& t, const AttentionScratch& w) {
+// Tokens from S to depth are zeros.
+inline void pack_values(const AttentionArgs& t, const AttentionScratch& w, int depth) {
   const int sp = round_up(t.s, 64);
   for (int p = 0; p < t.h / 16; ++p) {
     const float* v = t.v + p * t.ld_panel;
@@ -112,11 +113,11 @@ inline void pack_values(const AttentionArgs& t, const AttentionScratch& w) {
     const F32 inverse = f_div(f_set1(127.0f), largest);
     f_store(w.v_scale + p * 16, f_mul(largest, f_set1(1.0f / 127.0f)));
     int8_t* panel = w.v + ptrdiff_t{p} * sp * 16;
-    for (int m = 0; m < sp; m += 4) {
+    for (int m = 0; m < depth; m += 4) {
       I32 q[4];
       for (int r = 0; r < 4; ++r)
         q[r] = m + r < t.s ? i_round(f_mul(f_load(v + ptrdiff_t{m + r} * 16), inverse)) : i_set1(0);
-      i_store_interleaved4(panel + ptrdiff_t{weight_position(m)} * 16, q[0], q[1], q[2], q[3]);
+      i_store_interleaved4(panel + ptrdiff_t{m} * 16, q[0], q[1], q[2], q[3]);
     }
   }
 }
@@ -144,16 +145,17 @@ inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
   const AttentionScratch w = carve(t.scratch, t.s, t.h);
   const int hp = padded_k(t.h), sp = round_up(t.s, 64), columns = round_up(t.s, kPanel);
+  const int depth = round_up(t.s, kernels.tile.kr);
   // Whole register tiles.
   const int block = kAttentionRows / kernels.tile.mr * kernels.tile.mr;
   quantize_queries(t, w);
   const float k_scale = pack_keys(t, w);
-  pack_values(t, w);
+  pack_values(t, w, depth);
   int32_t no_init[kMaxHeadDim] = {};
-  // No product is taken with the last panels of the 64 that softmax reads at a time.
-  for (int r = 0; r < block; ++r)
-    for (int c = columns; c < sp; c += kPanel)
-      i_store(w.scores + ptrdiff_t{r} * sp + c, i_set1(kMaskedScore));
+  // Softmax reads panels two by two.
+  if (columns % 32 != 0)
+    for (int r = 0; r < block; ++r)
+      i_store(w.scores + ptrdiff_t{r} * sp + columns, i_set1(kMaskedScore));
   for (int m = 0; m < t.s; m += block) {
     const int rows = t.s - m < block ? t.s - m : block;
     GemmArgs scores{w.q + ptrdiff_t{m} * hp,
@@ -170,7 +172,7 @@ void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
     for (int r = 0; r < rows; ++r) scale[r] = w.q_scale[m + r] * k_scale;
     softmax_rows(
         {w.scores, sp, scale, w.weights, w.weights + ptrdiff_t{rows} * sp, sp, sum, rows, t.s});
-    GemmArgs context{w.weights, sp, w.v, ptrdiff_t{sp} * 16, no_init, 2 * rows, t.h, sp};
+    GemmArgs context{w.weights, sp, w.v, ptrdiff_t{sp} * 16, no_init, 2 * rows, t.h, depth};
     kernels.gemm_s32(context, w.context, t.h);
     store_context(t, w, m, rows, sum);
   }

@@ -85,7 +85,7 @@ void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept {
 }
 
 void softmax_rows(const SoftmaxArgs& a) noexcept {
-  const int padded = round_up(a.s, 64);
+  const int padded = round_up(a.s, 32);
   for (int m = 0; m < a.m; ++m) {
     const int32_t* scores = a.scores + m * a.ld_scores;
     const float c = a.scale[m];

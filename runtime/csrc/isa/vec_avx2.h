@@ -131,17 +131,6 @@ inline __m256i exp_weights16(const int32_t* scores, __m256 c, __m256 b) {
   const __m256i high = _mm256_shuffle_epi8(high_table, _mm256_slli_epi16(index, 8));
   return _mm256_mulhrs_epi16(v, _mm256_or_si256(low, high));
 }
-inline void store_transposed64(uint8_t* p, __m256i x, __m256i y) {
-  // x and y hold 64 bytes in order: four rows of four dwords, stored transposed.
-  const __m128i r0 = _mm256_castsi256_si128(x), r1 = _mm256_extracti128_si256(x, 1);
-  const __m128i r2 = _mm256_castsi256_si128(y), r3 = _mm256_extracti128_si256(y, 1);
-  const __m128i t0 = _mm_unpacklo_epi32(r0, r1), t1 = _mm_unpackhi_epi32(r0, r1);
-  const __m128i t2 = _mm_unpacklo_epi32(r2, r3), t3 = _mm_unpackhi_epi32(r2, r3);
-  store128(p, _mm_unpacklo_epi64(t0, t2));
-  store128(p + 16, _mm_unpackhi_epi64(t0, t2));
-  store128(p + 32, _mm_unpacklo_epi64(t1, t3));
-  store128(p + 48, _mm_unpackhi_epi64(t1, t3));
-}
 inline __m256i pack_bytes(__m256i x, __m256i y) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi16(x, y), 0xd8);
 }
@@ -151,19 +140,16 @@ inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c,
   const __m256i byte = _mm256_set1_epi16(255), one = _mm256_set1_epi16(1);
   const __m256i index = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   __m256i sum = _mm256_setzero_si256();
-  for (int i = 0; i < s; i += 64) {
-    __m256i w[4];
-    for (int j = 0; j < 4; ++j) {
+  for (int i = 0; i < s; i += 32) {
+    __m256i w[2];
+    for (int j = 0; j < 2; ++j) {
       w[j] = exp_weights16(scores + i + 16 * j, vc, vb);
       const __m256i left = _mm256_set1_epi16(static_cast<int16_t>(valid - i - 16 * j));
       w[j] = _mm256_and_si256(w[j], _mm256_cmpgt_epi16(left, index));
       sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w[j], one));
     }
-    store_transposed64(high + i, pack_bytes(_mm256_srli_epi16(w[0], 8), _mm256_srli_epi16(w[1], 8)),
-                       pack_bytes(_mm256_srli_epi16(w[2], 8), _mm256_srli_epi16(w[3], 8)));
-    store_transposed64(low + i,
-                       pack_bytes(_mm256_and_si256(w[0], byte), _mm256_and_si256(w[1], byte)),
-                       pack_bytes(_mm256_and_si256(w[2], byte), _mm256_and_si256(w[3], byte)));
+    store256(high + i, pack_bytes(_mm256_srli_epi16(w[0], 8), _mm256_srli_epi16(w[1], 8)));
+    store256(low + i, pack_bytes(_mm256_and_si256(w[0], byte), _mm256_and_si256(w[1], byte)));
   }
   __m128i x = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
   x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));

@@ -132,23 +132,22 @@ inline void transpose_dwords16(const uint8_t* in, ptrdiff_t ldi, int num_dwords,
       if (i < left) _mm512_storeu_si512(out + (j + i) * ldo, r[i]);
   }
 }
-// n is a multiple of 64.
+// n is a multiple of 32.
 inline int32_t i_row_max(const int32_t* p, int n) {
-  __m512i m0 = i_load(p), m1 = i_load(p + 16), m2 = i_load(p + 32), m3 = i_load(p + 48);
-  for (int i = 64; i < n; i += 64) {
+  __m512i m0 = i_load(p), m1 = i_load(p + 16);
+  for (int i = 32; i < n; i += 32) {
     m0 = _mm512_max_epi32(m0, i_load(p + i));
     m1 = _mm512_max_epi32(m1, i_load(p + i + 16));
-    m2 = _mm512_max_epi32(m2, i_load(p + i + 32));
-    m3 = _mm512_max_epi32(m3, i_load(p + i + 48));
   }
-  return _mm512_reduce_max_epi32(
-      _mm512_max_epi32(_mm512_max_epi32(m0, m1), _mm512_max_epi32(m2, m3)));
+  return _mm512_reduce_max_epi32(_mm512_max_epi32(m0, m1));
 }
 
+// 32 weights of 14 bits, in order.
 inline __m512i exp_weights32(const int32_t* scores, __m512 c, __m512 b) {
   const __m512i t0 = _mm512_cvtps_epi32(_mm512_fmadd_ps(f_from_i(i_load(scores)), c, b));
   const __m512i t1 = _mm512_cvtps_epi32(_mm512_fmadd_ps(f_from_i(i_load(scores + 16)), c, b));
-  const __m512i t = _mm512_packs_epi32(t0, t1);
+  const __m512i t = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
+                                             _mm512_packs_epi32(t0, t1));
   const __m512i f = _mm512_slli_epi16(t, 5);
   const __m512i u =
       _mm512_add_epi16(_mm512_mulhi_epu16(f, _mm512_set1_epi16(5524)), _mm512_set1_epi16(10774));
@@ -159,31 +158,20 @@ inline __m512i exp_weights32(const int32_t* scores, __m512 c, __m512 b) {
                        16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1, 0);
   return _mm512_mulhrs_epi16(v, _mm512_permutexvar_epi16(_mm512_srai_epi16(t, 11), powers));
 }
-// Token of every 16-bit lane of packs_epi32(tokens 0..15, tokens 16..31).
-inline __m512i packed_token_index() {
-  return _mm512_set_epi16(31, 30, 29, 28, 15, 14, 13, 12, 27, 26, 25, 24, 11, 10, 9, 8, 23, 22, 21,
-                          20, 7, 6, 5, 4, 19, 18, 17, 16, 3, 2, 1, 0);
-}
 inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
                                uint8_t* high, uint8_t* low) {
   const __m512 vc = _mm512_set1_ps(c), vb = _mm512_set1_ps(b);
-  const __m512i byte = _mm512_set1_epi16(255), one = _mm512_set1_epi16(1);
+  const __m512i one = _mm512_set1_epi16(1);
   __m512i sum = _mm512_setzero_si512();
-  for (int i = 0; i < s; i += 64) {
-    __m512i x = exp_weights32(scores + i, vc, vb);
-    __m512i y = exp_weights32(scores + i + 32, vc, vb);
-    if (valid - i < 64) {
-      const __m512i left = _mm512_set1_epi16(static_cast<int16_t>(valid - i));
-      const __m512i index = packed_token_index();
-      x = _mm512_maskz_mov_epi16(_mm512_cmplt_epi16_mask(index, left), x);
-      y = _mm512_maskz_mov_epi16(
-          _mm512_cmplt_epi16_mask(_mm512_add_epi16(index, _mm512_set1_epi16(32)), left), y);
-    }
-    _mm512_storeu_si512(high + i,
-                        _mm512_packus_epi16(_mm512_srli_epi16(x, 8), _mm512_srli_epi16(y, 8)));
-    _mm512_storeu_si512(low + i,
-                        _mm512_packus_epi16(_mm512_and_si512(x, byte), _mm512_and_si512(y, byte)));
-    sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_add_epi16(x, y), one));
+  const auto store = [](uint8_t* p, __m512i w) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(w));
+  };
+  for (int i = 0; i < s; i += 32) {
+    __m512i w = exp_weights32(scores + i, vc, vb);
+    if (valid - i < 32) w = _mm512_maskz_mov_epi16((1u << (valid - i)) - 1, w);
+    store(high + i, _mm512_srli_epi16(w, 8));
+    store(low + i, w);
+    sum = _mm512_dpwssd_epi32(sum, w, one);
   }
   return _mm512_reduce_add_epi32(sum);
 }

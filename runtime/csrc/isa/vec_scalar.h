@@ -167,7 +167,7 @@ inline I32 i_set1(int32_t x) {
 }
 
 // Scores -> weights 2^(x / 2048) of 14 bits, x = score * c + b, by a quadratic in 16-bit integers
-// (relative error 0.18 %). s is a multiple of 64; weights beyond `valid` are zero. Returns the sum.
+// (relative error 0.18 %). s is a multiple of 32; weights beyond `valid` are zero. Returns the sum.
 inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
                                uint8_t* high, uint8_t* low) {
   int32_t sum = 0;
@@ -184,10 +184,8 @@ inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c,
     const uint32_t power = index > 0 ? 1u << (index - 1) : 0u;
     const uint32_t p = i < valid ? (v * power + 16384u) >> 15 : 0u;
     sum += static_cast<int32_t>(p);
-    const int group = i % 64 / 4;
-    const int at = i / 64 * 64 + ((group % 4) * 4 + group / 4) * 4 + i % 4;
-    high[at] = static_cast<uint8_t>(p >> 8);
-    low[at] = static_cast<uint8_t>(p & 255u);
+    high[i] = static_cast<uint8_t>(p >> 8);
+    low[i] = static_cast<uint8_t>(p & 255u);
   }
   return sum;
 }

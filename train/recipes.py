@@ -44,14 +44,15 @@ class Recipe:
 def squad() -> Recipe:
     """Question answering with a small encoder (MiniLM) on SQuAD v1.1.
 
-    Two epochs at a rate that suits small models, without dropout.
+    One epoch at a rate that suits small models, without dropout; with MiniLM a second one gave no
+    more.
     """
     return Recipe(
         batch_size=16,
         max_seq_length=384,
         options={
-            "learning_rate": 1e-4,
-            "num_train_epochs": 2.0,
+            "learning_rate": 2e-4,
+            "num_train_epochs": 1.0,
             "warmup_ratio": 0.06,
             "layer_decay": 1.0,
             "dropout": 0.0,

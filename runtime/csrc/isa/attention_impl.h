@@ -145,6 +145,7 @@ inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
   const AttentionScratch w = carve(t.scratch, t.s, t.h);
   const int hp = padded_k(t.h), sp = round_up(t.s, 64), columns = round_up(t.s, kPanel);
+  // Values are zeros up to here; weights, which softmax writes up to the next 32, may be anything.
   const int depth = round_up(t.s, kernels.tile.kr);
   // Whole register tiles.
   const int block = kAttentionRows / kernels.tile.mr * kernels.tile.mr;

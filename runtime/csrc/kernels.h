@@ -26,8 +26,12 @@ enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmxInt8 = 3 };
 
 inline constexpr int kPanel = 16;          // columns of a panel = float lanes
 inline constexpr int kMaxHeadDim = 256;    // widest attention head
-inline constexpr int kMaxPositions = 4096; // longest sequence: context sums stay exact in float
+inline constexpr int kMaxPositions = 4096; // longest sequence: sums of weights stay in range
 inline constexpr int kAttentionRows = 32;  // query rows computed at a time
+inline constexpr int kLowBits = 6;         // of an attention weight's 14, in its low plane
+inline constexpr int kLowOffset = 1 << (kLowBits - 1);
+// See SoftmaxArgs. Logits lie 1.04 times as far (RMS) from ONNX Runtime's as with all low planes.
+inline constexpr int kLowPlaneShare = 128;
 
 // Register tile of the GEMM: rows, columns, depth of one step.
 struct GemmTile {
@@ -101,7 +105,7 @@ struct LayerNormArgs {
 };
 
 // One head of one sequence, quantized inside: queries s8 per token, keys s8 per head, values s8 per
-// channel, weights of 14 bits; the scales depend on this sequence only.
+// channel, weights of 8 or 14 bits; the scales depend on this sequence only.
 struct AttentionArgs {
   const float* q; // panels [H / 16][ld_panel] of [S][16]
   const float* k;
@@ -117,17 +121,23 @@ struct AttentionArgs {
   uint8_t* scratch; // attention_scratch_bytes(S, H) bytes, 64-byte aligned
 };
 
-// One block of attention weights: scores -> 14-bit weights in two byte planes.
+// One block of attention weights: scores -> weights of 14 bits in two byte planes,
+// weight = high * 2^kLowBits + low - kLowOffset, so that the high plane alone is the weight
+// rounded. A row goes without the low plane where that changes its sum by at most 1 /
+// kLowPlaneShare.
 struct SoftmaxArgs {
   const int32_t* scores; // [M][ld_scores]
   ptrdiff_t ld_scores;
   const float* scale; // [M], score units per integer step, times 2048 * log2(e)
-  uint8_t* high;      // [M][ldp], weight >> 8
-  uint8_t* low;       // [M][ldp], weight & 255
+  uint8_t* high;      // [M][ldp]
+  uint8_t* low;       // [up to M][ldp], of the rows that keep it, without gaps
   ptrdiff_t ldp;
-  int32_t* sum; // [M], sum of the weights
+  int32_t* sum;     // [M], sum of the weights as kept
+  int32_t* low_row; // [M], row of `low`, or -1 for none
   int m;
-  int s; // the rows hold s scores, padded to a multiple of 32; so are the weights, with zeros
+  // Rows hold s scores and smaller ones up to a multiple of 32, and are readable up to one of 64.
+  // Planes are zero beyond s up to a multiple of 32, and written up to one of 64 at most.
+  int s;
 };
 
 struct Kernels {
@@ -150,7 +160,7 @@ struct Kernels {
   void (*quantize_rows)(const float* x, ptrdiff_t ld, int m, int n, const Quantize&, uint8_t* out,
                         ptrdiff_t ldo) noexcept;
   void (*gelu_rows)(float* x, ptrdiff_t ld, int m, int n) noexcept;
-  void (*softmax_rows)(const SoftmaxArgs&) noexcept;
+  int (*softmax_rows)(const SoftmaxArgs&) noexcept; // returns the rows of `low`
   void (*attention_head)(const Kernels&, const AttentionArgs&) noexcept;
   // Runs the dot-product instruction alone; returns operations done (two per multiply-add).
   double (*peak_loop)(int64_t iterations) noexcept;

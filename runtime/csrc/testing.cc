@@ -127,10 +127,11 @@ void bind_testing(nb::module_ m) {
     select_kernels(isa).gelu_rows(at<float>(x), ld, rows, n);
   });
   m.def("softmax_rows", [](const std::string& isa, uintptr_t scores, ptrdiff_t ld, uintptr_t scale,
-                           uintptr_t high, uintptr_t low, ptrdiff_t ldp, uintptr_t sum, int rows,
-                           int s) {
-    select_kernels(isa).softmax_rows({at<int32_t>(scores), ld, at<float>(scale), at<uint8_t>(high),
-                                      at<uint8_t>(low), ldp, at<int32_t>(sum), rows, s});
+                           uintptr_t high, uintptr_t low, ptrdiff_t ldp, uintptr_t sum,
+                           uintptr_t low_row, int rows, int s) {
+    return select_kernels(isa).softmax_rows({at<int32_t>(scores), ld, at<float>(scale),
+                                             at<uint8_t>(high), at<uint8_t>(low), ldp,
+                                             at<int32_t>(sum), at<int32_t>(low_row), rows, s});
   });
   m.def("attention_head",
         [](const std::string& isa, uintptr_t q, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int s,

@@ -2,8 +2,9 @@
 //
 // Queries are quantized per token (u8 around 128), keys per head, values per channel: symmetric s8,
 // scales from this sequence alone. Scores are exact integers, so their maximum is found before any
-// float is made. The weights exp(score - max) keep 14 bits in two byte planes: with 8 bits a row
-// that looks at one token would lose all its small weights. They are divided by their own sum.
+// float is made. The weights exp(score - max) have 14 bits in two byte planes, for with 8 bits a
+// row that looks at one token may lose many small weights. Most rows do not, and go without the
+// second plane. The weights that are kept are divided by their own sum.
 #pragma once
 
 #include "isa/functions.h"
@@ -21,9 +22,10 @@ struct AttentionScratch {
   int32_t* k_init;  // [sp], -128 * sum of the key's channels
   float* q_scale;   // [sp]
   int32_t* scores;  // [kAttentionRows][sp]
-  uint8_t* weights; // [2 * kAttentionRows][sp], high then low
-  int32_t* context; // [2 * kAttentionRows][H]
+  uint8_t* weights; // [2 * kAttentionRows][sp], high planes, then low ones
+  int32_t* context; // [2 * kAttentionRows][H], likewise
   float* v_scale;   // [H]
+  float* v_offset;  // [H], -kLowOffset * sum of the values' bytes
 };
 
 inline AttentionScratch carve(uint8_t* p, int s, int h) {
@@ -43,6 +45,7 @@ inline AttentionScratch carve(uint8_t* p, int s, int h) {
   a.weights = take(2 * kAttentionRows * sp);
   a.context = reinterpret_cast<int32_t*>(take(ptrdiff_t{2} * kAttentionRows * h * 4));
   a.v_scale = reinterpret_cast<float*>(take(ptrdiff_t{h} * 4));
+  a.v_offset = reinterpret_cast<float*>(take(ptrdiff_t{h} * 4));
   return a;
 }
 
@@ -113,23 +116,28 @@ inline void pack_values(const AttentionArgs& t, const AttentionScratch& w, int d
     const F32 inverse = f_div(f_set1(127.0f), largest);
     f_store(w.v_scale + p * 16, f_mul(largest, f_set1(1.0f / 127.0f)));
     int8_t* panel = w.v + ptrdiff_t{p} * sp * 16;
+    I32 sum = i_set1(0);
     for (int m = 0; m < depth; m += 4) {
       I32 q[4];
       for (int r = 0; r < 4; ++r)
         q[r] = m + r < t.s ? i_round(f_mul(f_load(v + ptrdiff_t{m + r} * 16), inverse)) : i_set1(0);
       i_store_interleaved4(panel + ptrdiff_t{m} * 16, q[0], q[1], q[2], q[3]);
+      sum = i_add(sum, i_add(i_add(q[0], q[1]), i_add(q[2], q[3])));
     }
+    f_store(w.v_offset + p * 16, f_mul(f_from_i(sum), f_set1(-float{kLowOffset})));
   }
 }
 
 inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int m, int rows,
-                          const int32_t* sum) {
+                          const int32_t* sum, const int32_t* low_row) {
   for (int r = 0; r < rows; ++r) {
     const F32 normalise = f_set1(1.0f / static_cast<float>(sum[r]));
     const int32_t* high = w.context + ptrdiff_t{r} * t.h;
-    const int32_t* low = w.context + ptrdiff_t{rows + r} * t.h;
+    const int32_t* low = low_row[r] < 0 ? nullptr : w.context + ptrdiff_t{rows + low_row[r]} * t.h;
     for (int c = 0; c < t.h; c += 16) {
-      const F32 acc = f_fma(f_from_i(i_load(high + c)), f_set1(256.0f), f_from_i(i_load(low + c)));
+      F32 acc = f_mul(f_from_i(i_load(high + c)), f_set1(1 << kLowBits));
+      if (low != nullptr)
+        acc = f_add(acc, f_add(f_from_i(i_load(low + c)), f_load(w.v_offset + c)));
       const F32 y = f_mul(f_mul(acc, f_load(w.v_scale + c)), normalise);
       if (t.quantize.mult != nullptr)
         i_store_u8(t.out_u8 + (m + r) * t.ldo + c,
@@ -145,7 +153,7 @@ inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
   const AttentionScratch w = carve(t.scratch, t.s, t.h);
   const int hp = padded_k(t.h), sp = round_up(t.s, 64), columns = round_up(t.s, kPanel);
-  // Values are zeros up to here; weights, which softmax writes up to the next 32, may be anything.
+  // Values are zeros up to here; weights, which softmax may not write as far, can be anything.
   const int depth = round_up(t.s, kernels.tile.kr);
   // Whole register tiles.
   const int block = kAttentionRows / kernels.tile.mr * kernels.tile.mr;
@@ -169,13 +177,14 @@ void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
                     t.h};
     kernels.gemm_s32(scores, w.scores, sp);
     float scale[kAttentionRows];
-    int32_t sum[kAttentionRows];
+    int32_t sum[kAttentionRows], low_row[kAttentionRows];
     for (int r = 0; r < rows; ++r) scale[r] = w.q_scale[m + r] * k_scale;
-    softmax_rows(
-        {w.scores, sp, scale, w.weights, w.weights + ptrdiff_t{rows} * sp, sp, sum, rows, t.s});
-    GemmArgs context{w.weights, sp, w.v, ptrdiff_t{sp} * 16, no_init, 2 * rows, t.h, depth};
+    const int num_low =
+        softmax_rows({w.scores, sp, scale, w.weights, w.weights + ptrdiff_t{rows} * sp, sp, sum,
+                      low_row, rows, t.s});
+    GemmArgs context{w.weights, sp, w.v, ptrdiff_t{sp} * 16, no_init, rows + num_low, t.h, depth};
     kernels.gemm_s32(context, w.context, t.h);
-    store_context(t, w, m, rows, sum);
+    store_context(t, w, m, rows, sum, low_row);
   }
 }
 

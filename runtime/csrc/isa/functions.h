@@ -6,6 +6,11 @@
 
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 
+// Of the two planes of one row of attention weights.
+struct WeightSums {
+  int32_t high, low;
+};
+
 void gemm_s32(const GemmArgs& g, int32_t* c, ptrdiff_t ldc) noexcept;
 void gemm_dequantize_panels(const GemmArgs& g, const Dequantize& d, float* out,
                             ptrdiff_t ld_panel) noexcept;
@@ -21,7 +26,7 @@ void layer_norm_rows(const LayerNormArgs& l) noexcept;
 void quantize_rows(const float* x, ptrdiff_t ld, int m, int n, const Quantize& q, uint8_t* out,
                    ptrdiff_t ldo) noexcept;
 void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept;
-void softmax_rows(const SoftmaxArgs& a) noexcept;
+int softmax_rows(const SoftmaxArgs& a) noexcept;
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept;
 
 constexpr Kernels make_table(Isa isa, const char* name, GemmTile tile) {

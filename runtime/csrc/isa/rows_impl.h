@@ -84,15 +84,27 @@ void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept {
     for (int c = 0; c < n; c += 16) f_store(x + r * ld + c, gelu(f_load(x + r * ld + c)));
 }
 
-void softmax_rows(const SoftmaxArgs& a) noexcept {
+int softmax_rows(const SoftmaxArgs& a) noexcept {
   const int padded = round_up(a.s, 32);
+  // All maxima first: a row's weights wait for its own, and the next row's need not.
+  float bias[kAttentionRows];
   for (int m = 0; m < a.m; ++m) {
-    const int32_t* scores = a.scores + m * a.ld_scores;
-    const float c = a.scale[m];
+    const int32_t largest = i_row_max(a.scores + m * a.ld_scores, padded);
     // The largest score lands one step of 1 / 2048 below zero, where the weights' range ends.
-    const float b = -(static_cast<float>(i_row_max(scores, padded)) * c) - 1.0f;
-    a.sum[m] = exp_weights_row(scores, padded, a.s, c, b, a.high + m * a.ldp, a.low + m * a.ldp);
+    bias[m] = -(static_cast<float>(largest) * a.scale[m]) - 1.0f;
   }
+  int num_low = 0;
+  for (int m = 0; m < a.m; ++m) {
+    const WeightSums sums = exp_weights_row(a.scores + m * a.ld_scores, padded, a.s, a.scale[m],
+                                            bias[m], a.high + m * a.ldp, a.low + num_low * a.ldp);
+    const int32_t high = sums.high << kLowBits;
+    const int32_t low = sums.low - kLowOffset * a.s;
+    const bool keeps_low = (low < 0 ? -low : low) * kLowPlaneShare > high + low;
+    a.sum[m] = keeps_low ? high + low : high;
+    a.low_row[m] = keeps_low ? num_low : -1;
+    num_low += keeps_low ? 1 : 0;
+  }
+  return num_low;
 }
 
 void gemm_f32(const GemmF32Args& g) noexcept {

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa/functions.h"
+
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
@@ -51,6 +53,16 @@ inline float f_hmax(F32 x) {
   const __m128 x4 = _mm_max_ps(_mm256_castps256_ps128(x8), _mm256_extractf128_ps(x8, 1));
   const __m128 x2 = _mm_max_ps(x4, _mm_movehl_ps(x4, x4));
   return _mm_cvtss_f32(_mm_max_ss(x2, _mm_movehdup_ps(x2)));
+}
+
+inline __m256 lookup8(const float* table, __m256 i) {
+  const __m256i bits = _mm256_castps_si256(i);
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(_mm256_loadu_ps(table), bits),
+                          _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), bits),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(bits, 28)));
+}
+inline F32 f_lookup(const float* table, F32 i) {
+  return {lookup8(table, i.a), lookup8(table, i.b)};
 }
 
 inline I32 i_load(const int32_t* p) { return {load256(p), load256(p + 8)}; }
@@ -112,7 +124,7 @@ inline int32_t i_row_max(const int32_t* p, int n) {
   return _mm_cvtsi128_si32(_mm_max_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
 }
 
-// 16 weights of 14 bits, in order.
+// 16 weights of 14 bits plus kLowOffset, in order.
 inline __m256i exp_weights16(const int32_t* scores, __m256 c, __m256 b) {
   const I32 i = i_load(scores);
   const __m256i t = pack16({_mm256_cvtps_epi32(_mm256_fmadd_ps(_mm256_cvtepi32_ps(i.a), c, b)),
@@ -129,31 +141,39 @@ inline __m256i exp_weights16(const int32_t* scores, __m256 c, __m256 b) {
   const __m256i index = _mm256_and_si256(_mm256_srai_epi16(t, 11), _mm256_set1_epi16(15));
   const __m256i low = _mm256_shuffle_epi8(low_table, index); // the high byte reads entry 0: none
   const __m256i high = _mm256_shuffle_epi8(high_table, _mm256_slli_epi16(index, 8));
-  return _mm256_mulhrs_epi16(v, _mm256_or_si256(low, high));
+  return _mm256_add_epi16(_mm256_mulhrs_epi16(v, _mm256_or_si256(low, high)),
+                          _mm256_set1_epi16(kLowOffset));
+}
+inline int32_t sum_qwords(__m256i x) {
+  const __m128i y = _mm_add_epi64(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+  return _mm_cvtsi128_si32(_mm_add_epi64(y, _mm_unpackhi_epi64(y, y)));
 }
 inline __m256i pack_bytes(__m256i x, __m256i y) {
   return _mm256_permute4x64_epi64(_mm256_packus_epi16(x, y), 0xd8);
 }
-inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
-                               uint8_t* high, uint8_t* low) {
+inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
+                                  uint8_t* high, uint8_t* low) {
   const __m256 vc = _mm256_set1_ps(c), vb = _mm256_set1_ps(b);
-  const __m256i byte = _mm256_set1_epi16(255), one = _mm256_set1_epi16(1);
+  const __m256i low_bits = _mm256_set1_epi16((1 << kLowBits) - 1), none = _mm256_setzero_si256();
   const __m256i index = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m256i sum = _mm256_setzero_si256();
+  __m256i high_sum = none, low_sum = none; // in 64 bits
   for (int i = 0; i < s; i += 32) {
     __m256i w[2];
     for (int j = 0; j < 2; ++j) {
       w[j] = exp_weights16(scores + i + 16 * j, vc, vb);
       const __m256i left = _mm256_set1_epi16(static_cast<int16_t>(valid - i - 16 * j));
       w[j] = _mm256_and_si256(w[j], _mm256_cmpgt_epi16(left, index));
-      sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w[j], one));
     }
-    store256(high + i, pack_bytes(_mm256_srli_epi16(w[0], 8), _mm256_srli_epi16(w[1], 8)));
-    store256(low + i, pack_bytes(_mm256_and_si256(w[0], byte), _mm256_and_si256(w[1], byte)));
+    const __m256i h =
+        pack_bytes(_mm256_srli_epi16(w[0], kLowBits), _mm256_srli_epi16(w[1], kLowBits));
+    const __m256i l =
+        pack_bytes(_mm256_and_si256(w[0], low_bits), _mm256_and_si256(w[1], low_bits));
+    store256(high + i, h);
+    store256(low + i, l);
+    high_sum = _mm256_add_epi64(high_sum, _mm256_sad_epu8(h, none));
+    low_sum = _mm256_add_epi64(low_sum, _mm256_sad_epu8(l, none));
   }
-  __m128i x = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-  x = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32(x, 0xb1)));
+  return {sum_qwords(high_sum), sum_qwords(low_sum)};
 }
 inline I32 i_sum4_s8(const uint8_t* p) {
   const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa/functions.h"
+
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
@@ -34,6 +36,10 @@ inline float f_hmax(F32 a) {
   const __m128 x4 = _mm_max_ps(_mm256_castps256_ps128(x8), _mm256_extractf128_ps(x8, 1));
   const __m128 x2 = _mm_max_ps(x4, _mm_movehl_ps(x4, x4));
   return _mm_cvtss_f32(_mm_max_ss(x2, _mm_movehdup_ps(x2)));
+}
+
+inline F32 f_lookup(const float* table, F32 i) {
+  return _mm512_permutexvar_ps(_mm512_castps_si512(i), _mm512_loadu_ps(table));
 }
 
 inline I32 i_load(const int32_t* p) { return _mm512_loadu_si512(p); }
@@ -142,12 +148,11 @@ inline int32_t i_row_max(const int32_t* p, int n) {
   return _mm512_reduce_max_epi32(_mm512_max_epi32(m0, m1));
 }
 
-// 32 weights of 14 bits, in order.
+// 32 weights of 14 bits plus kLowOffset, in the order of _mm512_packs_epi32.
 inline __m512i exp_weights32(const int32_t* scores, __m512 c, __m512 b) {
   const __m512i t0 = _mm512_cvtps_epi32(_mm512_fmadd_ps(f_from_i(i_load(scores)), c, b));
   const __m512i t1 = _mm512_cvtps_epi32(_mm512_fmadd_ps(f_from_i(i_load(scores + 16)), c, b));
-  const __m512i t = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
-                                             _mm512_packs_epi32(t0, t1));
+  const __m512i t = _mm512_packs_epi32(t0, t1);
   const __m512i f = _mm512_slli_epi16(t, 5);
   const __m512i u =
       _mm512_add_epi16(_mm512_mulhi_epu16(f, _mm512_set1_epi16(5524)), _mm512_set1_epi16(10774));
@@ -156,24 +161,42 @@ inline __m512i exp_weights32(const int32_t* scores, __m512 c, __m512 b) {
   const __m512i powers =
       _mm512_set_epi16(16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1, 0,
                        16384, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1, 0);
-  return _mm512_mulhrs_epi16(v, _mm512_permutexvar_epi16(_mm512_srai_epi16(t, 11), powers));
+  return _mm512_add_epi16(
+      _mm512_mulhrs_epi16(v, _mm512_permutexvar_epi16(_mm512_srai_epi16(t, 11), powers)),
+      _mm512_set1_epi16(kLowOffset));
 }
-inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
-                               uint8_t* high, uint8_t* low) {
+// 64 bytes in order, of 16-bit lanes in the order above.
+inline __m512i pack_bytes64(__m512i x, __m512i y) {
+  return _mm512_permutexvar_epi32(transpose4x4_dwords(), _mm512_packus_epi16(x, y));
+}
+inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
+                                  uint8_t* high, uint8_t* low) {
   const __m512 vc = _mm512_set1_ps(c), vb = _mm512_set1_ps(b);
-  const __m512i one = _mm512_set1_epi16(1);
-  __m512i sum = _mm512_setzero_si512();
-  const auto store = [](uint8_t* p, __m512i w) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi16_epi8(w));
-  };
-  for (int i = 0; i < s; i += 32) {
-    __m512i w = exp_weights32(scores + i, vc, vb);
-    if (valid - i < 32) w = _mm512_maskz_mov_epi16((1u << (valid - i)) - 1, w);
-    store(high + i, _mm512_srli_epi16(w, 8));
-    store(low + i, w);
-    sum = _mm512_dpwssd_epi32(sum, w, one);
+  const __m512i one = _mm512_set1_epi8(1), low_bits = _mm512_set1_epi16((1 << kLowBits) - 1);
+  __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
+  for (int i = 0; i < s; i += 64) {
+    const __m512i x = exp_weights32(scores + i, vc, vb);
+    const __m512i y = exp_weights32(scores + i + 32, vc, vb);
+    __m512i h = pack_bytes64(_mm512_srli_epi16(x, kLowBits), _mm512_srli_epi16(y, kLowBits));
+    __m512i l = pack_bytes64(_mm512_and_si512(x, low_bits), _mm512_and_si512(y, low_bits));
+    if (valid - i < 64) {
+      const __mmask64 mask = (uint64_t{1} << (valid - i)) - 1;
+      h = _mm512_maskz_mov_epi8(mask, h);
+      l = _mm512_maskz_mov_epi8(mask, l);
+    }
+    _mm512_storeu_si512(high + i, h);
+    _mm512_storeu_si512(low + i, l);
+    high_sum = _mm512_dpbusd_epi32(high_sum, h, one);
+    low_sum = _mm512_dpbusd_epi32(low_sum, l, one);
   }
-  return _mm512_reduce_add_epi32(sum);
+  // Both sums in one go: side by side in every pair of lanes.
+  const __m512i x16 = _mm512_add_epi32(_mm512_unpacklo_epi32(high_sum, low_sum),
+                                       _mm512_unpackhi_epi32(high_sum, low_sum));
+  const __m256i x8 =
+      _mm256_add_epi32(_mm512_castsi512_si256(x16), _mm512_extracti64x4_epi64(x16, 1));
+  const __m128i x4 = _mm_add_epi32(_mm256_castsi256_si128(x8), _mm256_extracti128_si256(x8, 1));
+  const __m128i x2 = _mm_add_epi32(x4, _mm_unpackhi_epi64(x4, x4));
+  return {_mm_cvtsi128_si32(x2), _mm_extract_epi32(x2, 1)};
 }
 inline I32 i_sum4_s8(const uint8_t* p) {
   return _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_loadu_si512(p)),

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa/functions.h"
+
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
@@ -78,6 +80,17 @@ inline float f_sum(const F32& a) {
 inline float f_hmax(const F32& a) {
   float r = a.v[0];
   BERT_RT_LANES r = r > a.v[i] ? r : a.v[i];
+  return r;
+}
+
+// table[i mod 16], i being the last bits of every lane.
+inline F32 f_lookup(const float* table, const F32& i) {
+  F32 r;
+  for (int lane = 0; lane < 16; ++lane) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &i.v[lane], 4);
+    r.v[lane] = table[bits & 15u];
+  }
   return r;
 }
 
@@ -167,10 +180,11 @@ inline I32 i_set1(int32_t x) {
 }
 
 // Scores -> weights 2^(x / 2048) of 14 bits, x = score * c + b, by a quadratic in 16-bit integers
-// (relative error 0.18 %). s is a multiple of 32; weights beyond `valid` are zero. Returns the sum.
-inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
-                               uint8_t* high, uint8_t* low) {
-  int32_t sum = 0;
+// (relative error 0.18 %), in the planes of SoftmaxArgs. s is a multiple of 32; both planes are
+// zero beyond `valid`.
+inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
+                                  uint8_t* high, uint8_t* low) {
+  WeightSums sums{0, 0};
   for (int i = 0; i < s; ++i) {
     const float x = __builtin_fmaf(static_cast<float>(scores[i]), c, b);
     int32_t t = (x >= -2147483648.0f && x < 2147483648.0f)
@@ -182,12 +196,13 @@ inline int32_t exp_weights_row(const int32_t* scores, int s, int valid, float c,
     const uint32_t v = ((f * u) >> 16) + 16412u;
     const int index = (t >> 11) & 15; // 15 for [-1, 0), 14 for [-2, -1), ...
     const uint32_t power = index > 0 ? 1u << (index - 1) : 0u;
-    const uint32_t p = i < valid ? (v * power + 16384u) >> 15 : 0u;
-    sum += static_cast<int32_t>(p);
-    high[i] = static_cast<uint8_t>(p >> 8);
-    low[i] = static_cast<uint8_t>(p & 255u);
+    const uint32_t p = i < valid ? ((v * power + 16384u) >> 15) + kLowOffset : 0u;
+    high[i] = static_cast<uint8_t>(p >> kLowBits);
+    low[i] = static_cast<uint8_t>(p & ((1u << kLowBits) - 1u));
+    sums.high += high[i];
+    sums.low += low[i];
   }
-  return sum;
+  return sums;
 }
 
 #undef BERT_RT_LANES

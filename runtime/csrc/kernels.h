@@ -30,8 +30,7 @@ inline constexpr int kMaxPositions = 4096; // longest sequence: sums of weights 
 inline constexpr int kAttentionRows = 32;  // query rows computed at a time
 inline constexpr int kLowBits = 6;         // of an attention weight's 14, in its low plane
 inline constexpr int kLowOffset = 1 << (kLowBits - 1);
-// See SoftmaxArgs. Logits lie 1.04 times as far (RMS) from ONNX Runtime's as with all low planes.
-inline constexpr int kLowPlaneShare = 128;
+inline constexpr int kLowPlaneShare = 32; // see SoftmaxArgs
 
 // Register tile of the GEMM: rows, columns, depth of one step.
 struct GemmTile {
@@ -123,8 +122,9 @@ struct AttentionArgs {
 
 // One block of attention weights: scores -> weights of 14 bits in two byte planes,
 // weight = high * 2^kLowBits + low - kLowOffset, so that the high plane alone is the weight
-// rounded. A row goes without the low plane where that changes its sum by at most 1 /
-// kLowPlaneShare.
+// rounded. A row goes without the low plane where rounding moves (sum of absolute differences) at
+// most 1 / kLowPlaneShare of its weights: sums alone would let many that vanish hide behind many
+// that are rounded up.
 struct SoftmaxArgs {
   const int32_t* scores; // [M][ld_scores]
   ptrdiff_t ld_scores;

@@ -6,9 +6,9 @@
 
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 
-// Of the two planes of one row of attention weights.
+// Of one row of attention weights: its two planes, and what the high plane alone would be off.
 struct WeightSums {
-  int32_t high, low;
+  int32_t high, low, moved;
 };
 
 void gemm_s32(const GemmArgs& g, int32_t* c, ptrdiff_t ldc) noexcept;

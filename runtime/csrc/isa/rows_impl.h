@@ -99,7 +99,7 @@ int softmax_rows(const SoftmaxArgs& a) noexcept {
                                             bias[m], a.high + m * a.ldp, a.low + num_low * a.ldp);
     const int32_t high = sums.high << kLowBits;
     const int32_t low = sums.low - kLowOffset * a.s;
-    const bool keeps_low = (low < 0 ? -low : low) * kLowPlaneShare > high + low;
+    const bool keeps_low = sums.moved * kLowPlaneShare > high + low;
     a.sum[m] = keeps_low ? high + low : high;
     a.low_row[m] = keeps_low ? num_low : -1;
     num_low += keeps_low ? 1 : 0;

@@ -156,7 +156,8 @@ inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float
   const __m256 vc = _mm256_set1_ps(c), vb = _mm256_set1_ps(b);
   const __m256i low_bits = _mm256_set1_epi16((1 << kLowBits) - 1), none = _mm256_setzero_si256();
   const __m256i index = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  __m256i high_sum = none, low_sum = none; // in 64 bits
+  const __m256i offset = _mm256_set1_epi8(kLowOffset);
+  __m256i high_sum = none, low_sum = none, moved = none; // in 64 bits
   for (int i = 0; i < s; i += 32) {
     __m256i w[2];
     for (int j = 0; j < 2; ++j) {
@@ -172,8 +173,10 @@ inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float
     store256(low + i, l);
     high_sum = _mm256_add_epi64(high_sum, _mm256_sad_epu8(h, none));
     low_sum = _mm256_add_epi64(low_sum, _mm256_sad_epu8(l, none));
+    moved = _mm256_add_epi64(moved, _mm256_sad_epu8(l, offset));
   }
-  return {sum_qwords(high_sum), sum_qwords(low_sum)};
+  // The padding's zeros count as moved by the offset.
+  return {sum_qwords(high_sum), sum_qwords(low_sum), sum_qwords(moved) - kLowOffset * (s - valid)};
 }
 inline I32 i_sum4_s8(const uint8_t* p) {
   const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);

@@ -173,7 +173,8 @@ inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float
                                   uint8_t* high, uint8_t* low) {
   const __m512 vc = _mm512_set1_ps(c), vb = _mm512_set1_ps(b);
   const __m512i one = _mm512_set1_epi8(1), low_bits = _mm512_set1_epi16((1 << kLowBits) - 1);
-  __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum;
+  const __m512i offset = _mm512_set1_epi8(kLowOffset);
+  __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum, moved = high_sum;
   for (int i = 0; i < s; i += 64) {
     const __m512i x = exp_weights32(scores + i, vc, vb);
     const __m512i y = exp_weights32(scores + i + 32, vc, vb);
@@ -188,15 +189,19 @@ inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float
     _mm512_storeu_si512(low + i, l);
     high_sum = _mm512_dpbusd_epi32(high_sum, h, one);
     low_sum = _mm512_dpbusd_epi32(low_sum, l, one);
+    moved = _mm512_add_epi64(moved, _mm512_sad_epu8(l, offset));
   }
-  // Both sums in one go: side by side in every pair of lanes.
-  const __m512i x16 = _mm512_add_epi32(_mm512_unpacklo_epi32(high_sum, low_sum),
-                                       _mm512_unpackhi_epi32(high_sum, low_sum));
+  // All sums in one go, side by side in every four lanes: high, low, moved, 0.
+  const __m512i pairs = _mm512_add_epi32(_mm512_unpacklo_epi32(high_sum, low_sum),
+                                         _mm512_unpackhi_epi32(high_sum, low_sum));
+  const __m512i fours =
+      _mm512_add_epi32(_mm512_unpacklo_epi64(pairs, moved), _mm512_unpackhi_epi64(pairs, moved));
   const __m256i x8 =
-      _mm256_add_epi32(_mm512_castsi512_si256(x16), _mm512_extracti64x4_epi64(x16, 1));
+      _mm256_add_epi32(_mm512_castsi512_si256(fours), _mm512_extracti64x4_epi64(fours, 1));
   const __m128i x4 = _mm_add_epi32(_mm256_castsi256_si128(x8), _mm256_extracti128_si256(x8, 1));
-  const __m128i x2 = _mm_add_epi32(x4, _mm_unpackhi_epi64(x4, x4));
-  return {_mm_cvtsi128_si32(x2), _mm_extract_epi32(x2, 1)};
+  // The padding's zeros count as moved by the offset.
+  return {_mm_cvtsi128_si32(x4), _mm_extract_epi32(x4, 1),
+          _mm_extract_epi32(x4, 2) - kLowOffset * (round_up(s, 64) - valid)};
 }
 inline I32 i_sum4_s8(const uint8_t* p) {
   return _mm512_madd_epi16(_mm512_maddubs_epi16(_mm512_set1_epi8(1), _mm512_loadu_si512(p)),

@@ -184,7 +184,7 @@ inline I32 i_set1(int32_t x) {
 // zero beyond `valid`.
 inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
                                   uint8_t* high, uint8_t* low) {
-  WeightSums sums{0, 0};
+  WeightSums sums{0, 0, 0};
   for (int i = 0; i < s; ++i) {
     const float x = __builtin_fmaf(static_cast<float>(scores[i]), c, b);
     int32_t t = (x >= -2147483648.0f && x < 2147483648.0f)
@@ -201,6 +201,7 @@ inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float
     low[i] = static_cast<uint8_t>(p & ((1u << kLowBits) - 1u));
     sums.high += high[i];
     sums.low += low[i];
+    if (i < valid) sums.moved += low[i] < kLowOffset ? kLowOffset - low[i] : low[i] - kLowOffset;
   }
   return sums;
 }

@@ -134,7 +134,7 @@ struct SoftmaxArgs {
   ptrdiff_t ldp;
   int32_t* sum;     // [M], sum of the weights as kept
   int32_t* low_row; // [M], row of `low`, or -1 for none
-  int m;
+  int m;            // at most kAttentionRows
   // Rows hold s scores and smaller ones up to a multiple of 32, and are readable up to one of 64.
   // Planes are zero beyond s up to a multiple of 32, and written up to one of 64 at most.
   int s;

@@ -38,6 +38,21 @@ def test_gelu(isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_gelu_at_its_joints_and_ends(isa: str) -> None:
+    joints = np.arange(1, 32, 2, dtype=np.float32) / 8  # between the quarters; 3.875 is the end
+    x = np.concatenate([joints, -joints, [0.0, -0.0, 1e30, -1e30, np.inf, -np.inf]])
+    rows = guarded(np.concatenate([x, np.full(48 - len(x), np.nan)]).astype(np.float32)[None])
+    testing.gelu_rows(isa, rows.address, 48, 1, 48)
+    rows.check()
+    got = rows.array[0]
+    np.testing.assert_allclose(got[:32], exact_gelu(x[:32]), atol=GELU_ATOL)
+    assert got[32:34].tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(got[[34, 36]], [1e30, np.inf])
+    np.testing.assert_allclose(got[[35, 37]], 0.0, atol=GELU_ATOL)
+    assert np.isnan(got[38:]).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("d", [16, 48, 64, 128, 384, 768, 1024])
 def test_layer_norm(isa: str, d: int) -> None:
     rng = np.random.default_rng(d)

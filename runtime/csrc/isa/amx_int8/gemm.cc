@@ -1,6 +1,7 @@
 // Tiles: blocks of 32 x 32 as 2 x 2 tiles of 16 x 16, 64 deep. The epilogue of a block is woven
 // into the tile multiplications of the next one, so that the matrix and the vector units work
-// together.
+// together. Weights come from L3, for a model is larger than L2: the next panels are fetched during
+// this one's blocks, across the page ends that hardware prefetching stops at.
 #include "isa/vec_avx512.h"
 // The lanes come first.
 #include "isa/epilogues.h"
@@ -52,11 +53,21 @@ struct Pending {
   }
 };
 
+// What is fetched from L3 into L2 during a block: some cache lines with every step.
+struct Ahead {
+  const int8_t* next;
+  int lines;
+
+  inline void advance() {
+    for (int i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+  }
+};
+
 // One block: halves 1 or 2 tiles of rows, nv 1 or 2 panels of columns.
 template <int halves, int nv, class Epilogue>
 inline void block(const GemmArgs& g, const uint8_t* a, int half_rows, const int8_t* b,
                   const int32_t* init, int depth, int steps, int32_t* acc, ptrdiff_t ld_acc,
-                  ptrdiff_t right, Pending<Epilogue>& pending) {
+                  ptrdiff_t right, Pending<Epilogue>& pending, Ahead& ahead) {
   const uint8_t* a1 = a + half_rows * g.lda;
   const int8_t* b1 = b + g.ldb;
   _tile_loadd(0, init, 0);
@@ -77,6 +88,7 @@ inline void block(const GemmArgs& g, const uint8_t* a, int half_rows, const int8
       _tile_dpbusd(2, 5, 6);
       if constexpr (nv == 2) _tile_dpbusd(3, 5, 7);
     }
+    ahead.advance();
     pending.advance(share);
   }
   const ptrdiff_t row = ld_acc * ptrdiff_t{sizeof(int32_t)};
@@ -100,10 +112,16 @@ void gemm(const GemmArgs& g, const Epilogue& epilogue) noexcept {
   configure(low, high, depth);
   Pending<Epilogue> pending{epilogue};
   int current = 0;
+  // Operands of attention, the raw products, are in L1 as it is.
+  const int panel_lines = Epilogue::is_raw ? 0 : static_cast<int>(g.ldb / 64);
+  const int panel_steps = steps * ((g.m + 31) / 32);
   for (int n = 0; n < g.n; n += 32) {
     const int8_t* b = g.b + (n / 16) * g.ldb;
     const int32_t* init = g.init + n;
     const int nv = g.n - n >= 32 ? 2 : 1;
+    const int left = (g.n - n) / 16 - nv;
+    const int lines = panel_lines * (left < 2 ? left : 2);
+    Ahead ahead{b + 2 * g.ldb, (lines + panel_steps - 1) / panel_steps};
     for (int m = 0; m < g.m; m += 32) {
       const int rows = g.m - m < 32 ? g.m - m : 32;
       const int halves = rows > 16 ? 2 : 1;
@@ -118,13 +136,13 @@ void gemm(const GemmArgs& g, const Epilogue& epilogue) noexcept {
         right = 16;
       }
       if (halves == 2 && nv == 2)
-        block<2, 2>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending);
+        block<2, 2>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
       else if (halves == 2)
-        block<2, 1>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending);
+        block<2, 1>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
       else if (nv == 2)
-        block<1, 2>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending);
+        block<1, 2>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
       else
-        block<1, 1>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending);
+        block<1, 1>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
       if constexpr (Epilogue::is_raw) continue;
       pending.advance(32);
       pending.acc = to;

@@ -3,10 +3,11 @@
     pip install accelerate
     python benchmarks/bench_training.py --model_name_or_path DIR --train_file train-v1.1.json.gz
 
-Both sides train the same network in float32 with the same threads on the same windows, in batches
-of as many windows, AdamW, clipping and the checkpoint's dropout of 0.1. In every round each does
-some steps, one side after the other; what is compared is tokens that are no padding, from the end
-of the first step to the end of the last one.
+Both sides train the same network in the same precision with the same threads on the same windows,
+in batches of as many windows, AdamW, clipping and the checkpoint's dropout of 0.1. In every round
+each does some steps, one side after the other; what is compared is tokens that are no padding, from
+the end of step --logging_steps to the end of the last one. On a GPU, which is waited for at these
+steps only, both need some dozens: --device cuda --precision bf16 --steps 120 --logging_steps 20.
 
 The Trainer comes in both of its usual forms: with its default collator (a tokenizer is given: each
 batch is padded to its longest window; the order is random), and padded to max_seq_length, as the
@@ -36,7 +37,7 @@ from bert_rt.tokenization import Tokenizer
 from train.journal import read_metrics
 from train.loop import train
 from train.options import TrainOptions
-from train.processes import Processes
+from train.processes import join_processes
 from train.question_answering import QuestionAnswering, Window, make_windows
 
 LIMITS = AnsweringConfig()
@@ -67,18 +68,22 @@ class Timed(transformers.Trainer):  # type: ignore[misc]
     """The Trainer, with a clock after every step."""
 
     def compute_loss(self, model: Any, inputs: Any, **kwargs: Any) -> Any:
-        self.tokens = [*getattr(self, "tokens", []), int(inputs["attention_mask"].sum())]
+        self.tokens = [*getattr(self, "tokens", []), inputs["attention_mask"].sum()]
         return super().compute_loss(model, inputs, **kwargs)
 
 
 class Clock(transformers.TrainerCallback):  # type: ignore[misc]
-    """Notes when each step ended."""
+    """Notes when the first and the last of the steps that count ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: tuple[int, int]) -> None:
+        self.steps = steps
         self.ends_s: list[float] = []
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.ends_s.append(time.perf_counter())
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step in self.steps:
+            if args.device.type == "cuda":
+                torch.cuda.synchronize()
+            self.ends_s.append(time.perf_counter())
 
 
 def trainer_rate(args: argparse.Namespace, windows: list[Window], *, to_longest: bool) -> float:
@@ -88,7 +93,7 @@ def trainer_rate(args: argparse.Namespace, windows: list[Window], *, to_longest:
     collator = transformers.DataCollatorWithPadding(
         tokenizer, padding="longest" if to_longest else "max_length", max_length=384
     )
-    clock = Clock()
+    clock = Clock((args.logging_steps, args.steps))
     with tempfile.TemporaryDirectory() as directory:
         trainer = Timed(
             model=model,
@@ -100,8 +105,9 @@ def trainer_rate(args: argparse.Namespace, windows: list[Window], *, to_longest:
                 report_to=[],
                 save_strategy="no",
                 disable_tqdm=True,
-                use_cpu=True,
-                dataloader_pin_memory=False,
+                use_cpu=args.device == "cpu",
+                bf16=args.precision == "bf16",
+                dataloader_pin_memory=args.device != "cpu",
             ),
             train_dataset=Windows(windows),
             processing_class=tokenizer,
@@ -109,37 +115,40 @@ def trainer_rate(args: argparse.Namespace, windows: list[Window], *, to_longest:
             callbacks=[clock],
         )
         trainer.train()
-    return sum(trainer.tokens[1:]) / (clock.ends_s[-1] - clock.ends_s[0])
+    tokens = sum(int(x) for x in trainer.tokens[args.logging_steps :])
+    return tokens / (clock.ends_s[-1] - clock.ends_s[0])
 
 
 def our_rate(args: argparse.Namespace, windows: list[Window], *, dropout: float | None) -> float:
     """Train with train.loop; return tokens a second."""
     loaded = load_model(args.model_name_or_path)
-    objective = QuestionAnswering(
-        loaded,
-        windows,
-        [],
-        Tokenizer.from_directory(args.model_name_or_path),
-        read_tokenizer_files(args.model_name_or_path),
-        LIMITS,
-        batch_size=args.batch_size,
-        seed=args.seed,
-    )
     options = TrainOptions(
         learning_rate=1e-4,
         max_steps=args.steps,
         dropout=dropout,
-        logging_steps=1,
+        logging_steps=args.logging_steps,
         save_steps=0,
-        precision="fp32",
+        precision=args.precision,
+        device=args.device,
         seed=args.seed,
     )
-    with tempfile.TemporaryDirectory() as directory:
-        processes = Processes(0, 1, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as directory, join_processes(args.device) as processes:
+        torch.set_num_threads(resolve_num_threads(args.num_threads))
+        objective = QuestionAnswering(
+            loaded,
+            windows,
+            [],
+            Tokenizer.from_directory(args.model_name_or_path),
+            read_tokenizer_files(args.model_name_or_path),
+            LIMITS,
+            batch_size=args.batch_size,
+            seed=args.seed,
+        )
+        objective.pad_to_multiples_of(processes.length_multiple)
         train(loaded.model, objective, options, Path(directory), processes, fingerprint={})
         lines = [x for x in read_metrics(Path(directory) / "metrics.jsonl") if "loss" in x]
     tokens = lines[-1]["num_tokens"] - lines[0]["num_tokens"]
-    # Each step by its own rate: what stands between two steps is a step's logging.
+    # Every line by its own rate: what stands between two of them is the logging.
     seconds = sum(
         (after["num_tokens"] - before["num_tokens"]) / after["tokens_per_second"]
         for before, after in itertools.pairwise(lines)
@@ -155,7 +164,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=9)
     parser.add_argument("--batch_size", type=int, default=24)
+    parser.add_argument("--logging_steps", type=int, default=1)
     parser.add_argument("--num_threads", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--json")
     args = parser.parse_args()
     torch.set_num_threads(resolve_num_threads(args.num_threads))

@@ -28,7 +28,6 @@ from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import FINETUNING, Recipe, recipe_named
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from train.loop import TrainResult
@@ -73,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         if processes.is_first:
             outcome = {str(seed): asdict(result) for seed, result in results.items()}
             if args.num_seeds > 1 and args.validation_file is not None:
-                average = _finish_seeds(args, recipe, options, results, processes.device)
+                average = _finish_seeds(args, recipe, options, results, processes)
                 if average is None:
                     return 0
                 outcome["average"] = {"scores": average}
@@ -129,7 +128,9 @@ def _train(
     from train.rundir import file_sha256
 
     batch_size = args.per_device_train_batch_size or recipe.batch_size
-    model, objective, settings = _make(args, recipe, options, resume_from, batch_size)
+    model, objective, settings = _make(
+        args, recipe, options, resume_from, batch_size, processes.length_multiple
+    )
     fingerprint = {
         "task": args.task,
         "checkpoint_sha256": checkpoint_hash(args.model_name_or_path),
@@ -155,6 +156,7 @@ def _make(
     options: TrainOptions,
     resume_from: Path | None,
     batch_size: int,
+    length_multiple: int,
 ) -> tuple[nn.Module, Objective, Mapping[str, Any]]:
     """Make the model, its objective, and the task's part of the fingerprint."""
     from train.classification import make_classification
@@ -176,6 +178,7 @@ def _make(
             batch_size=batch_size,
             seed=options.seed,
         )
+        classification.pad_to_multiples_of(length_multiple)
         return classifier, classification, {"max_seq_length": max_seq_length}
     teacher = None
     if args.teacher is not None:
@@ -198,6 +201,7 @@ def _make(
         all_positions=not args.marked_answers_only,
         teacher=teacher,
     )
+    objective.pad_to_multiples_of(length_multiple)
     return model, objective, {"limits": asdict(limits)}
 
 
@@ -206,7 +210,7 @@ def _finish_seeds(
     recipe: Recipe,
     options: TrainOptions,
     results: Mapping[int, TrainResult],
-    device: torch.device,
+    processes: Processes,
 ) -> dict[str, float] | None:
     """Score the average of the seeds' weights; the best of it and the seeds becomes the model.
 
@@ -221,9 +225,11 @@ def _finish_seeds(
     average_dir = output_dir / "average"
     average_checkpoints([*directories.values()], average_dir)
     batch_size = args.per_device_train_batch_size or recipe.batch_size
-    model, objective, _ = _make(args, recipe, options, average_dir, batch_size)
+    model, objective, _ = _make(
+        args, recipe, options, average_dir, batch_size, processes.length_multiple
+    )
     with stop_on_signals() as stop:
-        average = score(model.to(device), objective, stop)
+        average = score(model.to(processes.device), objective, stop)
     if average is None:
         print("stopped by a signal; --resume scores the average of the seeds")
         return None

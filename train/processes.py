@@ -43,6 +43,15 @@ class Processes:
         """Whether this process logs, evaluates and saves."""
         return self.rank == 0
 
+    @property
+    def length_multiple(self) -> int:
+        """What padded lengths should be a multiple of.
+
+        torch prepares kernels and memory for every new shape, on a GPU for as long as a step takes
+        or longer, and the GPU's attention wants multiples of 8. On a CPU padding is only waste.
+        """
+        return 16 if self.device.type == "cuda" else 1
+
     def wrap(self, model: nn.Module) -> nn.Module:
         """Make a model average its gradients over the processes."""
         if self.count == 1:
@@ -121,15 +130,27 @@ def join_processes(device: str) -> Iterator[Processes]:
     else:
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
-    if count == 1:
-        yield Processes(0, 1, place)
-        return
-    backend = "gloo" if place.type == "cpu" else "nccl"
-    torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
-    try:
+    with contextlib.ExitStack() as stack:
+        if place.type == "cuda":
+            stack.enter_context(_without_cudnn_attention())
+        if count == 1:
+            yield Processes(0, 1, place)
+            return
+        backend = "gloo" if place.type == "cpu" else "nccl"
+        torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
+        stack.callback(torch.distributed.destroy_process_group)
         yield Processes(torch.distributed.get_rank(), count, place)
+
+
+@contextlib.contextmanager
+def _without_cudnn_attention() -> Iterator[None]:
+    # For every new shape it makes a plan, which takes longer than a step.
+    was_enabled = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
     finally:
-        torch.distributed.destroy_process_group()
+        torch.backends.cuda.enable_cudnn_sdp(was_enabled)
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -28,7 +28,7 @@ from bert_rt.session import CallOptions, Session
 from bert_rt.squad import SquadExample, read_squad
 from bert_rt.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
-from train.batching import EpochBatches, pad_rows
+from train.batching import EpochBatches, Padding
 from train.distillation import Teacher, soft_cross_entropy
 from train.objective import MicroBatch
 
@@ -201,6 +201,7 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
         self._tokenizer_files = tokenizer_files
         self._config = config
+        self._padding = Padding(1, loaded.config.max_sequence_length)
         self._teacher = teacher
         self._batches = EpochBatches(
             [window.feature.num_tokens for window in windows], batch_size, seed
@@ -211,18 +212,27 @@ class QuestionAnswering:
             math.log(window.feature.context_length) for window in windows
         ) / len(windows)
 
+    def pad_to_multiples_of(self, multiple: int) -> None:
+        """Round the padded lengths of micro-batches up, as GPUs like them.
+
+        Args:
+            multiple: What they become multiples of, as far as the model is as long.
+        """
+        self._padding = Padding(multiple, self._loaded.config.max_sequence_length)
+
     def micro_batch(self, index: int) -> MicroBatch:
         """Make the index-th micro-batch, padded to its longest window."""
         windows = [self._windows[i] for i in self._batches[index]]
         features = [window.feature for window in windows]
-        input_ids = pad_rows([f.input_ids for f in features], self._tokenizer.pad_id)
+        pad = self._padding.rectangle
+        input_ids = pad([f.input_ids for f in features], self._tokenizer.pad_id)
         spans = np.full((len(windows), max(len(w.spans) for w in windows), 2), _NO_ANSWER)
         for row, window in zip(spans, windows, strict=True):
             row[: len(window.spans)] = window.spans
         arrays = {
             "input_ids": input_ids,
-            "attention_mask": pad_rows([np.ones_like(f.input_ids) for f in features], 0),
-            "token_type_ids": pad_rows([f.token_type_ids for f in features], 0),
+            "attention_mask": pad([np.ones_like(f.input_ids) for f in features], 0),
+            "token_type_ids": pad([f.token_type_ids for f in features], 0),
             "spans": spans.astype(np.int64),
         }
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}

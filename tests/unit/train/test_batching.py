@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.batching import EpochBatches, length_bucketed_batches, pad_rows
+from train.batching import EpochBatches, Padding, length_bucketed_batches
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 8), (7, 8), (8, 8), (9, 8), (5000, 16)])
@@ -47,4 +47,10 @@ def test_batches_of_a_run_by_index_in_any_order() -> None:
 
 def test_rows_are_padded_to_the_longest() -> None:
     rows = [np.array([1, 2, 3], np.int32), np.array([4], np.int32)]
-    assert pad_rows(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert Padding(1, 8).rectangle(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert Padding(4, 8).rectangle(rows, 9).tolist() == [[1, 2, 3, 9], [4, 9, 9, 9]]
+
+
+def test_no_row_is_padded_beyond_the_limit() -> None:
+    rows = [np.ones(5, np.int32)]
+    assert Padding(4, 6).rectangle(rows, 0).shape == (1, 6)

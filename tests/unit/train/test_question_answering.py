@@ -96,6 +96,28 @@ def test_padding_has_no_part_in_the_loss(tmp_path: Path) -> None:
     assert torch.allclose(got, want, atol=1e-6)
 
 
+def test_lengths_are_rounded_up_without_changing_the_loss(tmp_path: Path) -> None:
+    model_dir = make_checkpoint(tmp_path / "model")
+    losses = []
+    for multiple in (1, 16):
+        model, objective = make_question_answering(
+            model_dir,
+            [make_squad(tmp_path / "train.json")],
+            None,
+            weights_dir=None,
+            config=LIMITS,
+            batch_size=4,
+            seed=0,
+        )
+        objective.pad_to_multiples_of(multiple)
+        model.eval()
+        batch = objective.micro_batch(0)
+        assert batch.num_positions == batch.tensors["input_ids"].numel()
+        assert batch.tensors["input_ids"].shape[1] % multiple == 0
+        losses.append(objective.loss(model, batch.tensors)[0])
+    assert torch.allclose(*losses, atol=1e-6)
+
+
 def test_micro_batches_are_a_function_of_their_index(tmp_path: Path) -> None:
     model_dir = make_checkpoint(tmp_path / "model")
     files = [make_squad(tmp_path / "train.json")]

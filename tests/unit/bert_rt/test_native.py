@@ -197,6 +197,7 @@ def _resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.timeout(3600)  # the long form takes minutes, ten on a busy machine
 def test_memory_never_passes_the_stated_ceiling() -> None:
     """The stated ceiling plus the logits; 10,000 shapes with BERT_RT_LONG_TESTS=1."""
     spec = replace(graphs.TINY, max_position_embeddings=512, hidden_size=128)

@@ -144,7 +144,7 @@ def our_rate(args: argparse.Namespace, windows: list[Window], *, dropout: float 
             batch_size=args.batch_size,
             seed=args.seed,
         )
-        objective.pad_to_multiples_of(processes.length_multiple)
+        objective.padding.multiple = processes.length_multiple
         train(loaded.model, objective, options, Path(directory), processes, fingerprint={})
         lines = [x for x in read_metrics(Path(directory) / "metrics.jsonl") if "loss" in x]
     tokens = lines[-1]["num_tokens"] - lines[0]["num_tokens"]
@@ -170,6 +170,10 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--json")
     args = parser.parse_args()
+    if not 1 <= args.logging_steps < args.steps:
+        parser.error(
+            f"--logging_steps: got {args.logging_steps}, want 1 to {args.steps - 1}, below --steps"
+        )
     torch.set_num_threads(resolve_num_threads(args.num_threads))
     tokenizer = Tokenizer.from_directory(args.model_name_or_path)
     examples = read_squad(args.train_file)

@@ -79,17 +79,17 @@ class EpochBatches:
             self._epoch = epoch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Padding:
     """How sequences are laid out as a rectangle.
 
     Attributes:
-        multiple: The rectangle's width is a multiple of this.
         limit: The greatest width, that of the model; sequences are no longer.
+        multiple: The rectangle's width is a multiple of this, unless that is beyond the limit.
     """
 
-    multiple: int
     limit: int
+    multiple: int = 1
 
     def rectangle(self, rows: Sequence[NDArray[np.integer]], fill: int) -> NDArray[np.int64]:
         """Lay sequences out.

@@ -80,20 +80,12 @@ class ClassificationObjective:
         self._held_out, held_out_classes = held_out
         self._held_out_class_Q = np.asarray(held_out_classes, np.int64)
         self._labels = tuple(labels)
-        self._padding = Padding(1, loaded.config.max_sequence_length)
+        self.padding = Padding(loaded.config.max_sequence_length)
         self._tokenizer_files = tokenizer_files
         lengths = [sequence.num_tokens for sequence in self._sequences]
         self._batches = EpochBatches(lengths, batch_size, seed)
         self.num_micro_batches = self._batches.num_batches
         self.trivial_loss: float | None = _entropy(self._class_Q)
-
-    def pad_to_multiples_of(self, multiple: int) -> None:
-        """Round the padded lengths of micro-batches up, as GPUs like them.
-
-        Args:
-            multiple: What they become multiples of, as far as the model is as long.
-        """
-        self._padding = Padding(multiple, self._loaded.config.max_sequence_length)
 
     def micro_batch(self, index: int) -> MicroBatch:
         """Make the index-th micro-batch, padded to its longest text."""
@@ -144,7 +136,7 @@ class ClassificationObjective:
 
     def _inputs(self, sequences: Sequence[TokenSequence]) -> dict[str, Tensor]:
         """Pad sequences: three tensors of shape (B, S), int64."""
-        pad = self._padding.rectangle
+        pad = self.padding.rectangle
         ids = [sequence.input_ids for sequence in sequences]
         arrays = (
             pad(ids, self._loaded.config.pad_token_id),

@@ -178,7 +178,7 @@ def _make(
             batch_size=batch_size,
             seed=options.seed,
         )
-        classification.pad_to_multiples_of(length_multiple)
+        classification.padding.multiple = length_multiple
         return classifier, classification, {"max_seq_length": max_seq_length}
     teacher = None
     if args.teacher is not None:
@@ -201,7 +201,7 @@ def _make(
         all_positions=not args.marked_answers_only,
         teacher=teacher,
     )
-    objective.pad_to_multiples_of(length_multiple)
+    objective.padding.multiple = length_multiple
     return model, objective, {"limits": asdict(limits)}
 
 

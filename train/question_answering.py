@@ -201,7 +201,7 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
         self._tokenizer_files = tokenizer_files
         self._config = config
-        self._padding = Padding(1, loaded.config.max_sequence_length)
+        self.padding = Padding(loaded.config.max_sequence_length)
         self._teacher = teacher
         self._batches = EpochBatches(
             [window.feature.num_tokens for window in windows], batch_size, seed
@@ -212,19 +212,11 @@ class QuestionAnswering:
             math.log(window.feature.context_length) for window in windows
         ) / len(windows)
 
-    def pad_to_multiples_of(self, multiple: int) -> None:
-        """Round the padded lengths of micro-batches up, as GPUs like them.
-
-        Args:
-            multiple: What they become multiples of, as far as the model is as long.
-        """
-        self._padding = Padding(multiple, self._loaded.config.max_sequence_length)
-
     def micro_batch(self, index: int) -> MicroBatch:
         """Make the index-th micro-batch, padded to its longest window."""
         windows = [self._windows[i] for i in self._batches[index]]
         features = [window.feature for window in windows]
-        pad = self._padding.rectangle
+        pad = self.padding.rectangle
         input_ids = pad([f.input_ids for f in features], self._tokenizer.pad_id)
         spans = np.full((len(windows), max(len(w.spans) for w in windows), 2), _NO_ANSWER)
         for row, window in zip(spans, windows, strict=True):

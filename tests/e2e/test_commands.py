@@ -23,6 +23,17 @@ def artifact_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_a_training_benchmark_without_steps_to_time_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    result = run(
+        "benchmarks.bench_training",
+        *("--model_name_or_path", tmp_path, "--train_file", tmp_path / "no"),
+        *("--steps", 9, "--logging_steps", 9),
+    )
+    assert result.returncode == 2
+    assert "--logging_steps: got 9, want 1 to 8, below --steps" in result.stderr
+
+
 def run(*argv: object, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *map(str, argv)],

@@ -47,10 +47,10 @@ def test_batches_of_a_run_by_index_in_any_order() -> None:
 
 def test_rows_are_padded_to_the_longest() -> None:
     rows = [np.array([1, 2, 3], np.int32), np.array([4], np.int32)]
-    assert Padding(1, 8).rectangle(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
-    assert Padding(4, 8).rectangle(rows, 9).tolist() == [[1, 2, 3, 9], [4, 9, 9, 9]]
+    assert Padding(8).rectangle(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]
+    assert Padding(8, multiple=4).rectangle(rows, 9).tolist() == [[1, 2, 3, 9], [4, 9, 9, 9]]
 
 
 def test_no_row_is_padded_beyond_the_limit() -> None:
     rows = [np.ones(5, np.int32)]
-    assert Padding(4, 6).rectangle(rows, 0).shape == (1, 6)
+    assert Padding(6, multiple=4).rectangle(rows, 0).shape == (1, 6)

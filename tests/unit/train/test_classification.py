@@ -69,6 +69,17 @@ def test_every_text_comes_once_an_epoch_with_its_class(encoder: Path, rows: Path
     assert sorted(seen) == sorted(int(label == "yes") for _, label in ROWS)
 
 
+def test_lengths_are_rounded_up_without_changing_the_loss(encoder: Path, rows: Path) -> None:
+    losses = []
+    for multiple in (1, 16):
+        model, objective = make(encoder, rows)
+        objective.padding.multiple = multiple
+        tensors = objective.micro_batch(0).tensors
+        assert tensors["input_ids"].shape[1] % multiple == 0
+        losses.append(objective.loss(model.eval(), tensors)[0])
+    assert torch.allclose(*losses, atol=1e-6)
+
+
 def test_batches_are_a_function_of_seed_and_index(encoder: Path, rows: Path) -> None:
     one, again, other = (make(encoder, rows, seed=seed)[1] for seed in (3, 3, 4))
     order = [(i, one.micro_batch(i).tensors["input_ids"]) for i in (9, 0, 3, 9)]

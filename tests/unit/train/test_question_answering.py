@@ -109,7 +109,7 @@ def test_lengths_are_rounded_up_without_changing_the_loss(tmp_path: Path) -> Non
             batch_size=4,
             seed=0,
         )
-        objective.pad_to_multiples_of(multiple)
+        objective.padding.multiple = multiple
         model.eval()
         batch = objective.micro_batch(0)
         assert batch.num_positions == batch.tensors["input_ids"].numel()

@@ -1,7 +1,7 @@
 // Tiles: blocks of 32 x 32 as 2 x 2 tiles of 16 x 16, 64 deep. The epilogue of a block is woven
 // into the tile multiplications of the next one, so that the matrix and the vector units work
 // together. Weights come from L3, for a model is larger than L2: the next panels are fetched during
-// this one's blocks, across the page ends that hardware prefetching stops at.
+// the blocks of these.
 #include "isa/vec_avx512.h"
 // The lanes come first.
 #include "isa/epilogues.h"
@@ -53,7 +53,8 @@ struct Pending {
   }
 };
 
-// What is fetched from L3 into L2 during a block: some cache lines with every step.
+// What is fetched from L3 into L2 during a block: some cache lines with every step. Those past the
+// last panel, where the steps do not divide the lines, do no harm: a prefetch never faults.
 struct Ahead {
   const int8_t* next;
   int lines;

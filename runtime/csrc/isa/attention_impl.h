@@ -59,18 +59,29 @@ inline void quantize_queries(const AttentionArgs& t, const AttentionScratch& w) 
     for (int r = 0; r < 16; ++r) largest[r] = f_set1(0.0f);
     for (int p = 0; p < t.h / 16; ++p)
       for (int r = 0; r < rows; ++r)
-        largest[r] = f_max(largest[r], f_abs(f_load(t.q + p * t.ld_panel + ptrdiff_t{m + r} * 16)));
+        largest[r] = f_max_abs(largest[r], f_load(t.q + p * t.ld_panel + ptrdiff_t{m + r} * 16));
     const F32 magnitude = f_max(f_hmax16(largest), f_set1(kTiny));
     float inverse[16];
     f_store(inverse, f_div(f_set1(127.0f), magnitude));
     f_store(w.q_scale + m, f_mul(magnitude, f_set1(to_steps)));
-    for (int p = 0; p < t.h / 16; ++p)
-      for (int r = 0; r < rows; ++r) {
-        const F32 x = f_load(t.q + p * t.ld_panel + ptrdiff_t{m + r} * 16);
-        const I32 q = i_round(f_mul(x, f_set1(inverse[r])));
-        i_store_u8(w.q + ptrdiff_t{m + r} * hp + p * 16, i_add(q, i_set1(128)));
-      }
+    for (int r = 0; r < rows; ++r)
+      store_u8_columns(w.q + ptrdiff_t{m + r} * hp, t.h, [&](int c) {
+        const F32 x = f_load(t.q + c / 16 * t.ld_panel + ptrdiff_t{m + r} * 16);
+        return i_add(i_round(f_mul(x, f_set1(inverse[r]))), i_set1(128));
+      });
   }
+}
+
+// Largest magnitude of every column of a panel.
+inline F32 column_max_abs(const float* panel, int rows) {
+  F32 largest[4]; // one chain would wait for itself
+  for (F32& x : largest) x = f_set1(0.0f);
+  int m = 0;
+  for (; m + 4 <= rows; m += 4)
+    for (int i = 0; i < 4; ++i)
+      largest[i] = f_max_abs(largest[i], f_load(panel + ptrdiff_t{m + i} * 16));
+  for (; m < rows; ++m) largest[0] = f_max_abs(largest[0], f_load(panel + ptrdiff_t{m} * 16));
+  return f_max(f_max(largest[0], largest[1]), f_max(largest[2], largest[3]));
 }
 
 // Returns the keys' scale.
@@ -78,8 +89,7 @@ inline float pack_keys(const AttentionArgs& t, const AttentionScratch& w) {
   const int hp = padded_k(t.h), columns = round_up(t.s, kPanel);
   F32 largest = f_set1(0.0f);
   for (int p = 0; p < t.h / 16; ++p)
-    for (int m = 0; m < t.s; ++m)
-      largest = f_max(largest, f_abs(f_load(t.k + p * t.ld_panel + ptrdiff_t{m} * 16)));
+    largest = f_max(largest, column_max_abs(t.k + p * t.ld_panel, t.s));
   const float magnitude = f_hmax(f_max(largest, f_set1(kTiny)));
   const F32 inverse = f_set1(127.0f / magnitude);
   alignas(64) uint8_t rows[16 * kMaxHeadDim];
@@ -111,8 +121,7 @@ inline void pack_values(const AttentionArgs& t, const AttentionScratch& w, int d
   const int sp = round_up(t.s, 64);
   for (int p = 0; p < t.h / 16; ++p) {
     const float* v = t.v + p * t.ld_panel;
-    F32 largest = f_set1(kTiny);
-    for (int m = 0; m < t.s; ++m) largest = f_max(largest, f_abs(f_load(v + ptrdiff_t{m} * 16)));
+    const F32 largest = f_max(column_max_abs(v, t.s), f_set1(kTiny));
     const F32 inverse = f_div(f_set1(127.0f), largest);
     f_store(w.v_scale + p * 16, f_mul(largest, f_set1(1.0f / 127.0f)));
     int8_t* panel = w.v + ptrdiff_t{p} * sp * 16;
@@ -134,17 +143,18 @@ inline void store_context(const AttentionArgs& t, const AttentionScratch& w, int
     const F32 normalise = f_set1(1.0f / static_cast<float>(sum[r]));
     const int32_t* high = w.context + ptrdiff_t{r} * t.h;
     const int32_t* low = low_row[r] < 0 ? nullptr : w.context + ptrdiff_t{rows + low_row[r]} * t.h;
-    for (int c = 0; c < t.h; c += 16) {
+    const auto value = [&](int c) {
       F32 acc = f_mul(f_from_i(i_load(high + c)), f_set1(1 << kLowBits));
       if (low != nullptr)
         acc = f_add(acc, f_add(f_from_i(i_load(low + c)), f_load(w.v_offset + c)));
-      const F32 y = f_mul(f_mul(acc, f_load(w.v_scale + c)), normalise);
-      if (t.quantize.mult != nullptr)
-        i_store_u8(t.out_u8 + (m + r) * t.ldo + c,
-                   quantize(y, f_load(t.quantize.mult + c), f_set1(t.quantize.zero_point)));
-      else
-        f_store(t.out_f32 + (m + r) * t.ldo + c, y);
-    }
+      return f_mul(f_mul(acc, f_load(w.v_scale + c)), normalise);
+    };
+    if (t.quantize.mult != nullptr)
+      store_u8_columns(t.out_u8 + (m + r) * t.ldo, t.h, [&](int c) {
+        return quantize(value(c), f_load(t.quantize.mult + c), f_set1(t.quantize.zero_point));
+      });
+    else
+      for (int c = 0; c < t.h; c += 16) f_store(t.out_f32 + (m + r) * t.ldo + c, value(c));
   }
 }
 

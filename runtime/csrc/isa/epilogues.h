@@ -29,7 +29,7 @@ alignas(64) constexpr float kGeluC2[16] = {
     -0x1.b7e2aap-5f, -0x1.8ce8f2p-5f, -0x1.310c18p-5f, -0x1.9f5e5p-6f,
     -0x1.fedf16p-7f, -0x1.1ee6a4p-7f, -0x1.284a58p-8f, -0x1.47ae14p-8f};
 inline F32 gelu(F32 x) {
-  const F32 u = f_min(f_abs(x), f_set1(kGeluEnd));
+  const F32 u = f_min_abs(x, f_set1(kGeluEnd));
   const F32 quarter = f_add(u, f_set1(0x1p+21f)); // floats of that size are 1/4 apart
   F32 p = f_fma(f_lookup(kGeluC2, quarter), u, f_lookup(kGeluC1, quarter));
   p = f_fma(p, u, f_lookup(kGeluC0, quarter));
@@ -40,14 +40,28 @@ inline F32 gelu(F32 x) {
 inline I32 quantize(F32 y, F32 mult, F32 zero_point) {
   return i_round(f_min(f_fma(y, mult, zero_point), f_set1(255.0f)));
 }
+// n columns, a multiple of 16: make(c) gives 16 of them, and up to 64 are stored at a time.
+template <class Make>
+inline void store_u8_columns(uint8_t* out, int n, const Make& make) {
+  int c = 0;
+  for (; c + 64 <= n; c += 64) {
+    const I32 q[4] = {make(c), make(c + 16), make(c + 32), make(c + 48)};
+    i_store_u8_row<4>(out + c, q);
+  }
+  for (; c + 32 <= n; c += 32) {
+    const I32 q[2] = {make(c), make(c + 16)};
+    i_store_u8_row<2>(out + c, q);
+  }
+  for (; c < n; c += 16) i_store_u8(out + c, make(c));
+}
 
 struct StoreS32 {
   static constexpr bool is_raw = true; // the accumulators themselves
   int32_t* c;
   ptrdiff_t ldc;
   template <int nv>
-  inline void row(const int32_t* acc, int step, int m, int n) const {
-    for (int v = 0; v < nv; ++v) i_store(c + m * ldc + n + 16 * v, i_load(acc + step * v));
+  inline void row(const I32 (&acc)[nv], int m, int n) const {
+    for (int v = 0; v < nv; ++v) i_store(c + m * ldc + n + 16 * v, acc[v]);
   }
 };
 
@@ -58,10 +72,10 @@ struct DequantizePanels {
   float* out;
   ptrdiff_t ld_panel;
   template <int nv>
-  inline void row(const int32_t* acc, int step, int m, int n) const {
+  inline void row(const I32 (&acc)[nv], int m, int n) const {
     for (int v = 0; v < nv; ++v) {
       const int c = n + 16 * v;
-      const F32 y = f_fma(f_from_i(i_load(acc + step * v)), f_load(scale + c), f_load(bias + c));
+      const F32 y = f_fma(f_from_i(acc[v]), f_load(scale + c), f_load(bias + c));
       f_store(out + (c / 16) * ld_panel + ptrdiff_t{m} * 16, y);
     }
   }
@@ -75,10 +89,10 @@ struct DequantizeResidual {
   float* out;
   ptrdiff_t ld;
   template <int nv>
-  inline void row(const int32_t* acc, int step, int m, int n) const {
+  inline void row(const I32 (&acc)[nv], int m, int n) const {
     for (int v = 0; v < nv; ++v) {
       const int c = n + 16 * v;
-      F32 y = f_fma(f_from_i(i_load(acc + step * v)), f_load(scale + c), f_load(bias + c));
+      F32 y = f_fma(f_from_i(acc[v]), f_load(scale + c), f_load(bias + c));
       if (residual != nullptr) y = f_add(y, f_load(residual + m * ld + c));
       f_store(out + m * ld + c, y);
     }
@@ -94,11 +108,11 @@ struct DequantizeGeluQuantize {
   uint8_t* out;
   ptrdiff_t ldo;
   template <int nv>
-  inline void row(const int32_t* acc, int step, int m, int n) const {
+  inline void row(const I32 (&acc)[nv], int m, int n) const {
     I32 q[nv];
     for (int v = 0; v < nv; ++v) {
       const int c = n + 16 * v;
-      const F32 y = f_fma(f_from_i(i_load(acc + step * v)), f_load(scale + c), f_load(bias + c));
+      const F32 y = f_fma(f_from_i(acc[v]), f_load(scale + c), f_load(bias + c));
       q[v] = quantize(gelu(y), f_load(mult + c), f_set1(zero_point));
     }
     i_store_u8_row<nv>(out + m * ldo + n, q);

@@ -10,25 +10,52 @@ namespace {
 inline float square_root(float x) { return __builtin_sqrtf(x); }
 
 // Two sums per lane (even and odd vectors), joined before the tree over lanes.
-inline float row_mean(const float* x, int d) {
+struct RowSum {
   F32 even = f_set1(0.0f), odd = f_set1(0.0f);
-  for (int c = 0; c < d; c += 32) {
-    even = f_add(even, f_load(x + c));
-    if (c + 16 < d) odd = f_add(odd, f_load(x + c + 16));
-  }
-  return f_sum(f_add(even, odd)) / static_cast<float>(d);
-}
-inline float row_variance(const float* x, int d, F32 mean) {
-  F32 even = f_set1(0.0f), odd = f_set1(0.0f);
-  for (int c = 0; c < d; c += 32) {
-    const F32 a = f_sub(f_load(x + c), mean);
-    even = f_fma(a, a, even);
-    if (c + 16 < d) {
-      const F32 b = f_sub(f_load(x + c + 16), mean);
-      odd = f_fma(b, b, odd);
+  float total() const { return f_sum(f_add(even, odd)); }
+};
+
+// Of several rows side by side: the additions of one wait for each other.
+template <int rows>
+inline void layer_norm(const LayerNormArgs& l, float* x, uint8_t* out) {
+  F32 mean[rows], inverse[rows];
+  RowSum sums[rows], squares[rows];
+  for (int c = 0; c < l.d; c += 32)
+    for (int r = 0; r < rows; ++r) {
+      const float* row = x + r * l.ld + c;
+      sums[r].even = f_add(sums[r].even, f_load(row));
+      if (c + 16 < l.d) sums[r].odd = f_add(sums[r].odd, f_load(row + 16));
     }
+  for (int r = 0; r < rows; ++r) mean[r] = f_set1(sums[r].total() / static_cast<float>(l.d));
+  for (int c = 0; c < l.d; c += 32)
+    for (int r = 0; r < rows; ++r) {
+      const float* row = x + r * l.ld + c;
+      const F32 a = f_sub(f_load(row), mean[r]);
+      squares[r].even = f_fma(a, a, squares[r].even);
+      if (c + 16 < l.d) {
+        const F32 b = f_sub(f_load(row + 16), mean[r]);
+        squares[r].odd = f_fma(b, b, squares[r].odd);
+      }
+    }
+  for (int r = 0; r < rows; ++r) {
+    const float variance = squares[r].total() / static_cast<float>(l.d);
+    inverse[r] = f_set1(1.0f / square_root(variance + l.eps));
   }
-  return f_sum(f_add(even, odd)) / static_cast<float>(d);
+  for (int r = 0; r < rows; ++r) {
+    float* row = x + r * l.ld;
+    const auto normalised = [&](int c) {
+      const F32 y = f_fma(f_mul(f_sub(f_load(row + c), mean[r]), inverse[r]), f_load(l.gamma + c),
+                          f_load(l.beta + c));
+      f_store(row + c, y);
+      return y;
+    };
+    if (l.mult != nullptr)
+      store_u8_columns(out + r * l.ldo, l.d, [&](int c) {
+        return quantize(normalised(c), f_load(l.mult + c), f_set1(l.zero_point));
+      });
+    else
+      for (int c = 0; c < l.d; c += 16) normalised(c);
+  }
 }
 
 template <int mr>
@@ -56,27 +83,18 @@ void embed_row(const EmbedArgs& e) noexcept {
 }
 
 void layer_norm_rows(const LayerNormArgs& l) noexcept {
-  for (int m = 0; m < l.m; ++m) {
-    float* x = l.x + m * l.ld;
-    const F32 mean = f_set1(row_mean(x, l.d));
-    const F32 r = f_set1(1.0f / square_root(row_variance(x, l.d, mean) + l.eps));
-    uint8_t* out = l.out + m * l.ldo;
-    for (int c = 0; c < l.d; c += 16) {
-      const F32 y =
-          f_fma(f_mul(f_sub(f_load(x + c), mean), r), f_load(l.gamma + c), f_load(l.beta + c));
-      f_store(x + c, y);
-      if (l.mult != nullptr)
-        i_store_u8(out + c, quantize(y, f_load(l.mult + c), f_set1(l.zero_point)));
-    }
-  }
+  int m = 0;
+  for (; m + kRowsAtOnce <= l.m; m += kRowsAtOnce)
+    layer_norm<kRowsAtOnce>(l, l.x + m * l.ld, l.out + m * l.ldo);
+  for (; m < l.m; ++m) layer_norm<1>(l, l.x + m * l.ld, l.out + m * l.ldo);
 }
 
 void quantize_rows(const float* x, ptrdiff_t ld, int m, int n, const Quantize& q, uint8_t* out,
                    ptrdiff_t ldo) noexcept {
   for (int r = 0; r < m; ++r)
-    for (int c = 0; c < n; c += 16)
-      i_store_u8(out + r * ldo + c,
-                 quantize(f_load(x + r * ld + c), f_load(q.mult + c), f_set1(q.zero_point)));
+    store_u8_columns(out + r * ldo, n, [&](int c) {
+      return quantize(f_load(x + r * ld + c), f_load(q.mult + c), f_set1(q.zero_point));
+    });
 }
 
 void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept {

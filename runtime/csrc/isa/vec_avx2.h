@@ -11,6 +11,8 @@
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
+constexpr int kRowsAtOnce = 2; // chains enough to hide an addition's latency
+
 struct F32 {
   __m256 a, b;
 };
@@ -42,6 +44,8 @@ inline F32 f_abs(F32 x) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
+inline F32 f_min_abs(F32 x, F32 y) { return f_min(f_abs(x), f_abs(y)); }
+inline F32 f_max_abs(F32 x, F32 y) { return f_max(f_abs(x), f_abs(y)); }
 inline float f_sum(F32 x) {
   const __m256 x8 = _mm256_add_ps(x.a, x.b);
   const __m128 x4 = _mm_add_ps(_mm256_castps256_ps128(x8), _mm256_extractf128_ps(x8, 1));

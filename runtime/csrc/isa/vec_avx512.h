@@ -11,6 +11,8 @@
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
+constexpr int kRowsAtOnce = 4; // chains enough to hide an addition's latency
+
 using F32 = __m512;
 using I32 = __m512i;
 
@@ -24,7 +26,9 @@ inline F32 f_div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
 inline F32 f_fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 inline F32 f_min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
 inline F32 f_max(F32 a, F32 b) { return _mm512_max_ps(a, b); }
-inline F32 f_abs(F32 a) { return _mm512_abs_ps(a); }
+// Operations of vrangeps: the smaller or the larger magnitude, without its sign.
+inline F32 f_min_abs(F32 a, F32 b) { return _mm512_range_ps(a, b, 0b1010); }
+inline F32 f_max_abs(F32 a, F32 b) { return _mm512_range_ps(a, b, 0b1011); }
 inline float f_sum(F32 a) {
   const __m256 x8 = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
   const __m128 x4 = _mm_add_ps(_mm256_castps256_ps128(x8), _mm256_extractf128_ps(x8, 1));

@@ -9,6 +9,8 @@
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
+constexpr int kRowsAtOnce = 1;
+
 struct F32 {
   float v[16];
 };
@@ -66,9 +68,15 @@ inline F32 f_max(const F32& a, const F32& b) {
   BERT_RT_LANES r.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
   return r;
 }
-inline F32 f_abs(const F32& a) {
+// Of the magnitudes; the other one where one is not a number.
+inline F32 f_min_abs(const F32& a, const F32& b) {
   F32 r;
-  BERT_RT_LANES r.v[i] = __builtin_fabsf(a.v[i]);
+  BERT_RT_LANES r.v[i] = __builtin_fminf(__builtin_fabsf(a.v[i]), __builtin_fabsf(b.v[i]));
+  return r;
+}
+inline F32 f_max_abs(const F32& a, const F32& b) {
+  F32 r;
+  BERT_RT_LANES r.v[i] = __builtin_fmaxf(__builtin_fabsf(a.v[i]), __builtin_fabsf(b.v[i]));
   return r;
 }
 inline float f_sum(const F32& a) {

@@ -1,9 +1,9 @@
 // Tiles: blocks of 32 x 32 as 2 x 2 tiles of 16 x 16, 64 deep. The epilogue of a block is woven
 // into the tile multiplications of the next one, so that the matrix and the vector units work
-// together. Weights come from L3, for a model is larger than L2: the next panels are fetched during
-// the blocks of these.
+// together.
 #include "isa/vec_avx512.h"
 // The lanes come first.
+#include "isa/ahead.h"
 #include "isa/epilogues.h"
 
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
@@ -37,67 +37,60 @@ inline void configure(int rows_low, int rows_high, int depth) {
   asm volatile("ldtilecfg %0" ::"m"(c));
 }
 
-// A finished block of accumulators whose epilogue is still due, row by row.
+// A finished block of accumulators whose epilogue is still due, row by row. What the accumulators
+// start from is added here.
 template <class Epilogue>
 struct Pending {
   const Epilogue& epilogue;
+  const int32_t* init;
   const int32_t* acc = nullptr; // tiles of [16][16]: left of both halves, then right
   int m = 0, n = 0, row = 0, rows = 0, nv = 2;
 
+  inline I32 sum(int v) const {
+    return i_add(i_load(acc + row * 16 + 512 * v), i_load(init + n + 16 * v));
+  }
   inline void advance(int count) {
     const int end = row + count < rows ? row + count : rows;
     if (nv == 2)
-      for (; row < end; ++row) epilogue.template row<2>(acc + row * 16, 512, m + row, n);
+      for (; row < end; ++row) epilogue.row({sum(0), sum(1)}, m + row, n);
     else
-      for (; row < end; ++row) epilogue.template row<1>(acc + row * 16, 512, m + row, n);
+      for (; row < end; ++row) epilogue.row({sum(0)}, m + row, n);
   }
 };
 
-// What is fetched from L3 into L2 during a block: some cache lines with every step. Those past the
-// last panel, where the steps do not divide the lines, do no harm: a prefetch never faults.
-struct Ahead {
-  const int8_t* next;
-  int lines;
-
-  inline void advance() {
-    for (int i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-  }
-};
-
-// One block: halves 1 or 2 tiles of rows, nv 1 or 2 panels of columns.
+// One block: halves 1 or 2 tiles of rows, nv 1 or 2 panels of columns. Between the multiplications
+// come rows of the last block's epilogue, a few at a time: a longer run of vector code would fill
+// the window in which the processor looks for the next tile instruction.
 template <int halves, int nv, class Epilogue>
-inline void block(const GemmArgs& g, const uint8_t* a, int half_rows, const int8_t* b,
-                  const int32_t* init, int depth, int steps, int32_t* acc, ptrdiff_t ld_acc,
-                  ptrdiff_t right, Pending<Epilogue>& pending, Ahead& ahead) {
+inline void block(const GemmArgs& g, const uint8_t* a, int half_rows, const int8_t* b, int depth,
+                  int steps, int32_t* acc, Pending<Epilogue>& pending, Ahead& ahead) {
   const uint8_t* a1 = a + half_rows * g.lda;
   const int8_t* b1 = b + g.ldb;
-  _tile_loadd(0, init, 0);
-  if constexpr (nv == 2) _tile_loadd(1, init + 16, 0);
-  if constexpr (halves == 2) _tile_loadd(2, init, 0);
-  if constexpr (halves == 2 && nv == 2) _tile_loadd(3, init + 16, 0);
+  // From zero: loading the start of a tile takes as long as a multiplication.
+  _tile_zero(0);
+  if constexpr (nv == 2) _tile_zero(1);
+  if constexpr (halves == 2) _tile_zero(2);
+  if constexpr (halves == 2 && nv == 2) _tile_zero(3);
   const int share = (pending.rows - pending.row + steps - 1) / steps;
   for (int s = 0; s < steps; ++s) {
     _tile_loadd(6, b + ptrdiff_t{s} * 1024, 64);
+    if constexpr (nv == 2) _tile_loadd(7, b1 + ptrdiff_t{s} * 1024, 64);
     _tile_loadd(4, a + ptrdiff_t{s} * depth, g.lda);
     _tile_dpbusd(0, 4, 6);
-    if constexpr (nv == 2) {
-      _tile_loadd(7, b1 + ptrdiff_t{s} * 1024, 64);
-      _tile_dpbusd(1, 4, 7);
-    }
-    if constexpr (halves == 2) {
-      _tile_loadd(5, a1 + ptrdiff_t{s} * depth, g.lda);
-      _tile_dpbusd(2, 5, 6);
-      if constexpr (nv == 2) _tile_dpbusd(3, 5, 7);
-    }
+    pending.advance(share - share * 3 / 4);
+    if constexpr (nv == 2) _tile_dpbusd(1, 4, 7);
+    pending.advance(share * 3 / 4 - share / 2);
+    if constexpr (halves == 2) _tile_loadd(5, a1 + ptrdiff_t{s} * depth, g.lda);
+    if constexpr (halves == 2) _tile_dpbusd(2, 5, 6);
+    pending.advance(share / 2 - share / 4);
+    if constexpr (halves == 2 && nv == 2) _tile_dpbusd(3, 5, 7);
     ahead.advance();
-    pending.advance(share);
+    pending.advance(share / 4);
   }
-  const ptrdiff_t row = ld_acc * ptrdiff_t{sizeof(int32_t)};
-  int32_t* lower = acc + half_rows * ld_acc;
-  _tile_stored(0, acc, row);
-  if constexpr (nv == 2) _tile_stored(1, acc + right, row);
-  if constexpr (halves == 2) _tile_stored(2, lower, row);
-  if constexpr (halves == 2 && nv == 2) _tile_stored(3, lower + right, row);
+  _tile_stored(0, acc, 64);
+  if constexpr (nv == 2) _tile_stored(1, acc + 512, 64);
+  if constexpr (halves == 2) _tile_stored(2, acc + half_rows * 16, 64);
+  if constexpr (halves == 2 && nv == 2) _tile_stored(3, acc + 512 + half_rows * 16, 64);
 }
 
 template <class Epilogue>
@@ -111,40 +104,27 @@ void gemm(const GemmArgs& g, const Epilogue& epilogue) noexcept {
   const int low = g.m < 16 ? g.m : 16;
   const int high = g.m < 32 ? (g.m > 16 ? g.m - 16 : 1) : 16;
   configure(low, high, depth);
-  Pending<Epilogue> pending{epilogue};
+  Pending<Epilogue> pending{epilogue, g.init};
   int current = 0;
-  // Operands of attention, the raw products, are in L1 as it is.
-  const int panel_lines = Epilogue::is_raw ? 0 : static_cast<int>(g.ldb / 64);
   const int panel_steps = steps * ((g.m + 31) / 32);
   for (int n = 0; n < g.n; n += 32) {
     const int8_t* b = g.b + (n / 16) * g.ldb;
-    const int32_t* init = g.init + n;
     const int nv = g.n - n >= 32 ? 2 : 1;
-    const int left = (g.n - n) / 16 - nv;
-    const int lines = panel_lines * (left < 2 ? left : 2);
-    Ahead ahead{b + 2 * g.ldb, (lines + panel_steps - 1) / panel_steps};
+    Ahead ahead(g, n, 16 * nv, panel_steps);
     for (int m = 0; m < g.m; m += 32) {
       const int rows = g.m - m < 32 ? g.m - m : 32;
       const int halves = rows > 16 ? 2 : 1;
       const int first = g.m >= 32 && rows < 32 ? g.m - 16 * halves : m;
       const uint8_t* a = g.a + first * g.lda;
-      // Plain accumulators go where they belong; every other epilogue reads them from L1.
       int32_t* to = acc[current];
-      ptrdiff_t ld_acc = 16, right = 512;
-      if constexpr (Epilogue::is_raw) {
-        to = epilogue.c + first * epilogue.ldc + n;
-        ld_acc = epilogue.ldc;
-        right = 16;
-      }
       if (halves == 2 && nv == 2)
-        block<2, 2>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
+        block<2, 2>(g, a, 16, b, depth, steps, to, pending, ahead);
       else if (halves == 2)
-        block<2, 1>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
+        block<2, 1>(g, a, 16, b, depth, steps, to, pending, ahead);
       else if (nv == 2)
-        block<1, 2>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
+        block<1, 2>(g, a, 16, b, depth, steps, to, pending, ahead);
       else
-        block<1, 1>(g, a, 16, b, init, depth, steps, to, ld_acc, right, pending, ahead);
-      if constexpr (Epilogue::is_raw) continue;
+        block<1, 1>(g, a, 16, b, depth, steps, to, pending, ahead);
       pending.advance(32);
       pending.acc = to;
       pending.m = first;

@@ -1,7 +1,17 @@
-// The row kernels and attention of this instruction set: the shared sources over its lanes.
+// The row kernels of this instruction set: the shared source over its lanes.
 #include "isa/vec_avx512.h"
 // The lanes come first.
 #include "isa/epilogues.h"
 // The epilogues second.
-#include "isa/attention_impl.h"
 #include "isa/rows_impl.h"
+
+namespace bert_rt::BERT_RT_ISA_NAMESPACE {
+
+// Attention's products are small, and their operands were stored a moment before: tiles, which load
+// them again and wait for those stores, make a head slower.
+void attention_head(const Kernels&, const AttentionArgs& t) noexcept {
+  const Kernels& vnni = *avx512vnni_kernels();
+  vnni.attention_head(vnni, t);
+}
+
+} // namespace bert_rt::BERT_RT_ISA_NAMESPACE

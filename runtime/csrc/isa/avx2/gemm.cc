@@ -56,7 +56,7 @@ void gemm(const GemmArgs& g, const Epilogue& epilogue) noexcept {
       case 3: tile<3>(g, a, b, g.init + n, acc); break;
       default: tile<4>(g, a, b, g.init + n, acc); break;
       }
-      for (int r = 0; r < rows; ++r) epilogue.template row<1>(acc + 16 * r, 16, m + r, n);
+      for (int r = 0; r < rows; ++r) epilogue.row({i_load(acc + 16 * r)}, m + r, n);
     }
   }
 }

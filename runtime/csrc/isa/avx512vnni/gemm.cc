@@ -1,6 +1,7 @@
 // 6 x 64 register tile: 24 accumulators, 4 panels of B, 1 broadcast of A.
 #include "isa/vec_avx512.h"
 // The lanes come first.
+#include "isa/ahead.h"
 #include "isa/epilogues.h"
 
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
@@ -46,7 +47,10 @@ inline void columns(const GemmArgs& g, int n, const Epilogue& epilogue) noexcept
   alignas(64) int32_t acc[kMr * 64];
   const int8_t* b = g.b + (n / 16) * g.ldb;
   const int32_t* init = g.init + n;
+  Ahead ahead(g, n, 16 * nv, (g.m + kMr - 1) / kMr);
   for (int m = 0; m < g.m; m += kMr) {
+    // Operands of attention, the raw products, are in L1 as it is.
+    if constexpr (!Epilogue::is_raw) ahead.advance();
     const uint8_t* a = g.a + m * g.lda;
     const int rows = g.m - m < kMr ? g.m - m : kMr;
     // Plain accumulators go where they belong; every other epilogue reads them from L1.
@@ -65,7 +69,11 @@ inline void columns(const GemmArgs& g, int n, const Epilogue& epilogue) noexcept
     default: tile<6, nv>(g, a, b, init, to, ld); break;
     }
     if constexpr (!Epilogue::is_raw)
-      for (int r = 0; r < rows; ++r) epilogue.template row<nv>(acc + r * nv * 16, 16, m + r, n);
+      for (int r = 0; r < rows; ++r) {
+        I32 row[nv];
+        for (int v = 0; v < nv; ++v) row[v] = i_load(acc + (r * nv + v) * 16);
+        epilogue.row(row, m + r, n);
+      }
   }
 }
 

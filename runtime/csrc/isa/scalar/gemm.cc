@@ -17,7 +17,7 @@ void gemm(const GemmArgs& g, const Epilogue& epilogue) noexcept {
         acc[j] = g.init[n + j];
         for (int k = 0; k < g.k; ++k) acc[j] += a[k] * b[(k / 4) * 64 + j * 4 + k % 4];
       }
-      epilogue.template row<1>(acc, 16, m, n);
+      epilogue.row({i_load(acc)}, m, n);
     }
   }
 }

@@ -9,15 +9,17 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bert_rt import __version__
 from bert_rt.threads import cpu_budget
 
-__all__ = ["LoadMeter", "describe_machine", "measure_peaks"]
+__all__ = ["IssueMeter", "LoadMeter", "describe_machine", "measure_peaks"]
 
 _PACKAGES = ("numpy", "tokenizers", "onnxruntime", "openvino", "nncf", "torch")
 _ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,45 @@ def measure_peaks(isas: Sequence[str], num_threads: int) -> Mapping[str, float]:
             ]
             peaks[isa] = sum(run.result() for run in runs) / num_threads
     return peaks
+
+
+class IssueMeter:
+    """Watches how many instructions a cycle the cores take from this process.
+
+    Where another thread of a core is busy, a tenant's of the same host, say, they are fewer, and
+    everything is slower but the loop that measures the peak, which needs few.
+    """
+
+    def __init__(self, num_threads: int, measure: Callable[[], float] | None = None) -> None:
+        """Take no sample yet.
+
+        Args:
+            num_threads: Threads that measure at the same time.
+            measure: Instructions a cycle of the calling thread; left out: the native module's.
+        """
+        if measure is None:
+            with contextlib.suppress(ImportError):
+                from bert_rt import _native
+
+                measure = _native.measure_issue_width
+        self._num_threads = num_threads
+        self._measure = measure
+        self._samples: list[float] = []
+
+    def sample(self) -> None:
+        """Measure on all threads at once, for some milliseconds."""
+        if self._measure is None:
+            return
+        with ThreadPoolExecutor(self._num_threads) as pool:
+            runs = [pool.submit(self._measure) for _ in range(self._num_threads)]
+            self._samples += [run.result() for run in runs]
+
+    def summary(self) -> dict[str, float] | None:
+        """Return median, 5th and 95th percentile of all samples; None where nothing was told."""
+        if not self._samples or not all(self._samples):
+            return None
+        low, median, high = np.percentile(self._samples, [5, 50, 95])
+        return {"median": float(median), "low": float(low), "high": float(high)}
 
 
 class LoadMeter:

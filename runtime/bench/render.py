@@ -116,6 +116,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("instruction sets", " ".join(machine["isas"]) or "native engine not built"),
         ("threads", f"{machine['num_threads']} of {machine['physical_cores']} cores, every engine"),
         ("peak of one thread", peaks or "not measured"),
+        ("instructions a cycle", _issue_width(machine.get("issue_width"))),
         ("system", machine["system"]),
         ("versions", versions),
         ("commit", machine["commit"] or "unknown"),
@@ -130,6 +131,15 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("rounds", f"{work['rounds']}, each on its own share of the questions"),
     ]
     return facts + [(f"inside the timer: {k}", v) for k, v in result["timer"].items()]
+
+
+def _issue_width(value: Mapping[str, float] | None) -> str:
+    if value is None:
+        return "not measured"
+    return (
+        f"{value['median']:.1f} nops between the passes (5th to 95th percentile: "
+        f"{value['low']:.1f} to {value['high']:.1f}); fewer where a core's other thread is busy"
+    )
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ def make_ratios(records: Records, scopes: Sequence[str]) -> dict[str, dict[str, 
     others += [
         f"{name}:int8"
         for name in others
-        if len({peer.precision for peer in records if peer.engine == name}) > 1
+        if any(peer.precision == "int8" for peer in records if peer.engine == name)
     ]
     pairs = [(name, other) for name in ours for other in sorted(others)]
     if "native" in ours and "native:1-thread" in engines:

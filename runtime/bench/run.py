@@ -13,7 +13,7 @@ from bert_rt.scheduler import Scheduler
 from bert_rt.session import CallOptions, Session
 from bert_rt.tokenization import Tokenizer
 from runtime.bench.loadgen import SCENARIOS, missing_loadgen, run_scenario
-from runtime.bench.machine import LoadMeter, describe_machine, measure_peaks
+from runtime.bench.machine import IssueMeter, LoadMeter, describe_machine, measure_peaks
 from runtime.bench.measure import (
     ENGINE,
     TEXT_TO_ANSWER,
@@ -44,6 +44,8 @@ _LOADGEN_SECONDS = 5.0
 _MAX_QUEUE_TOKENS = 2**31
 # Of one CPU: more than this for others, and figures are not to be trusted.
 _MAX_OTHER_CPUS = 0.1
+# Below this part of the most, the cores were shared.
+_MIN_ISSUE_SHARE = 0.8
 _MAX_IDLE_SHARE = 0.1
 
 TIMER = {
@@ -134,20 +136,25 @@ def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
             shown.advance(note=peer.name)
     peaks = _peaks(plan, kept)
     timer = Timer(plan.tokenizer, plan.setup.artifact.manifest.limits, clock)
-    load = LoadMeter()
+    load, issue = LoadMeter(), IssueMeter(plan.setup.num_threads)
     total = len(kept) * len(rounds) * len(plan.scopes) * 2
     with progress("measure", total=total, unit="passes") as shown:
+
+        def passed(note: str) -> None:
+            issue.sample()
+            shown.advance(note=note)
+
         records = measure_rounds(
             timer,
             kept,
             rounds,
             scopes=plan.scopes,
             latency_per_round=latency_per_round,
-            progress=lambda note: shown.advance(note=note),
+            progress=passed,
         )
-    other_cpus = load.stop()
+    meters = {"other_cpus": load.stop(), "issue_width": issue.summary()}
     peaks = {isa: max(peak, peaks[isa]) for isa, peak in _peaks(plan, kept).items()}
-    return _result(plan, findings, absent, records, rounds, peaks, other_cpus)
+    return _result(plan, findings, absent, records, rounds, peaks, meters)
 
 
 def _open_and_qualify(plan: Plan, clock: Clock) -> tuple[list[Qualified], list[Absent]]:
@@ -206,7 +213,7 @@ def _result(
     records: Records,
     rounds: Sequence[Workload],
     peaks: Mapping[str, float],
-    other_cpus: float | None,
+    meters: Mapping[str, Any],
 ) -> dict[str, Any]:
     manifest = plan.setup.artifact.manifest
     operations = [num_operations(manifest.architecture, work.lengths) for work in rounds]
@@ -218,13 +225,13 @@ def _result(
     )
     result = {
         "title": f"bert-rt bench, {plan.setup.num_threads} threads",
-        "machine": describe_machine(plan.setup.num_threads) | {"other_cpus": other_cpus},
+        "machine": {**describe_machine(plan.setup.num_threads), **meters},
         "workload": _describe_work(plan),
         "results": rows,
         "ratios": ratios,
         "peaks_per_thread": dict(peaks),
         "absent": [dataclasses.asdict(entry) for entry in absent],
-        "warnings": _warnings(findings, records, other_cpus),
+        "warnings": _warnings(findings, records, **meters),
         "timer": TIMER,
         "method": METHOD,
     }
@@ -251,13 +258,23 @@ def _describe_work(plan: Plan) -> dict[str, Any]:
 
 
 def _warnings(
-    findings: Sequence[Qualified], records: Records, other_cpus: float | None
+    findings: Sequence[Qualified],
+    records: Records,
+    *,
+    other_cpus: float | None,
+    issue_width: Mapping[str, float] | None,
 ) -> list[str]:
     warnings = []
     if other_cpus is not None and other_cpus > _MAX_OTHER_CPUS:
         warnings.append(
             f"other processes kept {other_cpus:.2f} CPUs busy during the rounds: figures are too "
             "low, and ratios unsteady"
+        )
+    if issue_width is not None and issue_width["low"] < _MIN_ISSUE_SHARE * issue_width["high"]:
+        warnings.append(
+            f"cores took {issue_width['low']:.1f} to {issue_width['high']:.1f} instructions a "
+            "cycle: other threads of the same cores were busy at times; throughput and shares of "
+            "the peak are too low, for the loop that measures the peak does not feel them"
         )
     for peer, record in records.items():
         if not record.was_idle:

@@ -142,5 +142,7 @@ NB_MODULE(_native, m) {
   m.def("measure_peak", &measure_peak, "isa"_a, "seconds"_a = 0.1,
         nb::call_guard<nb::gil_scoped_release>(),
         "Operations a second of one thread's dot-product unit (two per multiply-add).");
+  m.def("measure_issue_width", &measure_issue_width, nb::call_guard<nb::gil_scoped_release>(),
+        "Instructions a cycle that a core takes from one thread; fewer beside a busy neighbour.");
   bind_testing(m.def_submodule("testing", "Every kernel table, for the tests."));
 }

@@ -61,6 +61,25 @@ double measure_peak(const std::string& isa, double seconds) {
   }
 }
 
+double measure_issue_width() {
+#ifdef BERT_RT_X86
+  constexpr int kRounds = 20000, kNops = 48;
+  uint64_t x = 3;
+  const double begin = thread_seconds();
+  // The clock: a chain of multiplications of three cycles each (Intel, AMD since Zen), which a busy
+  // neighbour hardly slows.
+  for (int i = 0; i < kRounds; ++i)
+    asm volatile("imul %0, %0\n\timul %0, %0\n\timul %0, %0\n\timul %0, %0" : "+r"(x));
+  const double middle = thread_seconds();
+  for (int i = 0; i < kRounds; ++i) asm volatile(".rept 48\n\tnop\n\t.endr");
+  const double end = thread_seconds();
+  const double cycles = 12.0 * (end - middle) / (middle - begin); // a round
+  return (kNops + 2) / cycles;                                    // and the loop's own two
+#else
+  return 0.0;
+#endif
+}
+
 void bind_testing(nb::module_ m) {
   m.def("tile", [](const std::string& isa) {
     const GemmTile t = select_kernels(isa).tile;

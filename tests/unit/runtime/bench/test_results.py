@@ -41,6 +41,17 @@ def test_a_ratio_is_against_the_best_configuration(records: dict[Peer, object]) 
     assert int8["engine"]["median"] == 2.0
 
 
+def test_int8_ratios_are_named_so_where_nothing_else_was_measured(
+    records: dict[Peer, object],
+) -> None:
+    int8 = {peer: record for peer, record in records.items() if peer.precision == "int8"}
+    ratios = make_ratios(int8, ["engine"])  # type: ignore[arg-type]
+    assert ratios["native/openvino:int8"] == ratios["native/openvino"]
+    floats = {peer: record for peer, record in records.items() if peer.config != "slow"}
+    del floats[next(peer for peer in floats if peer.config == "fast")]
+    assert set(make_ratios(floats, ["engine"])) == {"native/openvino"}  # type: ignore[arg-type]
+
+
 def test_latency_is_against_the_quickest(records: dict[Peer, object]) -> None:
     ratios = make_ratios(records, ["engine"])  # type: ignore[arg-type]
     latency = ratios["native/openvino:int8"]["p50_latency"]

@@ -54,6 +54,22 @@ def test_unaligned_operands(isa: str, offset: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_no_rows_are_no_work(isa: str) -> None:
+    """A thread of a team that has nothing to do: more threads than register tiles of rows."""
+    case = GemmCase(1, 80, 128)
+    args = {**case.args, "m": 0}
+    scale, bias, mult = case.scale.address, case.bias.address, case.mult.address
+    out, codes = Guarded((1, 80), np.float32), Guarded((1, 80), np.uint8)
+    testing.gemm_s32(isa, args, out.address, 80, 1)
+    testing.gemm_dequantize_panels(isa, args, scale, bias, out.address, 16, 1)
+    testing.gemm_dequantize_residual(isa, args, scale, bias, 0, out.address, 80, 1)
+    testing.gemm_dequantize_gelu_quantize(isa, args, scale, bias, mult, 7.0, codes.address, 80, 1)
+    for written in (out, codes):
+        written.check()
+        assert not written.array.any()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 16, 64), (33, 80, 128), (70, 64, 64)])
 def test_fused_epilogues_equal_scalar(isa: str, m: int, n: int, k: int) -> None:
     case = GemmCase(m, n, k)

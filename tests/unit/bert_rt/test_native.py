@@ -60,6 +60,16 @@ def test_an_empty_batch_gives_empty_logits(model: bytes) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("length", [1, 7, 40])
+def test_a_lone_sequence_on_more_threads_than_it_has_tiles(
+    model: bytes, isa: str, length: int
+) -> None:
+    batch = batch_of([length])
+    alone = spans(NativeEngine(model, num_threads=1, isa=isa), batch)
+    assert np.array_equal(spans(NativeEngine(model, num_threads=8, isa=isa), batch), alone)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_a_forced_isa_is_the_active_one(model: bytes, isa: str) -> None:
     assert NativeEngine(model, num_threads=1, isa=isa).info.isa == isa
     program = (

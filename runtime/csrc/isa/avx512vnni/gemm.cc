@@ -79,6 +79,7 @@ inline void columns(const GemmArgs& g, int n, const Epilogue& epilogue) noexcept
 
 template <class Epilogue>
 void gemm(const GemmArgs& g, const Epilogue& epilogue) noexcept {
+  if (g.m <= 0) return;
   int n = 0;
   for (; n + 64 <= g.n; n += 64) columns<4>(g, n, epilogue);
   switch (g.n - n) {

@@ -22,6 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bert_rt import _native
+from bert_rt.cli import int_at_least
 
 KERNELS = ("s32", "panels", "residual", "gelu")
 QUIET, BUSY = 0.9, 0.6  # of the most instructions a cycle
@@ -131,7 +132,7 @@ def main() -> None:
     parser.add_argument("--isa", default=",".join(_native.supported_isas()[:-1]))
     parser.add_argument("--shapes", default=str(here / "shapes" / "minilm.txt"))
     parser.add_argument("--seconds", type=float, default=0.004, help="of a sample, at least")
-    parser.add_argument("--rounds", type=int, default=100, help="samples a kernel")
+    parser.add_argument("--rounds", type=int_at_least(1), default=100, help="samples a kernel")
     options = parser.parse_args()
     lines = Path(options.shapes).read_text().splitlines()
     shapes = [line.split() for line in lines if line and not line.startswith("#")]

@@ -46,9 +46,9 @@ struct GemmArgs {
   const int8_t* b;     // packed, first panel
   ptrdiff_t ldb;       // bytes from panel to panel
   const int32_t* init; // [N rounded up to 16], what the accumulators start from
-  int m;
-  int n; // multiple of 16
-  int k; // multiple of 4
+  int m;               // 0, a thread of a team with nothing to do: nothing is written
+  int n;               // multiple of 16
+  int k;               // multiple of 4
 };
 
 // acc -> acc * scale[n] + bias[n].

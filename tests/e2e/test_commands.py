@@ -12,6 +12,7 @@ import pytest
 from bert_rt.artifact import default_artifact_path
 from bert_rt.errors import ArtifactNotFoundError
 from tests.support.artifacts import PAIRS, write_tiny_artifact
+from tests.support.squad_file import write_squad
 
 _ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,22 @@ def test_a_training_benchmark_without_steps_to_time_is_refused(tmp_path: Path) -
     )
     assert result.returncode == 2
     assert "--logging_steps: got 9, want 1 to 8, below --steps" in result.stderr
+
+
+def test_comparing_builds_of_the_native_module(tmp_path: Path) -> None:
+    native = pytest.importorskip("bert_rt._native")
+    data = ("--data", write_squad(tmp_path / "squad.json", 9))
+    program = "benchmarks.compare_builds"
+    absent = run(program, native.__file__, tmp_path / "no.so", *data)
+    assert absent.returncode == 2
+    assert f"SO: got {str(tmp_path / 'no.so')!r}, want a file" in absent.stderr
+    refused = run(program, native.__file__, *data, "--isa", "neon")
+    assert refused.returncode == 1
+    assert "isa: got 'neon'" in refused.stderr
+    twice = run(program, native.__file__, native.__file__, *data, "--batches", 3)
+    assert twice.returncode == 0, twice.stderr
+    assert twice.stdout.count("times as fast as the first") == 2
+    assert "unequal logits in 0" in twice.stdout
 
 
 def run(*argv: object, text: str = "") -> subprocess.CompletedProcess[str]:

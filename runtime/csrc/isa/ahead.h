@@ -11,7 +11,8 @@ namespace {
 // the steps do not divide the lines, do no harm: a prefetch never faults.
 class Ahead {
  public:
-  // Columns n to n + width are computed in this many steps, the next ones are as many or fewer.
+  // Columns n to n + width are computed in this many steps, one at least; the next ones are as
+  // many or fewer.
   Ahead(const GemmArgs& g, int n, int width, int steps) : next_(g.b + (n + width) / 16 * g.ldb) {
     const int left = (g.n - n - width) / 16, panels = left < width / 16 ? left : width / 16;
     lines_ = (static_cast<int>(g.ldb / 64) * panels + steps - 1) / steps;

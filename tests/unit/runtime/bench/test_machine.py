@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+import bert_rt
 from runtime.bench.machine import IssueMeter
 from runtime.bench.run import _warnings
 
@@ -23,6 +26,14 @@ def test_issue_width_of_all_threads_and_moments() -> None:
 def test_issue_width_where_it_cannot_be_told() -> None:
     meter = IssueMeter(1, measure=lambda: 0.0)
     assert meter.summary() is None
+    meter.sample()
+    assert meter.summary() is None
+
+
+def test_issue_width_without_the_native_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bert_rt._native", None)
+    monkeypatch.delattr(bert_rt, "_native", raising=False)
+    meter = IssueMeter(1)
     meter.sample()
     assert meter.summary() is None
 

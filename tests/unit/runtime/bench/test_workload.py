@@ -12,9 +12,9 @@ from runtime.bench.workload import (
     num_operations,
     read_workload,
 )
+from tests.support.squad_file import write_squad
 from tests.support.text import make_tokenizer
 from tests.unit.runtime.bench.fakes import LIMITS, make_work
-from tests.unit.runtime.bench.squad_file import write_squad
 
 
 def test_evenly_spaced() -> None:

@@ -1,0 +1,118 @@
+"""Two or more builds of the native module in turn on the same questions: which one is faster.
+
+    python benchmarks/compare_builds.py BEFORE.so AFTER.so --data dev-v1.1.json.gz [--isa amx_int8]
+
+Every build computes in a process of its own; each batch goes through all of them, one after the
+other, before the next batch does, so that what slows the machine down for a while slows all of them
+down. Reported are ratios to the first build, batch by batch: median and quartiles; and whether all
+logits were equal. Build with cmake (see CMakePresets.json) and copy _native*.so from its folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import multiprocessing
+import statistics
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bert_rt.artifact import default_artifact_path, load_artifact
+from bert_rt.cli import int_at_least
+from bert_rt.tokenization import Tokenizer
+from bert_rt.types import PackedBatch
+from runtime.bench.workload import make_batches, read_workload
+
+
+def serve(channel: Connection, module: Path, model: bytes, settings: dict[str, Any]) -> None:
+    """Load one build and run the batches that come: seconds and a hash of the logits of each."""
+    spec = importlib.util.spec_from_file_location("bert_rt._native", module)
+    assert spec is not None
+    assert spec.loader is not None
+    native = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(native)
+    engine = native.Engine(model, **settings)
+    channel.send(engine.info()["isa"])
+    while (batch := channel.recv()) is not None:
+        start_s = time.perf_counter()
+        logits = engine.run(batch.input_ids, batch.token_type_ids, batch.cu_seqlens)
+        seconds = time.perf_counter() - start_s
+        channel.send((seconds, hashlib.sha256(b"".join(x.tobytes() for x in logits)).digest()))
+
+
+def measure(
+    channels: list[Any], batches: list[PackedBatch], num_batches: int
+) -> tuple[list[list[float]], int]:
+    """Send batches around: seconds by build, and the number of batches with unequal logits."""
+    seconds: list[list[float]] = [[] for _ in channels]
+    unequal = 0
+    for turn in range(-1, num_batches):  # the first one warms up
+        hashes = set()
+        for offset in range(len(channels)):
+            index = (turn + offset) % len(channels)
+            channels[index].send(batches[turn % len(batches)])
+            took, digest = channels[index].recv()
+            hashes.add(digest)
+            if turn >= 0:
+                seconds[index].append(took)
+        unequal += len(hashes) > 1
+    return seconds, unequal
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line, and refuse modules that are not there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="+", type=Path, metavar="SO", help="builds of _native")
+    parser.add_argument("--data", required=True, metavar="F", help="SQuAD, .json or .json.gz")
+    parser.add_argument("--artifact", type=Path, default=default_artifact_path(), metavar="ART")
+    parser.add_argument("--isa", default="", metavar="I", help="forced instruction set")
+    parser.add_argument("--num_threads", type=int_at_least(1), default=1, metavar="N")
+    parser.add_argument("--batches", type=int_at_least(2), default=250, metavar="N")
+    parser.add_argument("--max_tokens", type=int_at_least(512), default=1024, metavar="N")
+    args = parser.parse_args()
+    for module in args.modules:
+        if not module.is_file():
+            parser.error(f"SO: got {str(module)!r}, want a file")
+    return args
+
+
+def main() -> None:
+    """Print one line a build."""
+    args = parse()
+    artifact = load_artifact(args.artifact)
+    tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
+    work = read_workload(args.data, tokenizer, artifact.manifest.limits, limit=400, seed=0)
+    batches = list(make_batches(work.features, max_tokens=args.max_tokens))
+    settings = {"num_threads": args.num_threads, "isa": args.isa}
+    context = multiprocessing.get_context("spawn")
+    channels = []
+    for module in args.modules:
+        ours, theirs = context.Pipe()
+        arguments = (theirs, module, artifact.read("model.onnx"), settings)
+        context.Process(target=serve, args=arguments, daemon=True).start()
+        theirs.close()  # so that a build that ends is noticed
+        channels.append(ours)
+    try:
+        isas = [channel.recv() for channel in channels]
+        seconds, unequal = measure(channels, batches, args.batches)
+    except (EOFError, BrokenPipeError):
+        sys.exit("error: a build ended; what it wrote stands above")
+    for channel in channels:
+        channel.send(None)
+    for module, isa, took in zip(args.modules, isas, seconds, strict=True):
+        ratios = [first / own for first, own in zip(seconds[0], took, strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"{module} ({isa}): {median:.3f} times as fast as the first ({low:.3f} to {high:.3f})"
+        )
+    print(f"{args.batches} batches, {args.num_threads} threads; unequal logits in {unequal}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,7 @@
 #include "cpu_features.h"
 #include "engine.h"
 #include "testing.h"
+#include "text/wordpiece.h"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -76,6 +77,46 @@ Engine* open(const nb::bytes& model, int num_threads, const std::string& isa, in
   }
 }
 
+// Hands a vector's numbers to NumPy, read-only; width 0 makes a row of them.
+nb::object hand_over(std::vector<int32_t>&& numbers, size_t width) {
+  auto* kept = new std::vector<int32_t>(std::move(numbers));
+  const nb::capsule owner(kept,
+                          [](void* p) noexcept { delete static_cast<std::vector<int32_t>*>(p); });
+  const size_t shape[2] = {width == 0 ? kept->size() : kept->size() / width, width};
+  return nb::cast(
+      nb::ndarray<nb::numpy, const int32_t>(kept->data(), width == 0 ? 1 : 2, shape, owner));
+}
+
+nb::object encode(const WordPiece& wordpiece, const nb::str& text) {
+  Py_ssize_t size = 0;
+  const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (bytes == nullptr) throw nb::python_error(); // a lone surrogate
+  if (size >= INT32_MAX) throw std::invalid_argument("text: too long");
+  const std::string_view view(bytes, static_cast<size_t>(size));
+  std::vector<WordPiece::Token> tokens;
+  std::vector<WordPiece::Rest> rests;
+  bool is_done = false;
+  constexpr size_t kLongText = 1 << 16; // beyond some hundred microseconds others get the GIL
+  if (view.size() < kLongText) {
+    is_done = wordpiece.encode(view, tokens, rests);
+  } else {
+    const nb::gil_scoped_release released;
+    is_done = wordpiece.encode(view, tokens, rests);
+  }
+  if (!is_done) return nb::none();
+  std::vector<int32_t> ids, spans;
+  ids.reserve(tokens.size());
+  spans.reserve(2 * tokens.size());
+  for (const WordPiece::Token& t : tokens) {
+    ids.push_back(t.id);
+    spans.push_back(t.begin);
+    spans.push_back(t.end);
+  }
+  nb::list left;
+  for (const WordPiece::Rest& r : rests) left.append(nb::make_tuple(r.at, r.begin, r.end));
+  return nb::make_tuple(hand_over(std::move(ids), 0), hand_over(std::move(spans), 2), left);
+}
+
 nb::dict info(const Engine& engine) {
   const Model& m = engine.model();
   nb::dict d;
@@ -130,12 +171,26 @@ nb::dict build_info() {
 NB_MODULE(_native, m) {
   using namespace bert_rt;
   m.doc() = "Padding-free INT8 BERT on CPU.";
+  nb::set_leak_warnings(false); // a process may end with a tokenizer in a module's globals
   nb::class_<Engine>(m, "Engine", "A loaded model, ready to run packed batches.")
       .def(nb::new_(&open), "model"_a, nb::kw_only(), "num_threads"_a, "isa"_a = "",
            "max_memory_mb"_a = 0, "group_tokens"_a = 0)
       .def("run", &run, "input_ids"_a, "token_type_ids"_a, "cu_seqlens"_a,
            "Compute (start_logits, end_logits) of shape (T,), or logits of shape (B, C).")
       .def("info", &info, "Instruction set, threads, memory and architecture.");
+  nb::class_<WordPiece>(m, "WordPiece", "BERT's WordPiece for words of plain ASCII.")
+      .def(
+          "__init__",
+          [](WordPiece* self, const std::vector<std::string>& tokens,
+             const std::vector<int32_t>& ids, const std::string& prefix, int32_t unknown_id,
+             int max_chars, bool lowercase) {
+            new (self) WordPiece(tokens, ids, {prefix, unknown_id, max_chars, lowercase});
+          },
+          "tokens"_a, "ids"_a, nb::kw_only(), "prefix"_a, "unknown_id"_a, "max_chars"_a,
+          "lowercase"_a)
+      .def("encode", &encode, "text"_a,
+           "Encode into ids of shape (T,), spans in characters of shape (T, 2), and what is left "
+           "to the library, [(before which token, begin, end)]; None where that is too much.");
   m.def("cpu_features", &feature_names, "Names of the instruction set extensions present.");
   m.def("supported_isas", &supported_isas, "Kernel tables that can run here, best first.");
   m.def("build_info", &build_info, "Compiler, version and instruction sets compiled in.");

@@ -1,10 +1,11 @@
 // Runs under the sanitizers: every kernel table on random shapes against scalar, the engine on
-// random batches with several thread counts, and the reader on damaged files.
+// random batches with several thread counts, the reader on damaged files, WordPiece on any bytes.
 //
 //   driver MODEL.onnx [rounds]
 #include "cpu_features.h"
 #include "engine.h"
 #include "ops/pack.h"
+#include "text/wordpiece.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -14,6 +15,7 @@
 #include <numeric>
 #include <random>
 #include <stdexcept>
+#include <string>
 
 namespace bert_rt {
 namespace {
@@ -163,6 +165,30 @@ void check_damage(Random& random, const std::string& model, int rounds) {
   }
 }
 
+// Any bytes, in blocks of exactly their size: spans lie in the text, one behind the other.
+void check_wordpiece(Random& random) {
+  const WordPiece wordpiece({"[UNK]", "a", "ab", "##b", "##ba", "-", "\xc3\xa9"},
+                            {0, 1, 2, 3, 4, 5, 6}, {"##", 0, 20, true});
+  const std::string letters = "aaAbb- \n\x07\xc3\xa9";
+  std::vector<char> text(static_cast<size_t>(between(random, 0, 80)));
+  const bool is_any = random() % 4 == 0;
+  for (char& c : text)
+    c = is_any ? static_cast<char>(random()) : letters[random() % letters.size()];
+  std::vector<WordPiece::Token> tokens;
+  std::vector<WordPiece::Rest> rests;
+  if (!wordpiece.encode({text.data(), text.size()}, tokens, rests)) return;
+  int32_t end = 0;
+  for (const WordPiece::Token& token : tokens) {
+    expect(token.begin >= end && token.end > token.begin, "tokens stand one behind the other");
+    end = token.end;
+  }
+  expect(end <= static_cast<int32_t>(text.size()), "tokens stand in the text");
+  for (const WordPiece::Rest& rest : rests)
+    expect(rest.end <= static_cast<int32_t>(text.size()) &&
+               rest.at <= static_cast<int32_t>(tokens.size()),
+           "what is left to the library stands in the text");
+}
+
 int run(int argc, char** argv) {
   if (argc < 2) throw std::runtime_error("usage: driver MODEL.onnx [rounds]");
   std::ifstream file(argv[1], std::ios::binary);
@@ -180,6 +206,8 @@ int run(int argc, char** argv) {
   std::printf("engine: equal on every table and thread count\n");
   check_damage(random, model, 40 * rounds);
   std::printf("reader: survived damage\n");
+  for (int i = 0; i < 400 * rounds; ++i) check_wordpiece(random);
+  std::printf("wordpiece: spans lie in the text\n");
   return 0;
 }
 

@@ -51,6 +51,19 @@ def test_comparing_builds_of_the_native_module(tmp_path: Path) -> None:
     assert "unequal logits in 0" in twice.stdout
 
 
+def test_timing_the_steps_around_the_engine(tmp_path: Path) -> None:
+    pytest.importorskip("bert_rt._native")
+    program = ("benchmarks.bench_text", "--data", write_squad(tmp_path / "squad.json", 9))
+    result = run(*program, "--limit", 4)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("native, 2 threads, 4 questions\n")
+    for step in ("tokenize", "windows", "engine and batching", "decode"):
+        assert f"\n{step} " in result.stdout
+    refused = run(*program, "--limit", 0)
+    assert refused.returncode == 2
+    assert "got '0', want an integer of at least 1" in refused.stderr
+
+
 def run(*argv: object, text: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *map(str, argv)],

@@ -5,11 +5,15 @@ window, and no other window shows s with more context around it. Its raw score i
 of s plus the end logit of e; its probability is the softmax over ALL admissible spans of all
 windows, not only over the n best, of the raw scores divided by the artifact's score_temperature.
 
-All windows are laid one behind the other on one line, with ends of -inf between them, so that one
-pass of array operations serves any number of windows:
+All windows are laid one behind the other on one line, whole, with -inf for all that is no context
+and between them, so that one pass of array operations serves any number of windows:
 
-    starts  s0 s1 s2 ... -inf ...    s0 s1 ...   -inf ...     (-inf where not is_max_context)
-    ends    e0 e1 e2 ... -inf ...    e0 e1 ...   -inf ...
+    starts  -inf ... s0 s1 s2 ... -inf ...    s0 s1 ...   -inf ...     (-inf if not is_max_context)
+    ends    -inf ... e0 e1 e2 ... -inf ...    e0 e1 ...   -inf ...
+
+A question mostly has one window of some hundred tokens, where an array operation costs its call,
+not its work, and far more where it is the first of its kind after the engine has filled the
+caches. So there are few of few kinds, and what is one number is a Python number.
 
 `_Line` and the functions over it see only arrays; a native version can take their place.
 
@@ -22,9 +26,10 @@ the temperature as in Guo et al. 2017, arXiv:1706.04599, section 4.2.
 from __future__ import annotations
 
 import math
+import sys
 import unicodedata
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -39,10 +44,16 @@ __all__ = ["decode"]
 
 _Floats: TypeAlias = NDArray[np.float64]
 _Ints: TypeAlias = NDArray[np.intp]
+# A span on the line: its raw score, its first and its last position.
+_Place: TypeAlias = tuple[float, int, int]
 
-# exp(-x) for x up to here keeps full precision in float64 (it underflows from 708 on), with room
-# for terms that are e**-100 times smaller than the largest one.
-_MAX_EXPONENT_GAP = 600.0
+# Where no logit is above this and the best score is not below its negative, float64 (e**-708 to
+# e**709) has room for exp(start), exp(end) and their products, and keeps the full precision of all
+# that are more than e**-100 times the largest one.
+_MAX_EXPONENT = 300.0
+# Two float32 numbers differ by at least 2**-24 of the larger one. Where that one has this share of
+# a float64 sum, they differ by 2**-48 of the sum, which rounding to 2**-53 cannot hide.
+_LEAST_SHARE = 2.0**-24
 # Spans scored in search of answers that do not overlap, of which every max_answer_length-th is
 # looked at: some 64 MB. An answer of 30 tokens overlaps 1770 spans: a top_k of up to 78 is safe.
 _MAX_SCORED_SPANS = 2**22
@@ -52,16 +63,23 @@ class _Line(NamedTuple):
     """The windows of one question, one behind the other.
 
     Attributes:
-        starts: Shape (N,), float64; -inf where no answer may start.
-        ends: Shape (N + width - 1,), float64; -inf behind every window and at the end.
-        tokens: Shape (N,): the context token at a position; undefined where ends is -inf.
+        logits: Shape (2, N + width - 1), float64: starts and ends.
+        starts: Shape (N,), a view; -inf where no answer may start.
+        ends: Shape (N + width - 1,), a view; -inf where no answer may end, in at least width - 1
+            places behind every window's context.
         width: Longest answer in tokens, at most the longest window's context.
+        positions: Where every window begins.
+        shifts: By window, what makes the index of a context token of a position.
+        null_score: Raw score of "no answer".
     """
 
+    logits: _Floats
     starts: _Floats
     ends: _Floats
-    tokens: _Ints
     width: int
+    positions: list[int]
+    shifts: list[int]
+    null_score: float
 
 
 class _Span(NamedTuple):
@@ -111,39 +129,41 @@ def decode(
         EngineInternalError: A logit is NaN or infinite, or an array's length is wrong.
     """
     assert top_k >= 1, "decode: top_k must be at least 1"
-    _check_logits("start_logits", start_logits, features)
-    _check_logits("end_logits", end_logits, features)
-    null_score = min(
-        float(start[0]) + float(end[0]) for start, end in zip(start_logits, end_logits, strict=True)
-    )
     line = _lay_out(features, start_logits, end_logits, config.max_answer_length)
+    null_score = line.null_score
     found = _find(context, context_encoding, line, config.n_best_size, top_k, max_overlap)
     best_logit = found[0].logit
     candidate = null_score if config.version_2_with_negative else -math.inf
     if candidate - best_logit > config.null_score_diff_threshold:
         found.insert(0, _Span(0, 0, null_score))
     logits = [span.logit for span in found[:top_k]]
-    scores = _probabilities(line, logits, best_logit, candidate, score_temperature)
-    best, *others = (
-        Answer(context[start:end], start, end, score, logit, null_score)
+    scores = _probabilities(line, logits, best_logit, candidate, 1 / score_temperature)
+    best, *others = [
+        (context[start:end], start, end, score, logit, null_score)
         for (start, end, logit), score in zip(found, scores, strict=False)
-    )
-    return replace(best, alternatives=tuple(others)) if others else best
+    ]
+    return Answer(*best, tuple([Answer(*other) for other in others]))
 
 
-def _check_logits(field: str, logits: Sequence[FloatArray], features: Sequence[Feature]) -> None:
-    if len(logits) != len(features):
-        raise EngineInternalError(f"{field}: got {len(logits)} windows, want {len(features)}")
-    for index, (array, feature) in enumerate(zip(logits, features, strict=True)):
-        if array.shape != (feature.num_tokens,):
-            raise EngineInternalError(
-                f"{field}[{index}]: got shape {array.shape}, want ({feature.num_tokens},)"
-            )
-        if not np.isfinite(array).all():
-            position = int(np.flatnonzero(~np.isfinite(array))[0])
-            raise EngineInternalError(
-                f"{field}[{index}][{position}]: got {array[position]}, want a finite number"
-            )
+def _check(
+    features: Sequence[Feature],
+    start_logits: Sequence[FloatArray],
+    end_logits: Sequence[FloatArray],
+) -> None:
+    """Raise EngineInternalError for the first thing that is wrong with the logits, if any is."""
+    for field, logits in (("start_logits", start_logits), ("end_logits", end_logits)):
+        if len(logits) != len(features):
+            raise EngineInternalError(f"{field}: got {len(logits)} windows, want {len(features)}")
+        for index, (array, feature) in enumerate(zip(logits, features, strict=True)):
+            if array.shape != (feature.num_tokens,):
+                raise EngineInternalError(
+                    f"{field}[{index}]: got shape {array.shape}, want ({feature.num_tokens},)"
+                )
+            if not np.isfinite(array).all():
+                position = int(np.flatnonzero(~np.isfinite(array))[0])
+                raise EngineInternalError(
+                    f"{field}[{index}][{position}]: got {array[position]}, want a finite number"
+                )
 
 
 def _lay_out(
@@ -152,23 +172,40 @@ def _lay_out(
     end_logits: Sequence[FloatArray],
     max_answer_length: int,
 ) -> _Line:
-    """Lay the context tokens of all windows on one line."""
-    width = min(max_answer_length, max(feature.context_length for feature in features))
+    """Check the logits of all windows and lay them on one line."""
+    if not len(start_logits) == len(end_logits) == len(features):
+        _check(features, start_logits, end_logits)
+    width = min(max_answer_length, max([feature.context_length for feature in features]))
     gap = width - 1
-    num_positions = sum(feature.context_length + gap for feature in features) - gap
-    starts = np.full(num_positions, -np.inf)
-    ends = np.full(num_positions + gap, -np.inf)
-    tokens = np.empty(num_positions, np.intp)
+    length = sum([feature.num_tokens + gap for feature in features])
+    flat = np.zeros(2 * length)
+    logits = flat.reshape(2, length)
+    starts, ends = logits[0], logits[1]
+    positions, shifts = [], []
+    null_score = math.inf
     position = 0
     for feature, start, end in zip(features, start_logits, end_logits, strict=True):
-        length = feature.context_length
-        here = slice(position, position + length)
-        rows = slice(feature.context_offset, feature.context_offset + length)
-        ends[here] = end[rows]
-        np.copyto(starts[here], start[rows], where=feature.is_max_context)
-        tokens[here] = np.arange(feature.context_start, feature.context_start + length)
-        position += length + gap
-    return _Line(starts, ends, tokens, width)
+        if not start.shape == end.shape == (feature.num_tokens,):
+            _check(features, start_logits, end_logits)
+        stop = position + len(start)
+        starts[position:stop] = start
+        ends[position:stop] = end
+        null_score = min(null_score, start.item(0) + end.item(0))
+        positions.append(position)
+        shifts.append(feature.context_start - feature.context_offset - position)
+        position = stop + gap
+    # A NaN or an infinite number shows in the sum of squares.
+    if not math.isfinite(flat.dot(flat)):
+        _check(features, start_logits, end_logits)
+    stop = 0
+    for feature, shift in zip(features, shifts, strict=True):
+        begin = feature.context_start - shift
+        logits[:, stop:begin] = -math.inf
+        stop = begin + feature.context_length
+        if len(features) > 1:  # A single window is the best view of all of its tokens.
+            starts[begin:stop][~feature.is_max_context] = -math.inf
+    logits[:, stop:] = -math.inf
+    return _Line(logits, starts[: length - gap], ends, width, positions, shifts, null_score)
 
 
 def _find(
@@ -181,32 +218,38 @@ def _find(
 ) -> list[_Span]:
     """Return the best spans, at least one, at most top_k, best first."""
     # Dropping duplicates can never drop the best one, so a single answer needs one candidate.
-    count = 1 if top_k == 1 else max(top_k, n_best_size)
+    if top_k == 1:
+        return [_characters(context, encoding, line, _best_span(line))]
+    count = max(top_k, n_best_size)
     most = count if max_overlap is None else max(count, _MAX_SCORED_SPANS // line.width)
-    while True:
-        scores, firsts, lasts = _best_spans(line, count)
-        spans = _apart(_distinct(context, encoding, firsts, lasts), max_overlap)
-        found = [
-            _Span(start, end, float(scores[rank])) for rank, start, end in islice(spans, top_k)
-        ]
-        if len(found) == top_k or len(scores) < count or count == most:
-            return found
-        count = min(4 * count, most)
+    spans = (
+        _characters(context, encoding, line, place) for place in _best_places(line, count, most)
+    )
+    return list(islice(_apart(_distinct(spans), max_overlap), top_k))
 
 
-def _apart(
-    spans: Iterable[tuple[int, int, int]], max_overlap: float | None
-) -> Iterator[tuple[int, int, int]]:
+def _distinct(spans: Iterable[_Span]) -> Iterator[_Span]:
+    """Leave out every span of the same characters as one before it."""
+    seen = set()
+    for span in spans:
+        characters = span[:2]
+        if characters not in seen:
+            seen.add(characters)
+            yield span
+
+
+def _apart(spans: Iterable[_Span], max_overlap: float | None) -> Iterator[_Span]:
     """Leave out every span that shares too many characters with one before it."""
-    kept: list[tuple[int, int]] = []
-    for rank, start, end in spans:
+    kept: list[_Span] = []
+    for span in spans:
+        start, end, _ = span
         if max_overlap is None or all(
             min(end, other_end) - max(start, other)
             <= max_overlap * min(end - start, other_end - other)
-            for other, other_end in kept
+            for other, other_end, _ in kept
         ):
-            kept.append((start, end))
-            yield rank, start, end
+            kept.append(span)
+            yield span
 
 
 def _sliding_max(values: _Floats, width: int) -> _Floats:
@@ -219,54 +262,58 @@ def _sliding_max(values: _Floats, width: int) -> _Floats:
     return np.maximum(values[:-rest], values[rest:]) if rest else values
 
 
-def _sliding_sum(values: _Floats, width: int) -> _Floats:
-    """Return the sum of every width neighbours, shape (N - width + 1,), by doubling.
-
-    Differences of a running sum would take fewer steps, but lose small sums beside large ones.
-    """
-    num_windows = len(values) - width + 1
-    total = np.zeros(num_windows)
-    offset = 0
-    window = 1
-    while True:
-        if width & window:
-            total += values[offset : offset + num_windows]
-            offset += window
-        if 2 * window > width:
-            return total
-        values = values[:-window] + values[window:]
-        window *= 2
-
-
 def _best(scores: _Floats, count: int) -> _Ints:
     """Return where the count largest finite scores are, best first, ties by position."""
-    if count == 1:
-        return np.array([scores.argmax()])
-    least = -np.inf
+    least = -sys.float_info.max
     if count < len(scores):
-        least = np.partition(scores, len(scores) - count)[len(scores) - count]
-    indices = np.flatnonzero((scores >= least) & (scores > -np.inf))
-    return indices[np.argsort(-scores[indices], kind="stable")[:count]]
+        rank = len(scores) - count
+        least = max(least, np.partition(scores, rank).item(rank))
+    (indices,) = (scores >= least).nonzero()
+    return indices[(-scores[indices]).argsort(kind="stable")[:count]]
 
 
-def _best_spans(line: _Line, count: int) -> tuple[_Floats, _Ints, _Ints]:
-    """Return the count best admissible spans: scores, first tokens and last tokens, best first.
+def _best_span(line: _Line) -> _Place:
+    """Return the best admissible span.
+
+    That is the one from the first largest start to the first largest end, where these are a span,
+    unless its score and that of an earlier one are equal by rounding alone.
+    """
+    row, last = int(line.starts.argmax()), int(line.ends.argmax())
+    start, end = line.starts.item(row), line.ends.item(last)
+    score = start + end
+    if row <= last < row + line.width and min(abs(start), abs(end)) > _LEAST_SHARE * abs(score):
+        return score, row, last
+    row_best = line.starts + _sliding_max(line.ends, line.width)
+    row = int(row_best.argmax())
+    scores = line.ends[row : row + line.width] + line.starts.item(row)
+    return row_best.item(row), row, row + int(scores.argmax())
+
+
+def _best_places(line: _Line, count: int, most: int) -> Iterator[_Place]:
+    """Yield the best admissible spans, best first: count, and up to most where more are taken.
 
     The best spans start in the rows (one row = all spans with the same start) whose own best is
     largest, so only count rows of the N x A scores are ever computed.
     """
     row_best = line.starts + _sliding_max(line.ends, line.width)
-    rows = np.sort(_best(row_best, count))
-    columns = rows[:, None] + np.arange(line.width)
-    scores = (line.starts[rows, None] + line.ends[columns]).ravel()
-    # Row by row and short before long: the order in which ties are to be resolved.
-    best = _best(scores, count)
-    firsts = rows[best // line.width]
-    return scores[best], line.tokens[firsts], line.tokens[firsts + best % line.width]
+    done = 0
+    while True:
+        rows = np.sort(_best(row_best, count))
+        columns = rows[:, None] + np.arange(line.width)
+        scores = (line.starts[rows, None] + line.ends[columns]).ravel()
+        # Row by row and short before long: the order in which ties are to be resolved.
+        best = _best(scores, count)
+        new = best[done:]
+        firsts = rows[new // line.width]
+        lasts = firsts + new % line.width
+        yield from zip(scores[new].tolist(), firsts.tolist(), lasts.tolist(), strict=True)
+        if len(best) < count or count == most:
+            return
+        done, count = count, min(4 * count, most)
 
 
 def _probabilities(
-    line: _Line, logits: Sequence[float], best: float, null_score: float, temperature: float
+    line: _Line, logits: Sequence[float], best: float, null_score: float, scale: float
 ) -> list[float]:
     """Return the softmax of some raw scores over all admissible spans and "no answer".
 
@@ -275,57 +322,50 @@ def _probabilities(
         logits: The raw scores, each of one of these.
         best: Raw score of the best span.
         null_score: Raw score of "no answer"; -inf where that is no candidate.
-        temperature: What raw scores are divided by.
+        scale: What raw scores are multiplied by, above 0.
 
     Returns:
         A number in [0, 1] for every raw score.
     """
-    scale = 1 / temperature
-    if temperature != 1.0:
-        line = line._replace(starts=line.starts * scale, ends=line.ends * scale)
-    reference = max(null_score, best) * scale
-    total = _total_weight(line, best * scale, reference) + math.exp(null_score * scale - reference)
-    return [min(1.0, math.exp(logit * scale - reference) / total) for logit in logits]
+    reference = max(null_score, best)
+    total = _total_weight(line, best, scale) * math.exp((best - reference) * scale)
+    total += math.exp((null_score - reference) * scale)
+    return [min(1.0, math.exp((logit - reference) * scale) / total) for logit in logits]
 
 
-def _total_weight(line: _Line, best: float, reference: float) -> float:
-    """Return the sum of exp(score - reference) over all admissible spans.
+def _total_weight(line: _Line, best: float, scale: float) -> float:
+    """Return the sum of exp((score - best) * scale) over all admissible spans.
 
     Args:
         line: The windows.
-        best: Score of the best span.
-        reference: A number of at least best.
+        best: Raw score of the best span.
+        scale: What raw scores are multiplied by, above 0.
 
     Returns:
         The sum, exact to float64 rounding.
     """
-    max_start = float(line.starts.max())
-    max_end = float(line.ends.max())
-    if max_start + max_end - best <= _MAX_EXPONENT_GAP:
-        # exp(s + e) = exp(s) exp(e): N exponentials of each kind instead of N x A.
-        sums = _sliding_sum(np.exp(line.ends - max_end), line.width)
-        weight = float(np.dot(np.exp(line.starts - max_start), sums))
-        return weight * math.exp(max_start + max_end - reference)
-    # The largest start and the largest end are no span together and dwarf every span there is.
     num_positions = len(line.starts)
+    exponents = line.logits if scale == 1.0 else line.logits * scale
+    most = exponents.item(exponents.argmax())
+    if most <= _MAX_EXPONENT and best * scale >= -_MAX_EXPONENT:
+        # exp(s + e) = exp(s) exp(e): N exponentials of each kind instead of N x A. The sums of
+        # their products, by length of the spans, are the correlation of starts and ends.
+        weights = np.exp(exponents)
+        sums = np.correlate(weights[1], weights[0, :num_positions])
+        return math.fsum(sums.tolist()) * math.exp(-best * scale)
     return sum(
-        float(np.exp(line.starts + line.ends[shift : shift + num_positions] - reference).sum())
+        float(np.exp((line.starts + line.ends[shift:][:num_positions] - best) * scale).sum())
         for shift in range(line.width)
     )
 
 
-def _distinct(
-    context: str, encoding: Encoding, firsts: _Ints, lasts: _Ints
-) -> Iterator[tuple[int, int, int]]:
-    """Yield rank, first character and end of every span whose characters did not come before."""
-    seen = set()
-    starts = encoding.offsets[firsts, 0].tolist()
-    ends = encoding.offsets[lasts, 1].tolist()
-    for rank, (start, token_end) in enumerate(zip(starts, ends, strict=True)):
-        start, end = _without_space(context, start, _whole_character(context, token_end))
-        if (start, end) not in seen:
-            seen.add((start, end))
-            yield rank, start, end
+def _characters(context: str, encoding: Encoding, line: _Line, place: _Place) -> _Span:
+    """Return the characters of a span."""
+    logit, first, last = place
+    shift = line.shifts[bisect(line.positions, first) - 1]
+    start = encoding.offsets.item(first + shift, 0)
+    end = _whole_character(context, encoding.offsets.item(last + shift, 1))
+    return _Span(*_without_space(context, start, end), logit)
 
 
 def _without_space(context: str, start: int, end: int) -> tuple[int, int]:
@@ -334,7 +374,8 @@ def _without_space(context: str, start: int, end: int) -> tuple[int, int]:
     A span of nothing else stays: an empty one would say that there is no answer.
     """
     text = context[start:end]
-    if not text or text.isspace():
+    length = len(text.strip())
+    if length in (0, len(text)):
         return start, end
     return end - len(text.lstrip()), start + len(text.rstrip())
 

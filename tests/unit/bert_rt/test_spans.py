@@ -125,6 +125,13 @@ def test_ties_between_windows_go_to_the_earlier_token() -> None:
     assert answer(20, {2: 5.0, 18: 5.0}, {2: 5.0, 18: 5.0}, config=NARROW).start == 4
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_ties_by_rounding_go_to_the_shorter_span_and_the_earlier_start(sign: float) -> None:
+    # To 1 +- 1e-20 float64 says 1: "a" scores what "a b" does, "b" what "a b" does.
+    assert answer(3, {0: sign}, {0: -1e-20, 1: 1e-20}).text == "a"
+    assert answer(3, {0: -1e-20, 1: 1e-20}, {1: sign}).text == "a b"
+
+
 def test_top_k_gives_distinct_answers_best_first() -> None:
     best = answer(5, {1: 5.0, 3: 4.0}, {1: 3.0, 2: 2.0, 3: 1.0}, top_k=3)
     found = [best, *best.alternatives]
@@ -212,6 +219,27 @@ def test_far_apart_logits_keep_a_probability(scale: float) -> None:
     expected = 1.0 if scale > 1 else 0.4
     assert expected <= best.score <= 1.0
     assert best.score + best.alternatives[0].score <= 1.0 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("to_start", "to_end"), [(-400, -400), (400, 400), (800, -800), (-800, 800), (2**14, -(2**14))]
+)
+def test_what_all_logits_have_in_common_changes_no_score(to_start: float, to_end: float) -> None:
+    start, end = {0: 1.0, 1: 2.0, 2: 0.5}, {0: 0.5, 1: 0.25, 2: 0.75}
+    plain = answer(3, start, end, top_k=6)
+    features = make_windows(3, CONFIG)
+    moved = decode(
+        make_context(3),
+        make_encoding(3),
+        features,
+        [logits(features, start)[0] + np.float32(to_start)],
+        [logits(features, end)[0] + np.float32(to_end)],
+        config=CONFIG,
+        top_k=6,
+    )
+    for one, other in zip((moved, *moved.alternatives), (plain, *plain.alternatives), strict=True):
+        assert (one.text, one.logit) == (other.text, other.logit + to_start + to_end)
+        assert one.score == pytest.approx(other.score, rel=1e-12)
 
 
 def test_a_null_score_far_above_all_spans_takes_all_the_probability() -> None:

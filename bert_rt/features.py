@@ -129,26 +129,22 @@ def make_features(
         if not len(encoding.input_ids):
             raise EmptyInputError(f"{field}: got text without a single token, want readable text")
     query_ids = question.input_ids[: config.max_query_length]
-    room = _room(config, len(query_ids) + 2 + num_separators)
+    context_offset = len(query_ids) + 1 + num_separators
+    room = _room(config, context_offset + 1)
     starts, lengths = _windows(len(context.input_ids), room, room - config.doc_stride)
-    separators = [sep_id] * num_separators
-    head = np.concatenate(([cls_id], query_ids, separators), dtype=np.int32)
-    tail = np.array([sep_id], np.int32)
-    segments = np.arange(2, dtype=np.int32)
-    return [
-        Feature(
-            question_index=question_index,
-            input_ids=np.concatenate((head, context.input_ids[start : start + length], tail)),
-            token_type_ids=np.repeat(segments, (len(head), length + 1)),
-            context_offset=len(head),
-            context_start=start,
-            context_length=length,
-            is_max_context=is_max_context,
-        )
-        for start, length, is_max_context in zip(
-            starts, lengths, _max_context(starts, lengths), strict=True
-        )
-    ]
+    features = []
+    views = _max_context(starts, lengths)
+    for start, length, is_max_context in zip(starts, lengths, views, strict=True):
+        input_ids = np.empty(context_offset + length + 1, np.int32)
+        input_ids.fill(sep_id)
+        input_ids[0] = cls_id
+        input_ids[1 : 1 + len(query_ids)] = query_ids
+        input_ids[context_offset:-1] = context.input_ids[start : start + length]
+        token_type_ids = np.zeros(len(input_ids), np.int32)
+        token_type_ids[context_offset:] = 1
+        place = (question_index, context_offset, start, length)
+        features.append(Feature(input_ids, token_type_ids, *place, is_max_context))
+    return features
 
 
 def make_sequence(
@@ -272,7 +268,9 @@ def _max_context(starts: list[int], lengths: list[int]) -> list[NDArray[np.bool_
         the right, plus 0.01 x length in the same float64 arithmetic; the first window wins ties.
     """
     if len(starts) == 1:
-        return [np.ones(lengths[0], np.bool_)]
+        is_max_context = np.empty(lengths[0], np.bool_)
+        is_max_context.fill(True)
+        return [is_max_context]
     num_tokens = starts[-1] + lengths[-1]
     best_score = np.full(num_tokens, -1.0)
     best_window = np.zeros(num_tokens, np.int32)

@@ -8,7 +8,7 @@ Shapes: B sequences, S padded length, T packed tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -45,8 +45,7 @@ def pack(features: Sequence[TokenSequence], *, max_tokens: int) -> PackedBatch:
             f"features: got {sum(lengths)} tokens in {len(lengths)} windows, the longest of "
             f"{max(lengths)}, want at most max_tokens = {max_tokens}"
         )
-    cu_seqlens: IntArray = np.zeros(len(lengths) + 1, np.int32)
-    np.cumsum(lengths, out=cu_seqlens[1:])
+    cu_seqlens: IntArray = np.array([0, *accumulate(lengths)], np.int32)
     return PackedBatch(
         input_ids=np.concatenate([feature.input_ids for feature in features]),
         token_type_ids=np.concatenate([feature.token_type_ids for feature in features]),

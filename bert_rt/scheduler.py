@@ -190,12 +190,12 @@ class Scheduler:
                 return batch
 
     def _plan_round(self) -> list[_Batch]:
-        windows = [
-            (request, index)
-            for request in self._requests
-            if request.batches
-            for index in request.batches.popleft()
+        parts = [
+            (request, request.batches.popleft()) for request in self._requests if request.batches
         ]
+        windows = [(request, index) for request, indices in parts for index in indices]
+        if len(parts) == 1:  # What one request gives is a batch already.
+            return [windows]
         lengths = [request.features[index].num_tokens for request, index in windows]
         plan = plan_batches(lengths, max_tokens=self._max_batch_tokens, is_packed=self._is_packed)
         return [[windows[position] for position in batch] for batch in plan]

@@ -103,7 +103,7 @@ bool WordPiece::encode(std::string_view text, std::vector<Token>& tokens,
       if (goes_on) {
         rests.back().end = character(end);
       } else {
-        if (rests.size() == kMostRests) return false;
+        if (rests.size() > text.size() / kBytesPerRest) return false;
         rests.push_back({static_cast<int32_t>(tokens.size()), begin, character(end)});
       }
     }

@@ -26,7 +26,8 @@ class WordPiece {
   struct Rest {
     int32_t at, begin, end;
   };
-  static constexpr int kMostRests = 8;   // beyond, one call of the library for all is faster
+  // With more rests than one in so many bytes, one call of the library for all is faster.
+  static constexpr size_t kBytesPerRest = 48;
   static constexpr int kMostChars = 256; // of a word, at most
 
   // tokens[i] has ids[i]. Throws std::invalid_argument where they differ in number, or max_chars

@@ -57,6 +57,7 @@ def test_any_text_gives_the_librarys_tokens_and_spans(text: str, tokenizer: Toke
 
 def test_a_text_in_english_never_falls_to_the_library_as_a_whole(tokenizer: Tokenizer) -> None:
     text = "The \u201ccat\u201d sat \u2013 on the mat, in Paris: a caf\u00e9.\x07 Unaffable"
+    text += " The cat sat on the mat. Who is where?" * 2
     found = natively(tokenizer, text)
     assert found is not None
     assert found == by_library(tokenizer, text)

@@ -17,6 +17,7 @@ import multiprocessing
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bert_rt.artifact import default_artifact_path, load_artifact
-from bert_rt.cli import int_at_least
+from bert_rt.cli import int_at_least, run_command
 from bert_rt.tokenization import Tokenizer
 from bert_rt.types import PackedBatch
 from runtime.bench.workload import make_batches, read_workload
@@ -65,7 +66,7 @@ def measure(
     return seconds, unequal
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line, and refuse modules that are not there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="+", type=Path, metavar="SO", help="builds of _native")
@@ -75,16 +76,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--num_threads", type=int_at_least(1), default=1, metavar="N")
     parser.add_argument("--batches", type=int_at_least(2), default=250, metavar="N")
     parser.add_argument("--max_tokens", type=int_at_least(512), default=1024, metavar="N")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for module in args.modules:
         if not module.is_file():
             parser.error(f"SO: got {str(module)!r}, want a file")
     return args
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Print one line a build."""
-    args = parse()
+    args = parse(argv)
     artifact = load_artifact(args.artifact)
     tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
     work = read_workload(args.data, tokenizer, artifact.manifest.limits, limit=400, seed=0)
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -40,6 +40,7 @@ __all__ = ["Tokenizer", "check_encodable"]
 _TEMPLATES = (("[CLS]", "[SEP]", 1), ("<s>", "</s>", 2))
 _PADS = ("[PAD]", "<pad>")
 _MASKS = ("[MASK]", "<mask>")
+_MAX_ID = 2**31 - 1  # ids are int32 from here to the engine
 _SPACE = re.compile(r"\s")
 
 
@@ -94,8 +95,8 @@ class Tokenizer:
             backend: The library's tokenizer, which must not be changed afterwards.
 
         Raises:
-            ArtifactFormatError: A token that the model needs is not in the vocabulary, or two
-                texts are joined in a way that no supported model has.
+            ArtifactFormatError: A token that the model needs is not in the vocabulary, an id is
+                no int32, or two texts are joined in a way that no supported model has.
         """
         backend.no_truncation()
         backend.no_padding()
@@ -115,7 +116,12 @@ class Tokenizer:
             # The library's own trimming, of those that have it, makes spans without a character.
             backend.post_processor = processors.Sequence([])
         vocab = self.get_vocab()
-        self.vocab_size = 1 + max(vocab.values())
+        last = max(vocab, key=vocab.__getitem__)
+        self.vocab_size = 1 + vocab[last]
+        if vocab[last] > _MAX_ID:
+            raise ArtifactFormatError(
+                f"tokenizer: token {last!r} has the id {vocab[last]}, want at most {_MAX_ID}"
+            )
         self._native = NativeWordPiece.of(backend, vocab)
 
     @classmethod

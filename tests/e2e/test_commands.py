@@ -39,6 +39,9 @@ def test_comparing_builds_of_the_native_module(tmp_path: Path) -> None:
     native = pytest.importorskip("bert_rt._native")
     data = ("--data", write_squad(tmp_path / "squad.json", 9))
     program = "benchmarks.compare_builds"
+    unread = run(program, native.__file__, "--data", tmp_path / "no.json")
+    assert (unread.returncode, unread.stderr.count("\n")) == (2, 1)
+    assert unread.stderr.startswith("error: ")
     absent = run(program, native.__file__, tmp_path / "no.so", *data)
     assert absent.returncode == 2
     assert f"SO: got {str(tmp_path / 'no.so')!r}, want a file" in absent.stderr
@@ -59,9 +62,13 @@ def test_timing_the_steps_around_the_engine(tmp_path: Path) -> None:
     assert result.stdout.startswith("native, 2 threads, 4 questions\n")
     for step in ("tokenize", "windows", "engine and batching", "decode"):
         assert f"\n{step} " in result.stdout
-    refused = run(*program, "--limit", 0)
+    refused = run(*program, "--limit", 1)
     assert refused.returncode == 2
-    assert "got '0', want an integer of at least 1" in refused.stderr
+    assert "got '1', want an integer of at least 2" in refused.stderr
+    few = run(program[0], "--data", write_squad(tmp_path / "one.json", 1))
+    assert (few.returncode, few.stderr) == (2, "error: --data: got 1 questions, want at least 2\n")
+    absent = run(*program, "--artifact", tmp_path / "none")
+    assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
 
 
 def run(*argv: object, text: str = "") -> subprocess.CompletedProcess[str]:

@@ -128,6 +128,13 @@ def test_vocab_size_covers_the_largest_id(tmp_path: Path) -> None:
     assert tokenizer.vocab_size == len(VOCAB) + 1
 
 
+def test_an_id_that_is_no_int32_is_refused(tokenizer: Tokenizer) -> None:
+    content = json.loads(tokenizer.to_json())
+    content["model"]["vocab"]["dog"] = 2**31
+    with pytest.raises(ArtifactFormatError, match="'dog' has the id 2147483648, want at most"):
+        Tokenizer.from_bytes(json.dumps(content).encode())
+
+
 def test_truncation_and_padding_of_the_file_are_switched_off(tokenizer: Tokenizer) -> None:
     backend = tokenizers.Tokenizer.from_buffer(tokenizer.to_json())
     backend.enable_truncation(2)

@@ -1,8 +1,8 @@
-"""BERT's WordPiece by the native module: seven times as fast as the library on SQuAD's texts.
+"""BERT's WordPiece by the native module: six times as fast as the library on SQuAD's texts.
 
-Beside an engine that needs four milliseconds for a question, the 0.8 of the `tokenizers` library
-show (docs/adr/0003-native-wordpiece.md). The native module knows words of plain ASCII only, which
-is what text in English mostly consists of: runs of other words (accents, dashes, quotation marks,
+Beside the native engine with AMX, the `tokenizers` library takes a sixth of the engine's time
+(docs/adr/0003-native-wordpiece.md). The native module knows words of plain ASCII only, which is
+what text in English mostly consists of: runs of other words (accents, dashes, quotation marks,
 control characters) go to the library one by one, and a text with many of them as a whole. White
 space in ASCII is where texts may be cut, for no step of the tokenizer looks beyond it: the result
 is the library's.

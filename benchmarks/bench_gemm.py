@@ -22,7 +22,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bert_rt import _native
-from bert_rt.cli import int_at_least
+from bert_rt.support.cli import int_at_least
 
 KERNELS = ("s32", "panels", "residual", "gelu")
 QUIET, BUSY = 0.9, 0.6  # of the most instructions a cycle

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from bert_rt.artifact import default_artifact_path
+from bert_rt.artifact.artifact import default_artifact_path
 
 ANSWER = """
 from bert_rt import Runtime

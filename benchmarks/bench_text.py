@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bert_rt import Runtime
-from bert_rt.artifact import TOKENIZER_NAME, default_artifact_path
-from bert_rt.cli import int_at_least, run_command
+from bert_rt.artifact.artifact import TOKENIZER_NAME, default_artifact_path
 from bert_rt.errors import InputError
-from bert_rt.session import Session, check_pair, pick_answer
-from bert_rt.squad import read_squad
-from bert_rt.tokenization import Tokenizer
+from bert_rt.support.cli import int_at_least, run_command
+from bert_rt.tasks.question_answering.answering import Session, check_pair, pick_answer
+from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Question
 
 ResultT = TypeVar("ResultT")

@@ -29,16 +29,16 @@ from typing import Any
 import torch
 import transformers
 
-from bert_rt.checkpoint import load_model, read_tokenizer_files
-from bert_rt.config import AnsweringConfig
-from bert_rt.squad import read_squad
-from bert_rt.threads import resolve_num_threads
-from bert_rt.tokenization import Tokenizer
-from train.journal import read_metrics
-from train.loop import train
+from bert_rt.engines.threads import resolve_num_threads
+from bert_rt.model.checkpoint import load_model, read_tokenizer_files
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.text.tokenization import Tokenizer
+from train.loop.journal import read_metrics
+from train.loop.loop import train
+from train.loop.processes import join_processes
 from train.options import TrainOptions
-from train.processes import join_processes
-from train.question_answering import QuestionAnswering, Window, make_windows
+from train.tasks.question_answering import QuestionAnswering, Window, make_windows
 
 LIMITS = AnsweringConfig()
 
@@ -120,7 +120,7 @@ def trainer_rate(args: argparse.Namespace, windows: list[Window], *, to_longest:
 
 
 def our_rate(args: argparse.Namespace, windows: list[Window], *, dropout: float | None) -> float:
-    """Train with train.loop; return tokens a second."""
+    """Train with train.loop.loop; return tokens a second."""
     loaded = load_model(args.model_name_or_path)
     options = TrainOptions(
         learning_rate=1e-4,

@@ -24,9 +24,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bert_rt.artifact import default_artifact_path, load_artifact
-from bert_rt.cli import int_at_least, run_command
-from bert_rt.tokenization import Tokenizer
+from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.support.cli import int_at_least, run_command
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import PackedBatch
 from runtime.bench.workload import make_batches, read_workload
 

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bert_rt import pipeline
-from bert_rt.squad import SquadExample, read_squad
+from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 
 # Name: what the calls ask for. "defaults" has all questions, the others a part of them.
 SETTINGS: dict[str, dict[str, Any]] = {

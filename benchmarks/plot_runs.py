@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train.journal import METRICS, draw_curves, read_metrics
+from train.loop.journal import METRICS, draw_curves, read_metrics
 
 
 def mean_of(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

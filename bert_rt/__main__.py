@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from bert_rt.cli import run_command
+from bert_rt.support.cli import run_command
 
 __all__ = ["VERBS", "main"]
 

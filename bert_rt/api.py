@@ -1,8 +1,10 @@
 """The whole path in one view: an artifact is loaded, and questions become answers.
 
 load:      artifact -> engine -> scheduler -> session -> self-test
-answer:    texts -> tokens -> windows -> batches -> logits -> Answer            (bert_rt.session)
-classify:  texts -> tokens -> sequences -> batches -> logits -> Classification  (bert_rt.classifier)
+answer:    texts -> tokens -> windows -> batches -> logits -> Answer
+classify:  texts -> tokens -> sequences -> batches -> logits -> Classification
+
+What happens between the arrows is in bert_rt.tasks, one room a task.
 """
 
 from __future__ import annotations
@@ -16,23 +18,23 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from bert_rt.artifact import (
+from bert_rt.artifact.artifact import (
     MODEL_NAME,
     TOKENIZER_NAME,
     Artifact,
     default_artifact_path,
     load_artifact,
 )
-from bert_rt.classifier import Classifier, check_input
-from bert_rt.config import AnsweringConfig
-from bert_rt.engine import EngineInfo, EngineOptions, missing, open_engine
+from bert_rt.artifact.manifest import Manifest
+from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
+from bert_rt.engines.forking import ForkSafeEngine
+from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.forking import ForkSafeEngine
-from bert_rt.manifest import Manifest
-from bert_rt.scheduler import Scheduler
-from bert_rt.selftest import run_self_test
-from bert_rt.session import CallOptions, Session, check_pair
-from bert_rt.tokenization import Tokenizer
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.answering import CallOptions, Session, check_pair
+from bert_rt.tasks.selftest import run_self_test
+from bert_rt.tasks.text_classification.classes import Classifier, check_input
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Answer, Classification, Question, TextInput
 
 if TYPE_CHECKING:

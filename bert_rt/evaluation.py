@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
-from bert_rt.labelled import LabelledText, class_indices
-from bert_rt.metrics import macro_f1
-from bert_rt.no_answer import always_answering, score_answers
-from bert_rt.progress import Progress
-from bert_rt.session import CallOptions, PreparedQuestion, check_pair, pick_answer, placed
-from bert_rt.squad import SquadExample
+from bert_rt.support.progress import Progress
+from bert_rt.tasks.question_answering.answering import (
+    CallOptions,
+    PreparedQuestion,
+    check_pair,
+    pick_answer,
+    placed,
+)
+from bert_rt.tasks.question_answering.metrics import macro_f1
+from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
+from bert_rt.tasks.question_answering.squad import SquadExample
+from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices
 from bert_rt.types import Answer, SpanLogits
 
 __all__ = ["ClassEvaluation", "Evaluation", "evaluate", "evaluate_classes", "stream_logits"]
@@ -46,7 +52,7 @@ class Evaluation:
             where nobody asked.
         score_temperature: The artifact's.
         no_answer: Where questions have no answer, the official figures of SQuAD v2.0 beside exact
-            match and F1, as in bert_rt.no_answer.ScoredAnswers; else empty.
+            match and F1, as in no_answer.ScoredAnswers; else empty.
     """
 
     exact_match: float
@@ -124,7 +130,7 @@ def stream_logits(
         examples: Questions, those of a context next to each other.
 
     Yields:
-        Every question and the logits of its windows, for bert_rt.session.pick_answer.
+        Every question and the logits of its windows, for answering.pick_answer.
 
     Raises:
         InputError: A question cannot be answered; the message names its place.

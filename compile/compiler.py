@@ -1,6 +1,6 @@
 """The whole compile in one view: checkpoint in, artifact out, or nothing.
 
-load -> trace -> fuse -> compare with PyTorch -> quantize (compile.int8) -> gate -> write
+load -> trace -> fuse -> compare with PyTorch -> quantize (compile.int8.recipe) -> gate -> write
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import torch
 
 import bert_rt
 from bert_rt.api import Runtime
-from bert_rt.artifact import Artifact, check_output_dir, write_artifact
-from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model
-from bert_rt.config import AnsweringConfig, Columns
+from bert_rt.artifact.artifact import Artifact, check_output_dir, write_artifact
+from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.manifest import ManifestFields
-from bert_rt.progress import progress
-from bert_rt.tokenization import Tokenizer
-from compile.classification import AccuracyGate
-from compile.control import hold_out
-from compile.gate import Gate, data_hash, measure
-from compile.int8 import Compiled, quantize_within_bars
-from compile.parity import NUM_SHAPES, check_parity
-from compile.pipeline import OPSET, fuse
-from compile.quantize import QuantConfig
-from compile.report import render_report
-from compile.tasks import CompileTask, make_task
-from compile.temperature import MIN_EXAMPLES, tune_temperature
-from compile.threshold import check_both_kinds, tune_threshold
-from compile.trace import trace
+from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model
+from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.support.progress import progress
+from bert_rt.text.tokenization import Tokenizer
+from compile.graph.fuse import OPSET, fuse
+from compile.graph.parity import NUM_SHAPES, check_parity
+from compile.graph.trace import trace
+from compile.int8.control import hold_out
+from compile.int8.quantize import QuantConfig
+from compile.int8.recipe import Compiled, quantize_within_bars
+from compile.judge.gate import Gate, data_hash, measure
+from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
+from compile.judge.threshold import check_both_kinds, tune_threshold
+from compile.report.report import render_report
+from compile.tasks.base import CompileTask, make_task
+from compile.tasks.text_classification import AccuracyGate
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
 

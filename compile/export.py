@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert_rt.cli import (
+from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
     add_json_flag,
@@ -35,11 +35,11 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
 
     # After the flags: torch takes seconds to import, and --help should not.
-    from compile.classification import AccuracyGate
     from compile.compiler import CompileOptions, compile_checkpoint
-    from compile.gate import Gate
-    from compile.quantize import QuantConfig
-    from compile.tasks import default_limits
+    from compile.int8.quantize import QuantConfig
+    from compile.judge.gate import Gate
+    from compile.tasks.base import default_limits
+    from compile.tasks.text_classification import AccuracyGate
 
     artifact = compile_checkpoint(
         CompileOptions(

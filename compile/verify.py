@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import default_artifact_path, load_artifact
-from bert_rt.cli import (
+from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.artifact.manifest import Manifest
+from bert_rt.engines.base import missing
+from bert_rt.errors import ArtifactFormatError, InputError, ParityError
+from bert_rt.evaluation import evaluate, evaluate_classes
+from bert_rt.model.config import Columns
+from bert_rt.support.cli import (
     add_column_flags,
     add_json_flag,
     columns,
@@ -19,15 +24,10 @@ from bert_rt.cli import (
     run_command,
     write_json,
 )
-from bert_rt.config import Columns
-from bert_rt.engine import missing
-from bert_rt.errors import ArtifactFormatError, InputError, ParityError
-from bert_rt.evaluation import evaluate, evaluate_classes
-from bert_rt.labelled import read_labelled
-from bert_rt.manifest import Manifest
-from bert_rt.metrics import reliability
-from bert_rt.squad import read_squad
-from compile.gate import data_hash, measure
+from bert_rt.tasks.question_answering.metrics import reliability
+from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.tasks.text_classification.labelled import read_labelled
+from compile.judge.gate import data_hash, measure
 
 __all__ = ["main"]
 

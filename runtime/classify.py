@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_rt.api import Runtime
-from bert_rt.cli import int_at_least, make_parser, run_command
 from bert_rt.errors import InputError
-from bert_rt.session import CallOptions
+from bert_rt.support.cli import int_at_least, make_parser, run_command
+from bert_rt.tasks.question_answering.answering import CallOptions
 from bert_rt.types import Classification, TextInput
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime

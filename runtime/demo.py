@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bert_rt.api import Runtime
-from bert_rt.cli import make_parser, run_command
 from bert_rt.errors import EngineInternalError
+from bert_rt.support.cli import make_parser, run_command
 from bert_rt.types import Answer
 from runtime.loading import add_runtime_flags, load_runtime
 

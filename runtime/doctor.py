@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from bert_rt import __version__
-from bert_rt.artifact import Artifact, default_artifact_path, load_artifact
-from bert_rt.cli import add_json_flag, make_parser, run_command, write_json
-from bert_rt.cpu_info import cpu_info
-from bert_rt.engine import ENGINE_NAMES, EngineOptions, missing, open_engine
+from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
+from bert_rt.engines.base import ENGINE_NAMES, EngineOptions, missing, open_engine
+from bert_rt.engines.cpu_info import cpu_info
+from bert_rt.engines.threads import cpu_budget
 from bert_rt.errors import ArtifactNotFoundError, BertRtError
-from bert_rt.threads import cpu_budget
+from bert_rt.support.cli import add_json_flag, make_parser, run_command, write_json
 
 __all__ = ["main"]
 

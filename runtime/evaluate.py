@@ -9,7 +9,9 @@ from typing import Any
 
 from bert_rt import __version__
 from bert_rt.api import Runtime
-from bert_rt.cli import (
+from bert_rt.evaluation import evaluate, evaluate_classes
+from bert_rt.model.config import to_dict
+from bert_rt.support.cli import (
     add_column_flags,
     add_json_flag,
     columns,
@@ -18,12 +20,10 @@ from bert_rt.cli import (
     run_command,
     write_json,
 )
-from bert_rt.config import to_dict
-from bert_rt.evaluation import evaluate, evaluate_classes
-from bert_rt.labelled import read_labelled
-from bert_rt.metrics import reliability
-from bert_rt.progress import progress
-from bert_rt.squad import read_squad, write_predictions
+from bert_rt.support.progress import progress
+from bert_rt.tasks.question_answering.metrics import reliability
+from bert_rt.tasks.question_answering.squad import read_squad, write_predictions
+from bert_rt.tasks.text_classification.labelled import read_labelled
 from runtime.loading import add_runtime_flags, load_runtime
 
 __all__ = ["main"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bert_rt.errors import InputError
-from bert_rt.strict_json import parse_json
+from bert_rt.support.strict_json import parse_json
 
 __all__ = ["at_line", "batches", "parse_line", "parse_lines"]
 

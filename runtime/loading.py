@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import default_artifact_path, load_artifact
-from bert_rt.cli import add_answering_flags, answering_config, int_at_least
-from bert_rt.config import AnsweringConfig
+from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.support.cli import add_answering_flags, answering_config, int_at_least
 
 __all__ = ["add_runtime_flags", "load_runtime"]
 

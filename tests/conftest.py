@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bert_rt.tokenization import Tokenizer
+from bert_rt.text.tokenization import Tokenizer
 from tests.support.text import make_tokenizer
 
 # The same examples on every run and no clock: a test that fails fails for everybody.

@@ -12,16 +12,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bert_rt.checkpoint import (
+from bert_rt.errors import ConfigError, InputError
+from bert_rt.model.checkpoint import (
     LoadedModel,
     label_names,
     load_model,
     read_tokenizer_files,
     save_checkpoint,
 )
-from bert_rt.cli import make_parser, run_command
-from bert_rt.errors import ConfigError, InputError
-from bert_rt.tokenization import Tokenizer
+from bert_rt.support.cli import make_parser, run_command
+from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["average_checkpoints", "main"]
 
@@ -84,7 +84,7 @@ def _shares(directories: Sequence[Path], weights: Sequence[float] | None) -> lis
 def _check_start(directories: Sequence[Path]) -> None:
     """Refuse runs of this project that started from different checkpoints."""
     # Not at the top: it imports torch, which takes seconds, and --help should not.
-    from train.state import find_checkpoint, read_state
+    from train.loop.state import find_checkpoint, read_state
 
     starts: dict[str, Path] = {}
     for directory in directories:

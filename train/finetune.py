@@ -10,7 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bert_rt.cli import (
+from bert_rt.errors import ConfigError
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
     add_json_flag,
@@ -21,18 +23,16 @@ from bert_rt.cli import (
     run_command,
     write_json,
 )
-from bert_rt.config import AnsweringConfig
-from bert_rt.errors import ConfigError
-from bert_rt.files import atomic_write_bytes
+from bert_rt.support.files import atomic_write_bytes
 from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import FINETUNING, Recipe, recipe_named
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from train.loop import TrainResult
-    from train.objective import Objective
-    from train.processes import Processes
+    from train.loop.loop import TrainResult
+    from train.loop.objective import Objective
+    from train.loop.processes import Processes
 
 __all__ = ["main"]
 
@@ -54,8 +54,8 @@ def main(argv: Sequence[str]) -> int:
     options = training_options(args, recipe.options)
 
     # After the flags: torch takes seconds to import, and --help should not.
-    from train.processes import join_processes
-    from train.rundir import open_run_dir, told
+    from train.loop.processes import join_processes
+    from train.loop.rundir import open_run_dir, told
 
     results: dict[int, TrainResult] = {}
     with join_processes(options.device) as processes:
@@ -123,9 +123,9 @@ def _train(
     resume_from: Path | None,
     processes: Processes,
 ) -> TrainResult:
-    from bert_rt.checkpoint import checkpoint_hash
-    from train.loop import train
-    from train.rundir import file_sha256
+    from bert_rt.model.checkpoint import checkpoint_hash
+    from train.loop.loop import train
+    from train.loop.rundir import file_sha256
 
     batch_size = args.per_device_train_batch_size or recipe.batch_size
     model, objective, settings = _make(
@@ -159,9 +159,9 @@ def _make(
     length_multiple: int,
 ) -> tuple[nn.Module, Objective, Mapping[str, Any]]:
     """Make the model, its objective, and the task's part of the fingerprint."""
-    from train.classification import make_classification
-    from train.distillation import load_teacher
-    from train.question_answering import make_question_answering
+    from train.tasks.distillation import load_teacher
+    from train.tasks.question_answering import make_question_answering
+    from train.tasks.text_classification import make_classification
 
     if args.task == "text-classification":
         if args.teacher is not None:
@@ -217,8 +217,8 @@ def _finish_seeds(
     Returns the average's scores; None where a signal came before they were known.
     """
     from train.average import average_checkpoints
-    from train.interrupts import stop_on_signals
-    from train.scoring import score
+    from train.loop.interrupts import stop_on_signals
+    from train.loop.scoring import score
 
     output_dir: Path = args.output_dir
     directories = {str(seed): output_dir / f"seed-{seed}" for seed in results}

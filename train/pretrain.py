@@ -9,15 +9,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
-from bert_rt.config import BERT_SIZES, BertConfig, from_dict
 from bert_rt.errors import CheckpointError, ConfigError
+from bert_rt.model.config import BERT_SIZES, BertConfig, from_dict
+from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
 from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import INITIALIZATIONS, PRETRAINING, Recipe, recipe_named
 
 if TYPE_CHECKING:
-    from bert_rt.modeling import BertForPreTraining
-    from train.pretraining import PretrainingObjective
+    from bert_rt.model.heads import BertForPreTraining
+    from train.tasks.pretraining import PretrainingObjective
 
 __all__ = ["main"]
 
@@ -36,10 +36,10 @@ def main(argv: Sequence[str]) -> int:
     options = training_options(args, recipe.options)
 
     # After the flags: torch takes seconds to import, and --help should not.
-    from train.loop import train
-    from train.processes import join_processes
-    from train.rundir import file_sha256, open_run_dir, told
-    from train.state import load_weights
+    from train.loop.loop import train
+    from train.loop.processes import join_processes
+    from train.loop.rundir import file_sha256, open_run_dir, told
+    from train.loop.state import load_weights
 
     with join_processes(options.device) as processes:
         resume_from = open_run_dir(args.output_dir, is_resumed=args.resume)
@@ -116,8 +116,8 @@ def _recipe_name(model: str) -> str:
 
 def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
     """Read the architecture, with as many embeddings as the tokenizer has ids."""
-    from bert_rt.strict_json import parse_json
-    from bert_rt.tokenization import Tokenizer
+    from bert_rt.support.strict_json import parse_json
+    from bert_rt.text.tokenization import Tokenizer
 
     if model in BERT_SIZES:
         config = BERT_SIZES[model]
@@ -145,8 +145,8 @@ def _tokenizer_files(
     args: argparse.Namespace, recipe: Recipe, resume_from: Path | None
 ) -> Mapping[str, bytes]:
     """Read the tokenizer; train one on the corpus where none is given."""
-    from bert_rt.checkpoint import read_tokenizer_files
-    from bert_rt.tokenization import Tokenizer
+    from bert_rt.model.checkpoint import read_tokenizer_files
+    from bert_rt.text.tokenization import Tokenizer
     from train.vocab import train_vocabulary
 
     directory = resume_from or args.tokenizer
@@ -166,7 +166,7 @@ def _make(
     config: BertConfig,
     tokenizer_files: Mapping[str, bytes],
 ) -> tuple[BertForPreTraining, PretrainingObjective]:
-    from train.pretraining import make_pretraining
+    from train.tasks.pretraining import make_pretraining
 
     return make_pretraining(
         args.corpus,
@@ -193,7 +193,7 @@ def _with_long_phase(
     num_processes: int,
 ) -> PretrainingObjective:
     """Give the last tenth of the steps longer sequences, where it is known which these are."""
-    from train.phases import paper_phases
+    from train.data.phases import paper_phases
 
     length = recipe.long_seq_length if args.long_seq_length is None else args.long_seq_length
     total_steps = options.total_steps(objective.num_micro_batches, num_processes)

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bert_rt.errors import ConfigError
-from train.masking import MASKED_SHARE
+from train.data.masking import MASKED_SHARE
 
 __all__ = ["FINETUNING", "INITIALIZATIONS", "PRETRAINING", "Recipe", "recipe_named"]
 
-# Of train.initialization, which imports torch; a command's --help should not.
+# Of train.optim.initialization, which imports torch; a command's --help should not.
 INITIALIZATIONS = ("local", "random")
 
 
@@ -29,7 +29,7 @@ class Recipe:
         vocab_size: Pretraining: tokens of a vocabulary that is trained on the corpus.
         long_seq_length: Pretraining: sequence length of the last tenth of the steps; 0 for none.
         mlm_probability: Pretraining: share of the tokens that are masked.
-        initialization: Pretraining: "local" (train.initialization) or "random", the paper's.
+        initialization: Pretraining: "local" (train.optim.initialization) or "random", the paper's.
     """
 
     batch_size: int

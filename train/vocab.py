@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from bert_rt.cli import int_at_least, make_parser, run_command
 from bert_rt.errors import ConfigError, EmptyInputError
-from bert_rt.files import atomic_directory, atomic_write_bytes
-from bert_rt.progress import progress
-from bert_rt.tokenization import Tokenizer
-from train.text import read_lines
+from bert_rt.support.cli import int_at_least, make_parser, run_command
+from bert_rt.support.files import atomic_directory, atomic_write_bytes
+from bert_rt.support.progress import progress
+from bert_rt.text.tokenization import Tokenizer
+from train.data.text import read_lines
 
 __all__ = ["SPECIAL_TOKENS", "main", "train_vocabulary"]
 

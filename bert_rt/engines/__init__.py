@@ -1,1 +1,1 @@
-"""Engines, one module each; `bert_rt.engine` imports one when it is asked for."""
+"""Engines, one module each; `bert_rt.engines.base` imports one when it is asked for."""

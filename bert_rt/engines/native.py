@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from bert_rt.artifact import Artifact
-from bert_rt.engine import EngineInfo, EngineOptions
+from bert_rt.artifact.artifact import Artifact
+from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import (
     ArtifactFormatError,
     EngineInternalError,
     EngineUnavailableError,
     InputError,
 )
-from bert_rt.threads import resolve_num_threads
 from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
 
 __all__ = ["NativeEngine", "missing", "open_engine"]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bert_rt.artifact import MODEL_NAME, Artifact
-from bert_rt.cpu_info import cpu_info, has_exact_int8
-from bert_rt.engine import Engine, EngineInfo, EngineOptions, lacks_package
+from bert_rt.artifact.artifact import MODEL_NAME, Artifact
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, lacks_package
+from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
+from bert_rt.engines.packing import pad, unpad
+from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.packing import pad, unpad
-from bert_rt.threads import resolve_num_threads
 from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
 
 if TYPE_CHECKING:

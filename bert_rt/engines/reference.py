@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bert_rt.artifact import Artifact
-from bert_rt.engine import EngineInfo, EngineOptions
+from bert_rt.artifact.artifact import Artifact
+from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
 

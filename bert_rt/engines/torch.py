@@ -9,15 +9,15 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from bert_rt.artifact import Artifact
-from bert_rt.engine import Engine, EngineInfo, EngineOptions
+from bert_rt.artifact.artifact import Artifact
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions
+from bert_rt.engines.packing import pad, unpad
+from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.packing import pad, unpad
-from bert_rt.threads import resolve_num_threads
 from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
 
 if TYPE_CHECKING:
-    from bert_rt.checkpoint import LoadedModel
+    from bert_rt.model.checkpoint import LoadedModel
 
 __all__ = ["TorchEngine", "missing", "open_engine"]
 
@@ -67,7 +67,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'torch' cannot run here: {reason}")
     assert options.checkpoint is not None
-    from bert_rt.checkpoint import checkpoint_hash, load_model
+    from bert_rt.model.checkpoint import checkpoint_hash, load_model
 
     want = artifact.manifest.provenance.get("checkpoint_sha256")
     got = checkpoint_hash(options.checkpoint)
@@ -80,7 +80,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
 
 
 class TorchEngine:
-    """Runs batches through bert_rt.modeling in float32, padded to the longest sequence."""
+    """Runs batches through bert_rt.model.heads in float32, padded to the longest sequence."""
 
     def __init__(self, loaded: LoadedModel, options: EngineOptions) -> None:
         """Move the model to its device and set the threads.

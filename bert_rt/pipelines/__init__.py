@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bert_rt.api import Runtime
-from bert_rt.engine import EngineOptions
+from bert_rt.engines.base import EngineOptions
 from bert_rt.errors import ConfigError
 from bert_rt.pipelines.base import Pipeline
 from bert_rt.pipelines.feature_extraction import FeatureExtractionPipeline
@@ -25,7 +25,7 @@ from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.loading import AnyModel, open_model, open_torch_model, task_of_directory
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
-from bert_rt.tokenization import Tokenizer
+from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["pipeline"]
 

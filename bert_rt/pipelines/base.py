@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from bert_rt.errors import InputError
 from bert_rt.pipelines.loading import AnyModel
-from bert_rt.tokenization import Tokenizer
+from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import MANIFEST_NAME
-from bert_rt.checkpoint import label_names, load_model, read_config, task_of
-from bert_rt.engine import EngineInfo, EngineOptions
+from bert_rt.artifact.artifact import MANIFEST_NAME
+from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.forking import ForkSafeEngine
+from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
-from bert_rt.forking import ForkSafeEngine
-from bert_rt.scheduler import Scheduler
-from bert_rt.session import Session
-from bert_rt.tokenization import Tokenizer
-from bert_rt.weights import parse_object
+from bert_rt.model.checkpoint import label_names, load_model, read_config, task_of
+from bert_rt.model.weights import parse_object
+from bert_rt.tasks.question_answering.answering import Session
+from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from bert_rt.pipelines.torch_model import TorchModel
@@ -202,7 +202,7 @@ def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
         return model.manifest.task
     path = _directory(model)
     if (path / MANIFEST_NAME).is_file():
-        from bert_rt.artifact import load_artifact
+        from bert_rt.artifact.artifact import load_artifact
 
         return load_artifact(path).manifest.task
     task = task_of(read_config(path)[1])

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bert_rt.config import AnsweringConfig
 from bert_rt.errors import InputError, InputTooLongError
-from bert_rt.features import make_features
+from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.base import Pipeline, check_int, chunks, reject_unknown
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
-from bert_rt.session import CallOptions, PreparedQuestion, check_pair
+from bert_rt.tasks.question_answering.answering import CallOptions, PreparedQuestion, check_pair
+from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.types import Encoding, Question
 
 __all__ = ["QuestionAnsweringPipeline"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from bert_rt.config import AnsweringConfig
 from bert_rt.errors import InputError
+from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.base import Pipeline, check_int, chunks
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.texts import Truncation, check_input, make_input, read_truncation
-from bert_rt.session import CallOptions
+from bert_rt.tasks.question_answering.answering import CallOptions
 from bert_rt.types import ClassLogits, FloatArray
 
 __all__ = ["TextClassificationPipeline"]

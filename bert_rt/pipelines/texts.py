@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from bert_rt.errors import InputError, InputTooLongError
-from bert_rt.features import MAX_CONTEXT_CHARS, check_text, make_sequence
 from bert_rt.pipelines.base import check_int, reject_unknown
 from bert_rt.pipelines.loading import AnyModel
-from bert_rt.tokenization import Tokenizer
+from bert_rt.tasks.question_answering.features import MAX_CONTEXT_CHARS, check_text, make_sequence
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, TextInput, TokenSequence
 
 __all__ = ["Truncation", "check_input", "make_input", "read_truncation"]

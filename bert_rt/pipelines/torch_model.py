@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bert_rt.checkpoint import LoadedModel
-from bert_rt.engine import EngineOptions
-from bert_rt.modeling import BertForPreTraining, BertModel
-from bert_rt.packing import pack, pad
-from bert_rt.threads import resolve_num_threads
-from bert_rt.tokenization import Tokenizer
+from bert_rt.engines.base import EngineOptions
+from bert_rt.engines.packing import pack, pad
+from bert_rt.engines.threads import resolve_num_threads
+from bert_rt.model.checkpoint import LoadedModel
+from bert_rt.model.heads import BertForPreTraining, BertModel
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import FloatArray, TokenSequence
 
 __all__ = ["TorchModel"]

@@ -1,7 +1,7 @@
 """Start and end logits of a question's windows -> answers, by the rules of Transformers 4.x.
 
-They are other rules than those of bert_rt.spans, kept so that results do not change for those who
-come from there:
+They are other rules than those of tasks.question_answering.spans, kept so that results do not
+change for those who come from there:
 
 - Every window is normalized by itself: starts and ends apart, over its context and [CLS]. So the
   scores of two windows do not add up to one, and a window without an answer votes like any other.

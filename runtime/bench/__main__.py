@@ -8,18 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bert_rt.artifact import Artifact, default_artifact_path, load_artifact
-from bert_rt.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
+from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import ConfigError
-from bert_rt.files import atomic_write_bytes
-from bert_rt.threads import resolve_num_threads
-from bert_rt.tokenization import Tokenizer
+from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.support.files import atomic_write_bytes
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature
 from runtime.bench.measure import SCOPES, Clock
-from runtime.bench.openvino_peers import CALIBRATION_WINDOWS
-from runtime.bench.peers import Setup
+from runtime.bench.peers.base import Setup
+from runtime.bench.peers.openvino import CALIBRATION_WINDOWS
+from runtime.bench.peers.qualify import DEFAULT_FINALISTS
 from runtime.bench.plot import plot
-from runtime.bench.qualify import DEFAULT_FINALISTS
 from runtime.bench.render import markdown, terminal
 from runtime.bench.run import ENGINES, Plan, run
 from runtime.bench.thresholds import check, read_thresholds

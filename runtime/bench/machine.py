@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bert_rt import __version__
-from bert_rt.threads import cpu_budget
+from bert_rt.engines.threads import cpu_budget
 
 __all__ = ["IssueMeter", "LoadMeter", "describe_machine", "measure_peaks"]
 

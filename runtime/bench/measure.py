@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from bert_rt.config import AnsweringConfig
-from bert_rt.packing import pack
-from bert_rt.scheduler import Scheduler
-from bert_rt.session import CallOptions, Session
-from bert_rt.tokenization import Tokenizer
+from bert_rt.engines.packing import pack
+from bert_rt.engines.scheduler import Scheduler
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import PackedBatch
-from runtime.bench.peers import Peer
+from runtime.bench.peers.base import Peer
 from runtime.bench.statistics import Rate
 from runtime.bench.workload import Workload, make_batches
 

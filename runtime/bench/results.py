@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from bert_rt.metrics import evaluate_squad
+from bert_rt.tasks.question_answering.metrics import evaluate_squad
 from runtime.bench.measure import ENGINE, Record
-from runtime.bench.peers import Peer
-from runtime.bench.qualify import Qualified
+from runtime.bench.peers.base import Peer
+from runtime.bench.peers.qualify import Qualified
 from runtime.bench.statistics import Spread, percentiles, ratio, spread
 from runtime.bench.workload import Workload
 

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ConfigError, EngineUnavailableError
-from bert_rt.progress import progress
-from bert_rt.scheduler import Scheduler
-from bert_rt.session import CallOptions, Session
-from bert_rt.tokenization import Tokenizer
-from runtime.bench.loadgen import SCENARIOS, missing_loadgen, run_scenario
+from bert_rt.support.progress import progress
+from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.text.tokenization import Tokenizer
 from runtime.bench.machine import IssueMeter, LoadMeter, describe_machine, measure_peaks
 from runtime.bench.measure import (
     ENGINE,
@@ -22,12 +21,13 @@ from runtime.bench.measure import (
     Timer,
     measure_rounds,
 )
-from runtime.bench.onnxruntime_peers import open_onnxruntime
-from runtime.bench.openvino_peers import open_openvino
-from runtime.bench.peers import Absent, Peer, Peers, Setup, open_native
-from runtime.bench.qualify import DEFAULT_FINALISTS, Qualified, qualify, warm_up
+from runtime.bench.peers.base import Absent, Peer, Peers, Setup, open_native
+from runtime.bench.peers.loadgen import SCENARIOS, missing_loadgen, run_scenario
+from runtime.bench.peers.onnxruntime import open_onnxruntime
+from runtime.bench.peers.openvino import open_openvino
+from runtime.bench.peers.qualify import DEFAULT_FINALISTS, Qualified, qualify, warm_up
+from runtime.bench.peers.torch import open_torch
 from runtime.bench.results import Records, best, make_ratios, make_rows, make_shares
-from runtime.bench.torch_peers import open_torch
 from runtime.bench.workload import ARITHMETIC, Workload, num_operations
 
 __all__ = ["ENGINES", "Plan", "run"]
@@ -51,7 +51,7 @@ _MAX_IDLE_SHARE = 0.1
 TIMER = {
     "engine": "packed token ids -> logits of every token: sorting, padding and cutting included "
     "where an engine needs them; tokenization and span decode are not",
-    "text_to_answer": "raw strings -> Answer, through bert_rt.session.Session for every engine: "
+    "text_to_answer": "raw strings -> Answer, through answering.Session for every engine: "
     "tokenization, windows, batching, engine, span decode; a new Session, with an empty cache of "
     "contexts, for every timing",
     "single requests": "one question after the other, all threads for each, both scopes",
@@ -89,7 +89,7 @@ class Plan:
         scopes: Of measure.SCOPES.
         engines: Of ENGINES, each of which must run; empty for all that can.
         with_loadgen: Whether to run LoadGen's scenarios too.
-        finalists: As in runtime.bench.qualify.choose.
+        finalists: As in runtime.bench.peers.qualify.choose.
         int8_only: Whether float configurations are left out.
     """
 

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bert_rt.config import AnsweringConfig, BertConfig
-from bert_rt.features import make_features
-from bert_rt.packing import pack, plan_batches
-from bert_rt.squad import SquadExample, read_squad
-from bert_rt.tokenization import Tokenizer
+from bert_rt.engines.packing import pack, plan_batches
+from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature, PackedBatch
 
 __all__ = [

@@ -24,9 +24,9 @@ _MAX_FUNCTION_LINES = 60
 _HEAVY = ("matplotlib", "onnx", "onnxruntime", "openvino", "rich", "torch", "transformers")
 # The modules that exist in order to wrap one of these.
 _WRAPPERS = (
-    "bert_rt.encoder",
+    "bert_rt.model.encoder",
     "bert_rt.engines.",
-    "bert_rt.modeling",
+    "bert_rt.model.heads",
     "bert_rt.pipelines.torch_model",
 )
 
@@ -126,7 +126,9 @@ def test_the_library_imports_nothing_heavy() -> None:
 
 def test_the_artifact_is_read_without_numpy() -> None:
     # A service that only checks artifacts, and the first answer, should not wait for it.
-    code = "import bert_rt.artifact, bert_rt.__main__, sys; sys.exit('numpy' in sys.modules)"
+    code = (
+        "import bert_rt.artifact.artifact, bert_rt.__main__, sys; sys.exit('numpy' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=_ROOT, timeout=60).returncode == 0
 
 

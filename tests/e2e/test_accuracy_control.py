@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import load_artifact
-from bert_rt.cli import run_command
-from bert_rt.engine import missing
+from bert_rt.artifact.artifact import load_artifact
+from bert_rt.engines.base import missing
 from bert_rt.evaluation import evaluate
-from bert_rt.squad import SquadExample, read_squad
+from bert_rt.support.cli import run_command
+from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from compile import compiler, export, int8
 from tests.support.outliers import scale_channels
 from tests.unit.compile import tiny

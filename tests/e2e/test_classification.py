@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import load_artifact
-from bert_rt.checkpoint import save_checkpoint
-from bert_rt.cli import run_command
-from bert_rt.engine import missing
+from bert_rt.artifact.artifact import load_artifact
+from bert_rt.engines.base import missing
 from bert_rt.errors import EngineError
 from bert_rt.evaluation import evaluate_classes
-from bert_rt.labelled import read_labelled
-from bert_rt.modeling import build_model
+from bert_rt.model.checkpoint import save_checkpoint
+from bert_rt.model.heads import build_model
+from bert_rt.support.cli import run_command
+from bert_rt.tasks.text_classification.labelled import read_labelled
 from compile import export, verify
-from compile.pipeline import expected_counts
+from compile.graph.fuse import expected_counts
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny, tiny_classifier
 

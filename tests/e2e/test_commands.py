@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_rt.artifact import default_artifact_path
+from bert_rt.artifact.artifact import default_artifact_path
 from bert_rt.errors import ArtifactNotFoundError
 from tests.support.artifacts import PAIRS, write_tiny_artifact
 from tests.support.squad_file import write_squad

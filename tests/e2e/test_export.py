@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import load_artifact
-from bert_rt.checkpoint import save_checkpoint
-from bert_rt.cli import run_command
-from bert_rt.engine import missing
+from bert_rt.artifact.artifact import load_artifact
+from bert_rt.engines.base import missing
 from bert_rt.evaluation import evaluate
-from bert_rt.modeling import build_model
-from bert_rt.squad import read_squad
+from bert_rt.model.checkpoint import save_checkpoint
+from bert_rt.model.heads import build_model
+from bert_rt.support.cli import run_command
+from bert_rt.tasks.question_answering.squad import read_squad
 from compile import compiler, export
 from tests.unit.compile import tiny
 

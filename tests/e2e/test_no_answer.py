@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bert_rt.artifact import load_artifact
-from bert_rt.cli import run_command
-from bert_rt.squad import read_squad
+from bert_rt.artifact.artifact import load_artifact
+from bert_rt.support.cli import run_command
+from bert_rt.tasks.question_answering.squad import read_squad
 from compile import export
 from runtime import evaluate
 from tests.support.articles import make_articles
 from tests.support.training import WINDOWS, make_checkpoint
-from train import finetune, unanswerable
-from train.journal import read_metrics
+from train import finetune
+from train.loop.journal import read_metrics
+from train.unanswerable import __main__ as unanswerable
 
 _FIGURES = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
 

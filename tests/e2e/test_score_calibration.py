@@ -14,10 +14,10 @@ import onnx_ir as ir
 import pytest
 
 from bert_rt.api import Runtime
-from bert_rt.artifact import load_artifact
-from bert_rt.checkpoint import load_model
-from bert_rt.cli import run_command
-from bert_rt.squad import SquadExample
+from bert_rt.artifact.artifact import load_artifact
+from bert_rt.model.checkpoint import load_model
+from bert_rt.support.cli import run_command
+from bert_rt.tasks.question_answering.squad import SquadExample
 from compile import compiler, export, verify
 from runtime import evaluate
 from tests.unit.compile import tiny, tiny_classifier

@@ -16,12 +16,14 @@ from typing import Any
 
 import pytest
 
-from bert_rt.checkpoint import load_model
-from bert_rt.cli import run_command
+from bert_rt.model.checkpoint import load_model
+from bert_rt.support.cli import run_command
 from tests.support.corpora import write_text
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
-from train import finetune, pretrain, question_answering, scoring
-from train.journal import read_metrics
+from train import finetune, pretrain
+from train.loop import scoring
+from train.loop.journal import read_metrics
+from train.tasks import question_answering
 
 # Losses of one process with doubled accumulation and of two: the same sums in another order, over
 # 12 steps of AdamW at a high rate. Each step turns a difference of 1e-7 in a gradient near 0 into
@@ -199,7 +201,7 @@ def test_the_best_of_several_seeds_and_of_their_average_is_kept(
     def score(*args: Any) -> dict[str, float]:
         return {name: value + bonus for name, value in (plain(*args) or {}).items()}
 
-    monkeypatch.setattr(scoring, "score", score)  # train.loop has its own name for the seeds'
+    monkeypatch.setattr(scoring, "score", score)  # train.loop.loop has its own name for the seeds'
     data = make_squad(tmp_path / "dev.json", num_contexts=3)
     output_dir = tmp_path / "run"
     argv = flags(tmp_path, output_dir, "--max_steps", "6", "--num_seeds", "2")
@@ -264,7 +266,7 @@ def test_a_rate_too_high_is_called_out(tmp_path: Path, caplog: pytest.LogCapture
 def test_a_faster_allocator_is_pointed_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.loop.allocator_advice", lambda: "set LD_PRELOAD=lib.so")
+    monkeypatch.setattr("train.loop.loop.allocator_advice", lambda: "set LD_PRELOAD=lib.so")
 
     run(*flags(tmp_path, tmp_path / "out", "--max_steps", "1", "--device", "cpu"))
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bert_rt.artifact import Artifact, load_artifact
+from bert_rt.artifact.artifact import Artifact, load_artifact
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ArtifactNotFoundError
-from tests.unit.bert_rt.artifact_samples import FILES, write_sample
+from tests.unit.bert_rt.artifact.artifact_samples import FILES, write_sample
 
 _FUZZ = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bert_rt.artifact.manifest import Manifest, manifest_from_json, manifest_to_json
 from bert_rt.errors import ArtifactError
-from bert_rt.manifest import Manifest, manifest_from_json, manifest_to_json
-from tests.unit.bert_rt.artifact_samples import write_sample
+from tests.unit.bert_rt.artifact.artifact_samples import write_sample
 
 _FUZZ = settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 import transformers
 
-from bert_rt.features import make_sequences
-from bert_rt.labelled import read_labelled
-from bert_rt.tokenization import Tokenizer
+from bert_rt.tasks.question_answering.features import make_sequences
+from bert_rt.tasks.text_classification.labelled import read_labelled
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny_classifier
-from train.classification import ClassificationObjective, make_classification
+from train.tasks.text_classification import ClassificationObjective, make_classification
 
 NUM_TEXTS = 24
 

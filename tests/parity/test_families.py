@@ -15,19 +15,19 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from bert_rt.artifact import Artifact, ManifestFields, write_artifact
-from bert_rt.checkpoint import LoadedModel, checkpoint_hash, load_model, save_checkpoint
-from bert_rt.engine import EngineOptions, missing, open_engine
+from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
+from bert_rt.engines.base import EngineOptions, missing, open_engine
 from bert_rt.engines.native import NativeEngine
-from bert_rt.features import make_features, make_sequence
-from bert_rt.packing import pack, pad, unpad
-from bert_rt.tokenization import Tokenizer
+from bert_rt.engines.packing import pack, pad, unpad
+from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model, save_checkpoint
+from bert_rt.tasks.question_answering.features import make_features, make_sequence
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import PackedBatch, SpanLogits, TokenSequence
-from compile.calibrate import observe
-from compile.linear import find_linear_layers
-from compile.pipeline import fuse
-from compile.quantize import plan_layers, quantize
-from compile.trace import trace
+from compile.graph.fuse import fuse
+from compile.graph.linear import find_linear_layers
+from compile.graph.trace import trace
+from compile.int8.calibrate import observe
+from compile.int8.quantize import plan_layers, quantize
 from tests.kernels.support import ISAS
 from tests.parity.test_native import MAX_INT8_DIFFERENCE
 from tests.support.families import FAMILIES

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bert_rt.artifact import default_artifact_path, load_artifact
+from bert_rt.artifact.artifact import default_artifact_path, load_artifact
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.reference import ReferenceEngine
-from bert_rt.scheduler import Scheduler
-from bert_rt.session import CallOptions, Session
-from bert_rt.squad import read_squad
-from bert_rt.tokenization import Tokenizer
+from bert_rt.engines.scheduler import Scheduler
+from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Answer, PackedBatch, SpanLogits
 from tests.kernels import graphs
 from tests.kernels.graphs import GraphSpec

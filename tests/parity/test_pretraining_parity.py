@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 
-from bert_rt.config import BertConfig
-from bert_rt.tokenization import Tokenizer
+from bert_rt.model.config import BertConfig
+from bert_rt.text.tokenization import Tokenizer
 from tests.parity.test_transformers import SIZES, perturb
 from tests.support.corpora import tokenizer_files, write_text
 from tests.support.text import VOCAB
 from tests.tolerances import FLOAT32_ATOL
-from train.pretraining import make_pretraining
+from train.tasks.pretraining import make_pretraining
 from train.vocab import train_vocabulary
 
 _SIZES = SIZES | {"vocab_size": len(VOCAB) + 3}

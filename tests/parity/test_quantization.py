@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from bert_rt.engines.onnxruntime import _library, open_session
-from compile.search import LayerPlan, quantize_rows
+from compile.int8.search import LayerPlan, quantize_rows
 from tests.tolerances import INT8_FLOAT_ERROR, INT8_TIE_ATOL, INT_PRODUCT_RTOL
 from tests.unit.compile import tiny
 

@@ -10,11 +10,11 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bert_rt.config import AnsweringConfig
-from bert_rt.features import make_features
-from bert_rt.packing import pack, pad, plan_batches, unpack, unpad
-from bert_rt.spans import decode
-from bert_rt.tokenization import Tokenizer
+from bert_rt.engines.packing import pack, pad, plan_batches, unpack, unpad
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.question_answering.spans import decode
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature, FloatArray
 from tests.support.text import (
     SPECIAL_TOKENS,

@@ -15,8 +15,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from bert_rt.artifact import Artifact, ManifestFields, write_artifact
-from bert_rt.config import AnsweringConfig, BertConfig
+from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
+from bert_rt.model.config import AnsweringConfig, BertConfig
 from tests.support.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(

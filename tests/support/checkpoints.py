@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from bert_rt.checkpoint import save_checkpoint
-from bert_rt.config import BertConfig
-from bert_rt.modeling import build_model
+from bert_rt.model.checkpoint import save_checkpoint
+from bert_rt.model.config import BertConfig
+from bert_rt.model.heads import build_model
 
 CONFIG = BertConfig(
     vocab_size=20,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.support.text import make_tokenizer
-from train.corpus import Corpus, CorpusReport
+from train.data.corpus import Corpus, CorpusReport
 
 _WORDS = ("the", "cat", "sat", "on", "mat", "in", "paris", "who", "where", "is", "unaff", "xyz")
 

@@ -27,7 +27,7 @@ def scale_channels(
     model becomes another one; it is compared with its own float self.
 
     Args:
-        model: A BERT of bert_rt.modeling.
+        model: A BERT of bert_rt.model.heads.
         factor: How much wider.
         num_layers: Encoder layers.
         head_channels: Channels of keys and values, by their place in the hidden size.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bert_rt.config import AnsweringConfig
-from bert_rt.features import make_features
-from bert_rt.tokenization import Tokenizer
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bert_rt.checkpoint import save_checkpoint
-from bert_rt.config import BertConfig
-from bert_rt.modeling import build_model
+from bert_rt.model.checkpoint import save_checkpoint
+from bert_rt.model.config import BertConfig
+from bert_rt.model.heads import build_model
 from tests.support.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(

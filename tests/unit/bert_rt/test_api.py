@@ -19,7 +19,6 @@ import pytest
 
 from bert_rt import Runtime
 from bert_rt.api import Runtime as Home
-from bert_rt.config import AnsweringConfig
 from bert_rt.errors import (
     ArtifactNotFoundError,
     ConfigError,
@@ -28,6 +27,7 @@ from bert_rt.errors import (
     EngineUnavailableError,
     InputError,
 )
+from bert_rt.model.config import AnsweringConfig
 from bert_rt.types import Answer
 from tests.support.artifacts import CONFIG, LIMITS, PAIRS, write_tiny_artifact
 

@@ -11,9 +11,9 @@ from bert_rt import evaluation
 from bert_rt.api import Runtime
 from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.evaluation import evaluate, evaluate_classes, stream_logits
-from bert_rt.labelled import LabelledText
-from bert_rt.session import pick_answer
-from bert_rt.squad import SquadExample
+from bert_rt.tasks.question_answering.answering import pick_answer
+from bert_rt.tasks.question_answering.squad import SquadExample
+from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import Answer, TextInput
 from tests.support.artifacts import LABELS, PAIRS, write_tiny_artifact, write_tiny_classifier
 

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from onnxscript.rewriter import RewriteRuleClassBase
 
 from bert_rt.engines.onnxruntime import _library
-from compile.pipeline import apply_rule
+from compile.graph.fuse import apply_rule
 
 _HEADER = '<ir_version: 10, opset_import: ["" : 23]>\n'
 

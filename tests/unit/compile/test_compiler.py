@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bert_rt.artifact import load_artifact
-from bert_rt.checkpoint import checkpoint_hash
+from bert_rt.artifact.artifact import load_artifact
 from bert_rt.errors import ConfigError
+from bert_rt.model.checkpoint import checkpoint_hash
 from compile.compiler import CompileOptions
-from compile.gate import data_hash
-from compile.pipeline import expected_counts
+from compile.graph.fuse import expected_counts
+from compile.judge.gate import data_hash
 from tests.unit.compile import tiny
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bert_rt.artifact import MODEL_NAME, load_artifact, write_artifact
-from bert_rt.cli import run_command
-from bert_rt.manifest import ManifestFields
+from bert_rt.artifact.artifact import MODEL_NAME, load_artifact, write_artifact
+from bert_rt.artifact.manifest import ManifestFields
+from bert_rt.support.cli import run_command
 from compile import verify
 from tests.unit.compile import tiny
 

@@ -23,19 +23,19 @@ import torch
 from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
-from bert_rt.checkpoint import LoadedModel, load_model, save_checkpoint
-from bert_rt.config import AnsweringConfig, BertConfig
 from bert_rt.engines.onnxruntime import open_session
-from bert_rt.modeling import build_model
-from bert_rt.squad import SquadExample
+from bert_rt.model.checkpoint import LoadedModel, load_model, save_checkpoint
+from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.model.heads import build_model
+from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.types import Feature
-from compile.calibrate import Observer, calibration_features, observe
 from compile.export import main
-from compile.linear import find_linear_layers
-from compile.pipeline import fuse
-from compile.quantize import QuantConfig, plan_layers, quantize
-from compile.search import LayerPlan
-from compile.trace import INPUT_NAMES, trace
+from compile.graph.fuse import fuse
+from compile.graph.linear import find_linear_layers
+from compile.graph.trace import INPUT_NAMES, trace
+from compile.int8.calibrate import Observer, calibration_features, observe
+from compile.int8.quantize import QuantConfig, plan_layers, quantize
+from compile.int8.search import LayerPlan
 from tests.support.text import VOCAB, make_tokenizer, write_vocab
 
 CONFIG = BertConfig(

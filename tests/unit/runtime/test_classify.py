@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bert_rt.api import Runtime
-from bert_rt.cli import run_command
+from bert_rt.support.cli import run_command
 from runtime import answer, classify, doctor, evaluate
 from tests.support.artifacts import LABELS, write_tiny_artifact, write_tiny_classifier
 

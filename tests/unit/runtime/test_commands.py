@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from bert_rt.cli import run_command
-from bert_rt.tokenization import Tokenizer
+from bert_rt.support.cli import run_command
+from bert_rt.text.tokenization import Tokenizer
 from runtime import answer, demo, doctor, evaluate
 from runtime import lines as lines_module
 from tests.support.artifacts import PAIRS, write_tiny_artifact
@@ -244,7 +244,9 @@ def test_doctor_of_no_artifact(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_without_an_embedded_model(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("bert_rt.artifact.__file__", str(tmp_path / "artifact.py"))
+    monkeypatch.setattr(
+        "bert_rt.artifact.artifact.__file__", str(tmp_path / "artifact" / "artifact.py")
+    )
     assert run_command(doctor.main, []) == 0
     assert "no embedded default model" in capsys.readouterr().out
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bert_rt.checkpoint import load_model
-from bert_rt.cli import run_command
 from bert_rt.errors import ConfigError, TrainingError
+from bert_rt.model.checkpoint import load_model
+from bert_rt.support.cli import run_command
 from tests.support.checkpoints import edit_config
 from tests.support.training import make_checkpoint
 from train.average import average_checkpoints, main

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bert_rt.cli import make_parser
 from bert_rt.errors import ConfigError
+from bert_rt.support.cli import make_parser
+from train.optim.schedule import progress_of, rate_at
 from train.options import TrainOptions, add_training_flags, training_options
-from train.schedule import progress_of, rate_at
 
 
 @pytest.mark.parametrize(

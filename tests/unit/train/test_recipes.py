@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bert_rt.config import BERT_SIZES
 from bert_rt.errors import ConfigError
+from bert_rt.model.config import BERT_SIZES
 from train.options import TrainOptions
 from train.recipes import FINETUNING, PRETRAINING, recipe_named
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bert_rt.cli import run_command
 from bert_rt.errors import ConfigError, EmptyInputError
-from bert_rt.tokenization import Tokenizer
+from bert_rt.support.cli import run_command
+from bert_rt.text.tokenization import Tokenizer
 from train.vocab import SPECIAL_TOKENS, main, train_vocabulary
 
 # Every pair of letters is as frequent as many others: merges are ties.

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert_rt.artifact import Artifact, build_artifact
-from bert_rt.engine import Engine, EngineOptions
+from bert_rt.artifact.artifact import Artifact, build_artifact
 from bert_rt.engines import onnxruntime as ort_engine
 from bert_rt.engines import openvino as openvino_engine
+from bert_rt.engines.base import Engine, EngineOptions
 from bert_rt.errors import ConfigError, EngineInternalError, EngineUnavailableError
 from bert_rt.types import PackedBatch, SpanLogits
 from tests.support.artifacts import CONFIG, LIMITS, make_model, write_tiny_artifact

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from bert_rt import engine as engines
-from bert_rt.checkpoint import checkpoint_hash, save_checkpoint
-from bert_rt.config import BertConfig
-from bert_rt.engine import EngineOptions
+from bert_rt.engines import base as engines
+from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.torch import missing, open_engine
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.modeling import build_model
+from bert_rt.model.checkpoint import checkpoint_hash, save_checkpoint
+from bert_rt.model.config import BertConfig
+from bert_rt.model.heads import build_model
 from bert_rt.types import ClassLogits, PackedBatch, SpanLogits
 from tests.tolerances import FLOAT32_ATOL
 

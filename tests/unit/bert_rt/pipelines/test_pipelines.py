@@ -23,7 +23,7 @@ from bert_rt.errors import (
     InputTooLongError,
 )
 from bert_rt.pipelines.base import Pipeline
-from bert_rt.tokenization import Tokenizer
+from bert_rt.text.tokenization import Tokenizer
 from tests.golden.pipeline_cases import write_checkpoint
 from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
 from tests.support.text import SPECIAL_TOKENS, make_tokenizer

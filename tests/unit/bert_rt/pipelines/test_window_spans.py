@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert_rt.config import AnsweringConfig
 from bert_rt.errors import EngineInternalError
+from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
 from bert_rt.types import SpanLogits
 from tests.support.text import make_context, make_encoding, make_windows

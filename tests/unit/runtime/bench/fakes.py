@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bert_rt.config import AnsweringConfig
-from bert_rt.engine import EngineInfo
-from bert_rt.squad import SquadExample
+from bert_rt.engines.base import EngineInfo
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.types import PackedBatch, SpanLogits
 from runtime.bench.measure import Clock, Record
-from runtime.bench.peers import Peer
+from runtime.bench.peers.base import Peer
 from runtime.bench.statistics import Rate
 from runtime.bench.workload import Workload
 from tests.support.text import make_windows

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bert_rt.cli import run_command
+from bert_rt.support.cli import run_command
 from runtime.bench.__main__ import main
 from tests.support.artifacts import write_tiny_artifact
 from tests.support.squad_file import write_squad

@@ -13,7 +13,7 @@ from runtime.bench.measure import (
     rotated,
     take_turns,
 )
-from runtime.bench.peers import Peer
+from runtime.bench.peers.base import Peer
 from runtime.bench.workload import Workload
 from tests.support.text import make_tokenizer
 from tests.unit.runtime.bench.fakes import LIMITS, FakeTime, make_peer, make_work

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.bench.peers import Peer
-from runtime.bench.qualify import Qualified
+from runtime.bench.peers.base import Peer
+from runtime.bench.peers.qualify import Qualified
 from runtime.bench.results import best, make_ratios, make_rows, make_shares
 from tests.unit.runtime.bench.fakes import make_peer, make_record, make_work
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bert_rt.config import BertConfig
+from bert_rt.model.config import BertConfig
 from runtime.bench.workload import (
     evenly_spaced,
     evenly_spaced_blocks,

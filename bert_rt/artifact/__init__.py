@@ -1,0 +1,1 @@
+"""The artifact directory, read, checked and written."""

@@ -1,0 +1,335 @@
+"""The manifest of an artifact: its fields, their checks and their one JSON form.
+
+docs/artifact-format.md specifies what is read and written here, with MUST and MAY. Nothing in a
+manifest is trusted: it may come from a stranger, so every field is checked for type and range, and
+whatever is wrong with it raises ArtifactFormatError or ArtifactVersionError and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict, TypeVar
+
+from bert_rt.artifact.checks import (
+    MAX_LABELS,
+    check_choice,
+    check_int,
+    check_number,
+    check_self_test,
+    check_type,
+    object_of,
+    plain_list,
+    plain_object,
+    refuse,
+)
+from bert_rt.errors import ArtifactFormatError, ArtifactVersionError, ConfigError
+from bert_rt.model.architectures import ARCHITECTURES
+from bert_rt.model.config import (
+    AnsweringConfig,
+    BertConfig,
+    architecture_fields,
+    from_dict,
+    to_dict,
+)
+from bert_rt.support.strict_json import parse_json
+
+__all__ = [
+    "FORMAT",
+    "MAX_FILES",
+    "MAX_FILE_BYTES",
+    "MAX_MANIFEST_BYTES",
+    "MAX_SCORE_TEMPERATURE",
+    "MIN_SCORE_TEMPERATURE",
+    "REQUIRED_FILES",
+    "TASKS",
+    "VERSION",
+    "FileEntry",
+    "Manifest",
+    "ManifestFields",
+    "check_file_name",
+    "manifest_from_json",
+    "manifest_to_json",
+]
+
+FORMAT = "bert-rt-artifact"
+VERSION = 1
+TASKS = ("question-answering", "text-classification")
+REQUIRED_FILES = ("model.onnx", "tokenizer.json")
+
+MAX_MANIFEST_BYTES = 16 * 2**20
+# A protobuf message, which an ONNX file is, cannot be larger.
+MAX_FILE_BYTES = 2**31 - 1
+MAX_FILES = 64
+_MAX_SELF_TEST_ITEMS = 1024
+# Beyond these a score says nothing any more: it is 0 or 1, or the same for every span.
+MIN_SCORE_TEMPERATURE, MAX_SCORE_TEMPERATURE = 0.01, 100.0
+
+_PRECISIONS = ("float32", "int8")
+_EXTENSION_PREFIX = "x_"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """What the manifest says of one file.
+
+    Attributes:
+        sha256: Digest of the content, 64 lower-case hexadecimal digits.
+        size: Length of the content in bytes.
+    """
+
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        """Check both fields.
+
+        Raises:
+            ArtifactFormatError: The digest is no SHA-256 or the size is out of range.
+        """
+        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
+            refuse("files.*.sha256", self.sha256, "64 lower-case hexadecimal digits")
+        check_int("files.*.size", self.size, 0, MAX_FILE_BYTES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything an artifact says of itself, checked when it is made.
+
+    The free-form objects (quantization, provenance, receipt, self-test items, extensions) are
+    copied into plain JSON values, so that a manifest equals what is read back from its JSON.
+
+    Attributes:
+        task: "question-answering" or "text-classification".
+        architecture: Which architecture, and its sizes.
+        precision: "int8" or "float32".
+        limits: Default window and span settings; max_seq_length is never above the
+            architecture's max_sequence_length. Text classification uses max_seq_length only.
+        files: File name to entry; model.onnx and tokenizer.json are always there.
+        quantization: The scheme, for people and reports; empty for float32.
+        fusions: Rule name to number of rewrites.
+        labels: Class names in the order of the logits; empty for question answering.
+        provenance: Where the weights and data came from: hashes and tool versions.
+        receipt: Accuracy measured when the artifact was compiled, or None.
+        self_test: Inputs and expected results, checked when a runtime opens. For question
+            answering: question, context, text, start, end, start_logit, end_logit. For text
+            classification: text, text_pair (or None), logits.
+        score_temperature: What logits are divided by where scores are made of them, so that they
+            are probabilities; 1 where nobody has measured.
+        extensions: Top-level fields of other tools, their names starting with "x_".
+    """
+
+    task: str
+    architecture: BertConfig
+    precision: str
+    limits: AnsweringConfig
+    files: Mapping[str, FileEntry]
+    quantization: Mapping[str, Any] = field(default_factory=dict)
+    fusions: Mapping[str, int] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    receipt: Mapping[str, Any] | None = None
+    self_test: tuple[dict[str, Any], ...] = ()
+    score_temperature: float = 1.0
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check every field and replace free-form values by plain copies.
+
+        Raises:
+            ArtifactFormatError: A field has the wrong type or is out of range, or two fields
+                contradict each other.
+        """
+        check_choice("task", self.task, TASKS)
+        check_choice("precision", self.precision, _PRECISIONS)
+        check_type("architecture", self.architecture, BertConfig)
+        check_type("limits", self.limits, AnsweringConfig)
+        longest = self.architecture.max_sequence_length
+        if self.limits.max_seq_length > longest:
+            got = self.limits.max_seq_length
+            refuse(
+                "limits.max_seq_length", got, f"at most the model's longest sequence ({longest})"
+            )
+        check_number(
+            "score_temperature",
+            self.score_temperature,
+            MIN_SCORE_TEMPERATURE,
+            MAX_SCORE_TEMPERATURE,
+        )
+        _check_files(self.files)
+        object.__setattr__(self, "files", dict(self.files))
+        for name in ("quantization", "fusions", "provenance", "receipt", "extensions"):
+            if name != "receipt" or self.receipt is not None:
+                object.__setattr__(self, name, plain_object(name, getattr(self, name)))
+        for name, count in self.fusions.items():
+            check_int(f"fusions.{reprlib.repr(name)}", count, 0, 2**31 - 1)
+        for name in self.extensions:
+            if not name.startswith(_EXTENSION_PREFIX):
+                refuse("extensions", name, f"names that start with {_EXTENSION_PREFIX!r}")
+        labels = plain_list("labels", self.labels, MAX_LABELS)
+        _check_labels(self.task, labels)
+        object.__setattr__(self, "labels", tuple(labels))
+        items = plain_list("self_test", self.self_test, _MAX_SELF_TEST_ITEMS)
+        for index, item in enumerate(items):
+            check_self_test(f"self_test[{index}]", item, self.task, len(labels))
+        object.__setattr__(self, "self_test", tuple(items))
+
+
+class _RequiredFields(TypedDict):
+    task: str
+    architecture: BertConfig
+    precision: str
+    limits: AnsweringConfig
+
+
+class ManifestFields(_RequiredFields, total=False):
+    """The fields of Manifest that a writer gives; files is worked out from the content."""
+
+    quantization: Mapping[str, Any]
+    fusions: Mapping[str, int]
+    labels: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    receipt: Mapping[str, Any] | None
+    self_test: tuple[dict[str, Any], ...]
+    score_temperature: float
+    extensions: Mapping[str, Any]
+
+
+def manifest_to_json(manifest: Manifest) -> bytes:
+    """Write a manifest as JSON: ASCII, keys sorted, the same bytes for equal manifests.
+
+    Args:
+        manifest: A manifest, which is checked already.
+
+    Returns:
+        The content of manifest.json.
+
+    Raises:
+        ArtifactFormatError: It is longer than MAX_MANIFEST_BYTES, so no reader would take it.
+    """
+    values = {item.name: getattr(manifest, item.name) for item in dataclasses.fields(manifest)}
+    values |= values.pop("extensions")
+    if values["score_temperature"] == 1:
+        # So that releases which do not know the field read every artifact that has no need of it.
+        del values["score_temperature"]
+    values |= {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": {
+            name: getattr(manifest.architecture, name)
+            for name in architecture_fields(manifest.architecture.model_type)
+        },
+        "limits": to_dict(manifest.limits),
+        "files": {name: to_dict(entry) for name, entry in manifest.files.items()},
+    }
+    text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
+    data = (text + "\n").encode("ascii")
+    if len(data) > MAX_MANIFEST_BYTES:
+        refuse("length", len(data), f"at most {MAX_MANIFEST_BYTES} bytes")
+    return data
+
+
+def manifest_from_json(data: bytes) -> Manifest:
+    """Read a manifest and check every field of it.
+
+    Args:
+        data: The content of manifest.json.
+
+    Returns:
+        The manifest; manifest_to_json gives data back if data is in its canonical form.
+
+    Raises:
+        ArtifactFormatError: It is not JSON, or a field is unknown, missing or wrong.
+        ArtifactVersionError: It was written in another version of the format.
+    """
+    try:
+        values = parse_json(data, max_bytes=MAX_MANIFEST_BYTES)
+    except ValueError as error:
+        raise ArtifactFormatError(f"manifest: is not valid JSON: {error}") from None
+    values = object_of("top level", values)
+    check_choice("format", values.pop("format", None), (FORMAT,))
+    version = values.pop("version", None)
+    check_int("version", version, 0, 2**31 - 1)
+    if version != VERSION:
+        raise ArtifactVersionError(
+            f"manifest.version: got {version}, want {VERSION}, the only one that this release of "
+            "bert-rt reads; compile the checkpoint again or use another release"
+        )
+    extensions = {name: item for name, item in values.items() if _is_extension(name)}
+    values = {name: item for name, item in values.items() if not _is_extension(name)}
+    if "extensions" in values:  # a field of Manifest, but not of the file
+        refuse("top level", "extensions", "no unknown field")
+    values["extensions"] = extensions
+    # The one field that MAY be left out: it is younger than the first artifacts of version 1.
+    values.setdefault("score_temperature", 1.0)
+    architecture = object_of("architecture", values.get("architecture"))
+    check_choice("architecture.model_type", architecture.get("model_type"), tuple(ARCHITECTURES))
+    names = architecture_fields(architecture["model_type"])
+    values["architecture"] = _make(BertConfig, "architecture", architecture, names)
+    values["limits"] = _make(AnsweringConfig, "limits", object_of("limits", values.get("limits")))
+    values["files"] = {
+        name: _make(FileEntry, "files.*", object_of("files.*", entry))
+        for name, entry in object_of("files", values.get("files")).items()
+    }
+    return _make(Manifest, "top level", values)
+
+
+def check_file_name(name: str) -> None:
+    """Check that a file name is one plain, portable name.
+
+    Letters, digits, ".", "_" and "-", starting with a letter or digit: so it is never absolute,
+    hidden or "..", and holds no separator of any system, no NUL and no drive letter.
+
+    Args:
+        name: A key of the manifest's "files".
+
+    Raises:
+        ArtifactFormatError: The name is anything else, or the manifest's own.
+    """
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or name == "manifest.json":
+        refuse("files", name, "plain file names of letters, digits, '.', '_' and '-'")
+
+
+def _is_extension(name: str) -> bool:
+    return name.startswith(_EXTENSION_PREFIX)
+
+
+def _make(
+    cls: type[ConfigT], where: str, values: Mapping[str, Any], names: Sequence[str] = ()
+) -> ConfigT:
+    # A default belongs to the writer: a reader that filled one in would guess at the model.
+    wanted = set(names or (item.name for item in dataclasses.fields(cls)))  # type: ignore[arg-type]
+    if set(values) != wanted:
+        wrong = sorted(set(values) ^ wanted)
+        refuse(where, sorted(values), f"every field and no other (wrong: {reprlib.repr(wrong)})")
+    try:
+        return from_dict(cls, values)
+    except ConfigError as error:
+        raise ArtifactFormatError(f"manifest.{where}: {str(error)[:500]}") from None
+
+
+def _check_files(files: Mapping[str, FileEntry]) -> None:
+    check_type("files", files, Mapping)
+    if len(files) > MAX_FILES:
+        refuse("files", f"{len(files)} files", f"at most {MAX_FILES}")
+    for name, entry in files.items():
+        check_file_name(name)
+        check_type(f"files.{name}", entry, FileEntry)
+    for name in REQUIRED_FILES:
+        if name not in files:
+            refuse("files", sorted(files), f"{name} among them")
+
+
+def _check_labels(task: str, labels: list[Any]) -> None:
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
+        refuse("labels", labels, "different strings")
+    if bool(labels) != (task == "text-classification"):
+        refuse("labels", labels, "at least one for text-classification, none for other tasks")

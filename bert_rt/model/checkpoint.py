@@ -1,0 +1,346 @@
+"""The Hugging Face directory layout, read and written.
+
+A checkpoint is a directory with config.json, model.safetensors and the tokenizer's files. Reading
+the configuration needs neither torch nor safetensors; the weights need both, which are imported
+when they are first used. Weights are never unpickled freely: pytorch_model.bin is read by torch's
+restricted loader only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bert_rt.errors import CheckpointError, ConfigError
+from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
+from bert_rt.model.config import BertConfig, architecture_fields, from_dict
+from bert_rt.model.weights import (
+    WEIGHTS_NAME,
+    load_weights,
+    parse_object,
+    to_safetensors,
+    weight_files,
+)
+from bert_rt.support.files import atomic_directory, atomic_write_bytes
+
+if TYPE_CHECKING:
+    from bert_rt.model.heads import TaskModel
+
+__all__ = [
+    "TASKS",
+    "TOKENIZER_FILES",
+    "LoadedModel",
+    "checkpoint_hash",
+    "label_names",
+    "load_model",
+    "read_config",
+    "read_tokenizer_files",
+    "save_checkpoint",
+    "task_of",
+]
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+)
+_TASK_OF_CLASS = {
+    row.class_prefix + ending: task
+    for row in ARCHITECTURES.values()
+    for task, endings in row.tasks.items()
+    for ending in endings
+}
+TASKS = tuple(dict.fromkeys(_TASK_OF_CLASS.values()))
+_CONFIG = "config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model as load_model makes it.
+
+    Attributes:
+        model: The module, float32, on the CPU, in eval mode.
+        task: One of TASKS.
+        config: The architecture.
+        raw_config: All of config.json; pass it to save_checkpoint to keep what it says.
+        new_keys: Parameters that the file does not have, freshly initialized.
+        unused_keys: Weights in the file that this model has no place for.
+    """
+
+    model: TaskModel
+    task: str
+    config: BertConfig
+    raw_config: dict[str, Any]
+    new_keys: tuple[str, ...]
+    unused_keys: tuple[str, ...]
+
+
+def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
+    """Read config.json and check that it describes a model that this project computes.
+
+    Args:
+        directory: The checkpoint.
+
+    Returns:
+        The architecture, and all of config.json as it stands.
+
+    Raises:
+        CheckpointError: There is no such directory or no config.json in it, the file is not a
+            JSON object, or the model is of no supported architecture or a variant with other
+            arithmetic.
+    """
+    path = Path(directory)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such directory")
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: not a directory, want one with {_CONFIG}")
+    if not (path / _CONFIG).is_file():
+        raise CheckpointError(f"{path}: no {_CONFIG} in it")
+    file = path / _CONFIG
+    raw = parse_object(file.read_bytes(), file)
+    # Hugging Face writes null for "the default".
+    values = {name: value for name, value in raw.items() if value is not None}
+    model_type = values.get("model_type", "bert")
+    row = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
+    if row is None:
+        raise CheckpointError(
+            f"{file}: model_type: got {model_type!r}, supported are {supported_model_types()}"
+        )
+    for name, wanted in (
+        (row.config_names.get("hidden_act", "hidden_act"), "gelu"),
+        ("position_embedding_type", "absolute"),
+        ("is_decoder", False),
+        ("add_cross_attention", False),
+    ):
+        # Other activations with "gelu" in their names are approximations, different functions.
+        if values.get(name, wanted) != wanted:
+            raise CheckpointError(f"{file}: {name}: got {raw[name]!r}, supported is {wanted!r}")
+    named = {
+        name: values[row.config_names.get(name, name)]
+        for name in architecture_fields(model_type)
+        if row.config_names.get(name, name) in values
+    }
+    try:
+        return from_dict(BertConfig, {**row.defaults, **named, **row.fixed}), raw
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+
+
+def task_of(raw_config: Mapping[str, Any]) -> str:
+    """Tell a checkpoint's task from its `architectures`.
+
+    Args:
+        raw_config: All of config.json.
+
+    Returns:
+        One of TASKS.
+
+    Raises:
+        CheckpointError: No architecture is named, or one that this project does not have.
+    """
+    names = raw_config.get("architectures")
+    task = _TASK_OF_CLASS.get(str(names[0])) if isinstance(names, list) and names else None
+    if task is not None:
+        return task
+    supported = ", ".join(_TASK_OF_CLASS)
+    raise CheckpointError(f"{_CONFIG}: architectures: got {names!r}; supported are {supported}")
+
+
+def label_names(raw_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of a classifier's classes.
+
+    Args:
+        raw_config: All of config.json.
+
+    Returns:
+        One name a class, in the order of the logits: those of id2label, else LABEL_0, LABEL_1
+        and so on for num_labels (2 where that is absent, too).
+
+    Raises:
+        CheckpointError: id2label does not number its names from 0, or num_labels is no count.
+    """
+    names = raw_config.get("id2label")
+    if names is None:
+        count = raw_config.get("num_labels") or 2
+        if not isinstance(count, int) or count < 1:
+            raise CheckpointError(f"{_CONFIG}: num_labels: got {count!r}, want a positive integer")
+        return tuple(f"LABEL_{index}" for index in range(count))
+    if isinstance(names, dict) and set(names) == {str(index) for index in range(len(names))}:
+        return tuple(str(names[str(index)]) for index in range(len(names)))
+    raise CheckpointError(f"{_CONFIG}: id2label: got {names!r}, want names for 0, 1, ...")
+
+
+def read_tokenizer_files(directory: str | Path) -> dict[str, bytes]:
+    """Return the contents of those TOKENIZER_FILES that a directory has, by name."""
+    files = (Path(directory) / name for name in TOKENIZER_FILES)
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
+def _check_vocabulary(where: Path, files: Mapping[str, bytes], config: BertConfig) -> None:
+    name = next((n for n in ("tokenizer.json", "vocab.txt", "vocab.json") if n in files), None)
+    if name is None:
+        return
+    if name == "vocab.txt":
+        num_ids = len(files[name].splitlines())
+    else:
+        raw = parse_object(files[name], where / name)
+        try:
+            vocab = raw["model"]["vocab"] if name == "tokenizer.json" else raw
+            # A unigram model lists its tokens in the order of their ids.
+            ids = [*vocab.values()] if isinstance(vocab, dict) else [len(vocab) - 1]
+            if name == "tokenizer.json":
+                ids += [token["id"] for token in raw.get("added_tokens", ())]
+            num_ids = max(ids) + 1
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{where / name}: no vocabulary in it") from error
+    if num_ids > config.vocab_size:
+        raise CheckpointError(
+            f"{where / name}: got {num_ids} token ids, want at most vocab_size "
+            f"({config.vocab_size})"
+        )
+
+
+def load_model(
+    directory: str | Path,
+    task: str | None = None,
+    *,
+    allow_new_head: bool = False,
+    num_labels: int | None = None,
+) -> LoadedModel:
+    """Load a checkpoint as the model of a task.
+
+    Keys of old checkpoints are understood: gamma and beta, no "bert." in front, position_ids. A
+    pooler that the model does not have is left out.
+
+    Args:
+        directory: The checkpoint.
+        task: One of TASKS; None for the one that config.json names.
+        allow_new_head: Whether the file's pooler and heads may be others than the model's, as
+            when fine-tuning starts from a pretrained encoder. Those that lack are initialized
+            from torch's global generator.
+        num_labels: Classes of a text classifier; None for as many as config.json names.
+
+    Returns:
+        The model, and which weights were new or left over.
+
+    Raises:
+        CheckpointError: The directory cannot be read, its weights are not those of the model, or
+            its tokenizer has more ids than the model has embeddings.
+        ConfigError: There is no such task.
+    """
+    from bert_rt.model.heads import build_model
+
+    path = Path(directory)
+    config, raw = read_config(path)
+    task = task_of(raw) if task is None else task
+    # Without storage, so that nothing is initialized only to be overwritten.
+    model = build_model(task, config, num_labels or len(label_names(raw)), device="meta")
+    _check_vocabulary(path, read_tokenizer_files(path), config)
+    new, unused = load_weights(path, model, config, task, allow_new_head=allow_new_head)
+    return LoadedModel(model.eval(), task, config, raw, new, unused)
+
+
+def checkpoint_hash(directory: str | Path) -> str:
+    """Return the SHA-256 of the weights, in hexadecimal: what an artifact's provenance records.
+
+    Args:
+        directory: The checkpoint.
+
+    Returns:
+        The hash of the weights file, as sha256sum prints it; of a sharded checkpoint, that of
+        the shards one behind the other in the order of their names.
+
+    Raises:
+        CheckpointError: There are no weights in the directory, or they cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        for file in weight_files(Path(directory)):
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: cannot be read: {error.strerror}") from error
+    return digest.hexdigest()
+
+
+def save_checkpoint(
+    directory: str | Path,
+    model: TaskModel,
+    config: BertConfig,
+    *,
+    tokenizer_files: Mapping[str, bytes],
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint that Transformers and load_model read, whole or not at all.
+
+    A new directory appears under its name when everything in it is on the disk. In one that
+    already holds files, each file is replaced in one step and files of other names stay.
+
+    Args:
+        directory: The checkpoint; its parents are made.
+        model: The module.
+        config: Its architecture.
+        tokenizer_files: Contents by name, as read_tokenizer_files gives them.
+        extra: More of config.json, such as id2label, or the raw_config of the checkpoint that the
+            model came from; what the model and its config say goes first.
+
+    Raises:
+        CheckpointError: The directory cannot be written, id2label does not fit the model, or
+            the tokenizer has more ids than the model has embeddings.
+    """
+    path = Path(directory)
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path}: not a directory")
+    _check_vocabulary(path, tokenizer_files, config)
+    task = _TASK_OF_CLASS[type(model).__name__]
+    values = _config_values(model, config, task, extra or {})
+    text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    # All of it is in memory before the disk is touched.
+    files = {
+        **tokenizer_files,
+        _CONFIG: text.encode(),
+        WEIGHTS_NAME: to_safetensors(model, config, task),
+    }
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            for name, content in files.items():
+                atomic_write_bytes(path / name, content)
+        else:
+            with atomic_directory(path) as staged:
+                for name, content in files.items():
+                    (staged / name).write_bytes(content)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+
+
+def _config_values(
+    model: TaskModel, config: BertConfig, task: str, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    # What is said anew below, and the class names of a head that this model may not have.
+    stale = ("torch_dtype", "num_labels", "id2label", "label2id")
+    values = {name: value for name, value in extra.items() if name not in stale}
+    dtype = next(model.parameters()).dtype
+    row = config.architecture
+    for name in architecture_fields(config.model_type):
+        if name not in row.fixed:
+            values[row.config_names.get(name, name)] = getattr(config, name)
+    values |= {
+        "architectures": [row.class_name(task)],
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    classifier = getattr(model, "classifier", None)
+    if classifier is not None:
+        count = classifier.out_features
+        names = label_names({**extra, "num_labels": count})
+        if len(names) != count:
+            raise CheckpointError(f"id2label: got {len(names)} names, want {count}")
+        values["id2label"] = {str(index): name for index, name in enumerate(names)}
+        values["label2id"] = {name: index for index, name in enumerate(names)}
+    return values

@@ -1,0 +1,282 @@
+"""Configurations: frozen, checked when they are made, and exact in a JSON round trip."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from bert_rt.errors import ConfigError
+from bert_rt.model.architectures import ARCHITECTURES, Architecture, supported_model_types
+
+__all__ = [
+    "BERT_SIZES",
+    "AnsweringConfig",
+    "BertConfig",
+    "Columns",
+    "architecture_fields",
+    "from_dict",
+    "to_dict",
+]
+
+ConfigT = TypeVar("ConfigT")
+_ACTIVATIONS = ("gelu",)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as a dictionary that JSON can hold."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[ConfigT], values: Mapping[str, Any], *, strict: bool = True) -> ConfigT:
+    """Make a configuration from a dictionary.
+
+    Args:
+        cls: The configuration's class.
+        values: Field names and values, as to_dict gives them.
+        strict: Whether a name that the class does not have is an error (else it is left out).
+
+    Returns:
+        The configuration, checked.
+
+    Raises:
+        ConfigError: A name is unknown, a field without default is missing or a value is wrong.
+    """
+    names = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(names))
+    if unknown and strict:
+        raise ConfigError(f"{cls.__name__}: unknown fields {unknown}")
+    absent = [
+        name
+        for name, field in names.items()
+        if name not in values
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if absent:
+        raise ConfigError(f"{cls.__name__}: missing fields {absent}")
+    return cls(**{name: value for name, value in values.items() if name in names})
+
+
+def _check_int(owner: str, name: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{owner}.{name}: got {value!r}, want an integer from {low} to {high}")
+
+
+def _check_float(owner: str, name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"{owner}.{name}: got {value!r}, want a number from {low} to {high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertConfig:
+    """The architecture of a BERT model, in the field names of the Hugging Face config.json.
+
+    The defaults are BERT-base, uncased.
+
+    Attributes:
+        model_type: One of bert_rt.model.architectures.
+        type_vocab_size: Rows of the table of token types; 0 where the architecture has none.
+        max_position_embeddings: Rows of the table of positions; see max_sequence_length.
+        embedding_size: Width of the embeddings where the architecture projects them, by default
+            hidden_size; None for all other architectures.
+
+    Source: Devlin et al. 2018, arXiv:1810.04805, section 3 (sizes), appendix A.2 (dropout).
+    """
+
+    model_type: str = "bert"
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+    embedding_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: A field is out of range, or hidden_size is no multiple of the heads.
+        """
+        if not isinstance(self.model_type, str) or self.model_type not in ARCHITECTURES:
+            raise ConfigError(
+                f"BertConfig.model_type: got {self.model_type!r}, want one of "
+                f"{supported_model_types()}"
+            )
+        for name, high in (
+            ("vocab_size", 2**24),
+            ("hidden_size", 2**16),
+            ("num_hidden_layers", 1024),
+            ("num_attention_heads", 1024),
+            ("intermediate_size", 2**18),
+            ("max_position_embeddings", 2**16),
+        ):
+            _check_int("BertConfig", name, getattr(self, name), 1, high)
+        _check_int("BertConfig", "pad_token_id", self.pad_token_id, 0, self.vocab_size - 1)
+        self._check_embeddings()
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            _check_float("BertConfig", name, getattr(self, name), 0.0, 0.99)
+        _check_float("BertConfig", "initializer_range", self.initializer_range, 0.0, 10.0)
+        _check_float("BertConfig", "layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)
+        if self.hidden_act not in _ACTIVATIONS:
+            raise ConfigError(
+                f"BertConfig.hidden_act: got {self.hidden_act!r}, want one of {_ACTIVATIONS}"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise ConfigError(
+                f"BertConfig.hidden_size: got {self.hidden_size}, want a multiple of "
+                f"num_attention_heads ({self.num_attention_heads})"
+            )
+
+    def _check_embeddings(self) -> None:
+        low, high = (0, 0) if self.architecture.token_types == "none" else (1, 1024)
+        _check_int("BertConfig", "type_vocab_size", self.type_vocab_size, low, high)
+        if self.position_offset >= self.max_position_embeddings:
+            raise ConfigError(
+                f"BertConfig.max_position_embeddings: got {self.max_position_embeddings}, want "
+                f"more than {self.position_offset}, where the positions of {self.model_type} begin"
+            )
+        if self.architecture.has_embedding_size:
+            size = self.hidden_size if self.embedding_size is None else self.embedding_size
+            _check_int("BertConfig", "embedding_size", size, 1, 2**16)
+            object.__setattr__(self, "embedding_size", size)
+        elif self.embedding_size is not None:
+            raise ConfigError(
+                f"BertConfig.embedding_size: got {self.embedding_size!r}, want None for "
+                f"{self.model_type}, whose embeddings have the width hidden_size"
+            )
+
+    @property
+    def architecture(self) -> Architecture:
+        """What the architecture has otherwise than BERT."""
+        return ARCHITECTURES[self.model_type]
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def position_offset(self) -> int:
+        """Row of the table of positions that a sequence's first token takes."""
+        return self.pad_token_id + 1 if self.architecture.positions_follow_padding else 0
+
+    @property
+    def max_sequence_length(self) -> int:
+        """Longest sequence in tokens, special tokens included."""
+        return self.max_position_embeddings - self.position_offset
+
+    @property
+    def uses_token_types(self) -> bool:
+        """Whether token_type_ids change the result."""
+        return self.architecture.token_types == "learned"
+
+
+def architecture_fields(model_type: str) -> tuple[str, ...]:
+    """Return the fields of BertConfig that files have: embedding_size of few architectures."""
+    names = tuple(field.name for field in dataclasses.fields(BertConfig))
+    if ARCHITECTURES[model_type].has_embedding_size:
+        return names
+    return tuple(name for name in names if name != "embedding_size")
+
+
+def _sized(num_hidden_layers: int, hidden_size: int) -> BertConfig:
+    return BertConfig(
+        hidden_size=hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=hidden_size // 64,
+        intermediate_size=4 * hidden_size,
+    )
+
+
+# The named sizes, each with the vocabulary of BERT uncased.
+# Source: Devlin et al. 2018, arXiv:1810.04805, section 3 (base, large); Turc et al. 2019,
+# arXiv:1908.08962, section 3.1 and github.com/google-research/bert (tiny to medium).
+BERT_SIZES: Mapping[str, BertConfig] = MappingProxyType(
+    {
+        "tiny": _sized(2, 128),
+        "mini": _sized(4, 256),
+        "small": _sized(4, 512),
+        "medium": _sized(8, 512),
+        "base": _sized(12, 768),
+        "large": _sized(24, 1024),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweringConfig:
+    """How a passage is cut into windows and how spans are read from the logits.
+
+    The names and defaults are those of BERT's SQuAD scripts.
+
+    Attributes:
+        max_seq_length: Longest window in tokens, question and special tokens included.
+        doc_stride: Context tokens that neighbouring windows share (the overlap, as in the
+            Hugging Face scripts; the step of a window is its context length minus doc_stride).
+        max_query_length: Question tokens beyond this many are cut off.
+        n_best_size: Candidate spans kept per question.
+        max_answer_length: Longest answer in tokens.
+        null_score_diff_threshold: With version_2_with_negative, "no answer" wins where its score
+            minus the best span's is above this.
+        version_2_with_negative: Whether "no answer" is an admissible answer (SQuAD 2.0).
+    """
+
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    max_query_length: int = 64
+    n_best_size: int = 20
+    max_answer_length: int = 30
+    null_score_diff_threshold: float = 0.0
+    version_2_with_negative: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field, and that every question leaves room for new context in a window.
+
+        Raises:
+            ConfigError: A field is out of range, or doc_stride leaves no room to move.
+        """
+        _check_int("AnsweringConfig", "max_seq_length", self.max_seq_length, 8, 2**16)
+        _check_int("AnsweringConfig", "doc_stride", self.doc_stride, 0, 2**16)
+        _check_int("AnsweringConfig", "max_query_length", self.max_query_length, 1, 2**16)
+        _check_int("AnsweringConfig", "n_best_size", self.n_best_size, 1, 10_000)
+        _check_int("AnsweringConfig", "max_answer_length", self.max_answer_length, 1, 2**16)
+        threshold = self.null_score_diff_threshold
+        _check_float("AnsweringConfig", "null_score_diff_threshold", threshold, -1e6, 1e6)
+        if not isinstance(self.version_2_with_negative, bool):
+            raise ConfigError(
+                "AnsweringConfig.version_2_with_negative: got "
+                f"{self.version_2_with_negative!r}, want true or false"
+            )
+        room = self.max_seq_length - self.max_query_length - 3
+        if room <= self.doc_stride:
+            raise ConfigError(
+                f"AnsweringConfig.doc_stride: got {self.doc_stride}, want less than {room} "
+                f"(max_seq_length {self.max_seq_length} - max_query_length "
+                f"{self.max_query_length} - 3 special tokens), else windows cannot move"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a file of labelled texts hold what.
+
+    Attributes:
+        text: The text; None for "sentence" or "text", whichever the file has.
+        text_pair: The second text of a pair; None where single texts are classified.
+        label: The class.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    label: str = "label"

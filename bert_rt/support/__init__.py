@@ -1,0 +1,1 @@
+"""Private helpers: command lines, progress, files, strict JSON."""

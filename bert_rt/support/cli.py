@@ -1,0 +1,254 @@
+"""What the command lines of all programs share: flags, errors and results.
+
+A command is a module with a `main(argv)` and, at its end,
+
+    if __name__ == "__main__":
+        sys.exit(run_command(main))
+
+Nothing else in the library prints or knows of exit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from bert_rt.errors import BertRtError
+from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.support.files import atomic_write_json
+
+__all__ = [
+    "add_answering_flags",
+    "add_column_flags",
+    "add_json_flag",
+    "answering_config",
+    "columns",
+    "int_at_least",
+    "make_parser",
+    "run_command",
+    "write_json",
+]
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+# Which extra brings a library that a program may find missing.
+_EXTRAS = {
+    "matplotlib": "train",
+    "onnxscript": "compile",
+    "openvino": "openvino",
+    "prometheus_client": "serve",
+    "ray": "ray",
+    "rich": "train",
+    "safetensors": "train",
+    "starlette": "serve",
+    "tensorboard": "train",
+    "torch": "train",
+    "uvicorn": "serve",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Accepts `_` and `-` alike in long flags; a mistake is one line on stderr and exit code 2."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(_underscored(given), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        line = " ".join(message.split())
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: error: {line} (--help lists the flags)\n")
+
+
+def _underscored(args: Sequence[str]) -> list[str]:
+    """Write long flags with `_`, and leave their values and all after a lone `--` alone."""
+    result: list[str] = []
+    for index, arg in enumerate(args):
+        if arg == "--":
+            return [*result, *args[index:]]
+        flag, equals, value = arg.partition("=")
+        if flag.startswith("--"):
+            flag = "--" + flag[2:].replace("-", "_")
+        result.append(flag + equals + value)
+    return result
+
+
+def make_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """Make the parser of a command.
+
+    Declare long flags with underscores (`--max_seq_length`); users may write either. Flags cannot
+    be abbreviated, so that a new one never changes what an old script means.
+
+    Args:
+        module: The command's module, such as "runtime.answer".
+        description: One sentence for --help.
+
+    Returns:
+        A parser that ends the program with one line and exit code 2 on a mistake.
+    """
+    return _Parser(prog=f"python -m {module}", description=description, allow_abbrev=False)
+
+
+def int_at_least(low: int) -> Callable[[str], int]:
+    """Make an argparse type for integers.
+
+    Args:
+        low: The smallest integer that is taken.
+
+    Returns:
+        A function from a flag's text to its number, for `type=`.
+    """
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"got {text!r}, want an integer of at least {low}")
+        return value
+
+    return convert
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--json FILE`, for write_json.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
+
+
+def write_json(path: str | None, value: Any) -> None:
+    """Write a command's result, whole or not at all.
+
+    Args:
+        path: What `--json` gave; None writes nothing.
+        value: What json.dumps takes, without NaN or infinities.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    if path is not None:
+        atomic_write_json(path, value)
+
+
+def add_answering_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every field of AnsweringConfig, under its own name.
+
+    Args:
+        parser: The command's parser.
+    """
+    group = parser.add_argument_group("text", "left out: as the model was compiled or trained")
+    for field in dataclasses.fields(AnsweringConfig):
+        # SUPPRESS leaves no attribute where the flag is left out, so that answering_config can
+        # tell "not given" from "given as the default".
+        flag = f"--{field.name}"
+        if isinstance(field.default, bool):
+            group.add_argument(flag, action="store_true", default=argparse.SUPPRESS)
+        else:
+            kind = type(field.default)
+            group.add_argument(flag, type=kind, metavar="N", default=argparse.SUPPRESS)
+
+
+def answering_config(args: argparse.Namespace, base: AnsweringConfig) -> AnsweringConfig:
+    """Change a configuration by the flags of add_answering_flags that were given.
+
+    Args:
+        args: The parsed command line.
+        base: The configuration for what was left out.
+
+    Returns:
+        The configuration, checked.
+
+    Raises:
+        ConfigError: A value is out of range or contradicts another one.
+    """
+    names = {field.name for field in dataclasses.fields(base)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return dataclasses.replace(base, **given)
+
+
+def add_column_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the columns of a file of labelled texts.
+
+    Args:
+        parser: The command's parser.
+    """
+    group = parser.add_argument_group("columns", "of files for text classification")
+    group.add_argument("--text_column", metavar="NAME", help="left out: sentence or text")
+    group.add_argument("--text_pair_column", metavar="NAME", help="the second text of a pair")
+    group.add_argument("--label_column", metavar="NAME", default="label")
+
+
+def columns(args: argparse.Namespace) -> Columns:
+    """Return what the flags of add_column_flags say.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The columns, for bert_rt.tasks.text_classification.labelled.read_labelled.
+    """
+    return Columns(text=args.text_column, text_pair=args.text_pair_column, label=args.label_column)
+
+
+def run_command(
+    main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None
+) -> int:
+    """Run a command and turn what users cause into one clear line and an exit code.
+
+    Args:
+        main: The command; takes the arguments and returns an exit code, None for success.
+        argv: The arguments; None for those of this process.
+
+    Returns:
+        What main returned; 2 after a BertRtError, an OSError or a library that is not installed,
+        130 after Ctrl-C, 141 where nobody reads stdout any more. Anything else is our own
+        mistake and is raised as it is.
+    """
+    try:
+        code = main(sys.argv[1:] if argv is None else argv)
+        # Now, while a full disk can still be told from success.
+        sys.stdout.flush()
+        return code or 0
+    except KeyboardInterrupt:
+        return _end("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        _discard_stdout()
+        return EXIT_BROKEN_PIPE
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _EXTRAS:
+            raise
+        advice = f"pip install 'bert-rt[{_EXTRAS[library]}]'"
+        return _end(f"error: {library} is not installed; {advice}", EXIT_BAD_INPUT)
+    except OSError as error:
+        _discard_stdout()
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _end(f"error: {where}{error.strerror or error}", EXIT_BAD_INPUT)
+    except BertRtError as error:
+        return _end(f"error: {error}", EXIT_BAD_INPUT)
+
+
+def _end(message: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(" ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _discard_stdout() -> None:
+    # What could not be written is still buffered; the interpreter would try again when it ends,
+    # fail again and change the exit code.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,1 @@
+"""One room a task, and what all tasks share."""

@@ -1,0 +1,1 @@
+"""Question and passage to an answer with its span."""

@@ -1,0 +1,226 @@
+"""Exact match and F1 as the official SQuAD scripts compute them; F1 of classes; calibration error.
+
+Source: evaluate-v1.1.py and evaluate-v2.0.py of rajpurkar/SQuAD-explorer; arXiv:1606.05250.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bert_rt.errors import InputError
+
+__all__ = [
+    "NUM_BINS",
+    "Gold",
+    "Reliability",
+    "SquadScores",
+    "evaluate_squad",
+    "exact_match_score",
+    "f1_score",
+    "macro_f1",
+    "normalize_answer",
+    "reliability",
+]
+
+NUM_BINS = 15
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class Gold(Protocol):
+    """What the metrics need of an example; squad.SquadExample has it."""
+
+    @property
+    def id(self) -> str:
+        """Key of the example's prediction."""
+        ...
+
+    @property
+    def answers(self) -> Sequence[str]:
+        """Gold answers; empty where the context holds none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SquadScores:
+    """Scores of every question; the totals are their means, in percent.
+
+    Attributes:
+        ids: Question ids, in the examples' order.
+        exact_matches: Shape (len(ids),), float64, each 0 or 1.
+        f1s: Shape (len(ids),), float64, each in [0, 1].
+    """
+
+    ids: tuple[str, ...]
+    exact_matches: NDArray[np.float64]
+    f1s: NDArray[np.float64]
+
+    @property
+    def total(self) -> int:
+        """Number of questions."""
+        return len(self.ids)
+
+    @property
+    def exact_match(self) -> float:
+        """Mean exact match in percent."""
+        return 100.0 * float(self.exact_matches.mean())
+
+    @property
+    def f1(self) -> float:
+        """Mean F1 in percent."""
+        return 100.0 * float(self.f1s.mean())
+
+
+def normalize_answer(text: str) -> str:
+    """Lower the case and drop ASCII punctuation, English articles and extra white space."""
+    without_punctuation = text.lower().translate(_WITHOUT_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
+
+
+def exact_match_score(prediction: str, answers: Sequence[str]) -> float:
+    """Compare a prediction with the gold answers.
+
+    Args:
+        prediction: The predicted answer; "" for no answer.
+        answers: Gold answers; none means that only a prediction that normalizes to "" is right.
+
+    Returns:
+        1.0 where the normalized prediction equals a normalized gold answer, else 0.0.
+    """
+    normalized = normalize_answer(prediction)
+    return float(any(normalize_answer(answer) == normalized for answer in answers or ("",)))
+
+
+def f1_score(prediction: str, answers: Sequence[str]) -> float:
+    """Measure how far a prediction's tokens overlap with those of the best gold answer.
+
+    Args:
+        prediction: The predicted answer; "" for no answer.
+        answers: Gold answers; none means that the score is exact match with "", as in v2.0.
+
+    Returns:
+        The largest F1 of any gold answer, in [0, 1].
+    """
+    tokens = normalize_answer(prediction).split()
+    if not answers:
+        return float(not tokens)
+    return max(_overlap_f1(tokens, normalize_answer(answer).split()) for answer in answers)
+
+
+def _overlap_f1(prediction: list[str], answer: list[str]) -> float:
+    num_same = (Counter(prediction) & Counter(answer)).total()
+    if num_same == 0:
+        return 0.0
+    precision = num_same / len(prediction)
+    recall = num_same / len(answer)
+    return 2 * precision * recall / (precision + recall)
+
+
+def evaluate_squad(
+    predictions: Mapping[str, str],
+    examples: Iterable[Gold],
+    *,
+    version_2_with_negative: bool = False,
+) -> SquadScores:
+    """Score predictions against gold answers.
+
+    Args:
+        predictions: Answer text by question id; "" for no answer. A question without a
+            prediction scores 0, as in the v1.1 script; ids beyond the examples are ignored.
+        examples: At least one question with its gold answers.
+        version_2_with_negative: Whether gold answers that normalize to "" ("The", "%") are
+            ignored, as the v2.0 script does; the v1.1 script compares with them. Questions
+            without gold answers follow v2.0 either way (v1.1 has none).
+
+    Returns:
+        The scores of every question and their totals.
+
+    Raises:
+        InputError: There are no examples.
+    """
+    ids, exact_matches, f1s = [], [], []
+    for example in examples:
+        answers = example.answers
+        if version_2_with_negative:
+            answers = [answer for answer in answers if normalize_answer(answer)]
+        prediction = predictions.get(example.id)
+        ids.append(example.id)
+        exact_matches.append(0.0 if prediction is None else exact_match_score(prediction, answers))
+        f1s.append(0.0 if prediction is None else f1_score(prediction, answers))
+    if not ids:
+        raise InputError("examples: got 0 questions, want at least 1")
+    return SquadScores(tuple(ids), np.array(exact_matches), np.array(f1s))
+
+
+def macro_f1(predicted_Q: NDArray[np.integer], gold_Q: NDArray[np.integer]) -> float:
+    """Average the F1 of all classes, each with the same weight however rare it is.
+
+    Args:
+        predicted_Q: Shape (Q,), the class that was given, Q at least 1.
+        gold_Q: Shape (Q,), the right class.
+
+    Returns:
+        In percent; a class that is neither given nor right anywhere does not count.
+    """
+    num_classes = int(max(predicted_Q.max(), gold_Q.max())) + 1
+    hits_C = np.bincount(gold_Q[predicted_Q == gold_Q], minlength=num_classes)
+    total_C = np.bincount(predicted_Q, minlength=num_classes)
+    total_C += np.bincount(gold_Q, minlength=num_classes)
+    # 2 TP / (2 TP + FP + FN), which is 0 and not 0 / 0 for a class without a hit.
+    is_seen_C = total_C > 0
+    return float(100 * (2 * hits_C[is_seen_C] / total_C[is_seen_C]).mean())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """How often answers are right, by their score; M bins of equal width.
+
+    Attributes:
+        count_M: Shape (M,), int64, answers with a score in the bin.
+        score_M: Shape (M,), in [0, 1], their mean score; 0 in an empty bin.
+        accuracy_M: Shape (M,), in [0, 1], the share of them that is right; 0 in an empty bin.
+    """
+
+    count_M: NDArray[np.int64]
+    score_M: NDArray[np.float64]
+    accuracy_M: NDArray[np.float64]
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance of a bin's score from its accuracy, each answer with the same weight."""
+        distance_M = np.abs(self.accuracy_M - self.score_M)
+        return float(np.average(distance_M, weights=self.count_M))
+
+
+def reliability(
+    score_Q: NDArray[np.float64], correct_Q: NDArray[np.float64], *, num_bins: int = NUM_BINS
+) -> Reliability:
+    """Compare scores with how often they are right.
+
+    Args:
+        score_Q: Shape (Q,), in [0, 1], Q at least 1: the score of every answer.
+        correct_Q: Shape (Q,), each 0 or 1: whether it is right.
+        num_bins: Bins that [0, 1] is cut into, M; a score between two belongs to the lower one.
+
+    Returns:
+        The bins, and with them the expected calibration error.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 2.
+    """
+    bin_Q = np.clip(np.ceil(score_Q * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    count_M = np.bincount(bin_Q, minlength=num_bins)
+    divisor_M = np.maximum(count_M, 1)
+    return Reliability(
+        count_M=count_M,
+        score_M=np.bincount(bin_Q, score_Q, num_bins) / divisor_M,
+        accuracy_M=np.bincount(bin_Q, correct_Q, num_bins) / divisor_M,
+    )

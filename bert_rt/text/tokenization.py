@@ -1,0 +1,324 @@
+"""Text to tokens: a thin wrapper of the `tokenizers` library, and of the module wordpiece.
+
+Four promises that the library alone does not make:
+
+- Every token carries its span in characters of the caller's own string (Python indices). Letters
+  that the normalizer drops or rewrites (accents, case, control characters) do not move a span.
+- Where white space belongs to tokens, as in byte-level BPE, it does not belong to their spans
+  (but for tokens of nothing else). A character of several tokens is in the span of each, whole.
+- User text is only text: "[SEP]" written in a context is encoded as the characters it is made of,
+  never as the special token that ends a window (the library's `encode_special_tokens`).
+- Special tokens, truncation and padding are left to the tasks and to packing, whatever
+  the tokenizer.json asks for.
+
+Source: spans in the original text as in the tokenization of BERT's run_squad.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import pre_tokenizers, processors
+
+from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
+from bert_rt.text.tokenizer_files import backend_from_bytes, backend_from_directory
+from bert_rt.text.wordpiece import NativeWordPiece
+from bert_rt.types import Encoding, IntArray
+
+__all__ = ["Tokenizer", "check_encodable"]
+
+# The token in front, the one behind every text, how many of it stand between two texts: BERT's and
+# RoBERTa's way, for files that leave it to the program.
+_TEMPLATES = (("[CLS]", "[SEP]", 1), ("<s>", "</s>", 2))
+_PADS = ("[PAD]", "<pad>")
+_MASKS = ("[MASK]", "<mask>")
+_MAX_ID = 2**31 - 1  # ids are int32 from here to the engine
+_SPACE = re.compile(r"\s")
+
+
+def check_encodable(field: str, text: Any) -> None:
+    """Check that a text is a str that has a UTF-8 form, which the tokenizer works on.
+
+    Args:
+        field: What the text is, for the message.
+        text: The caller's value.
+
+    Raises:
+        InputError: The value is no str, or it holds a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise InputError(f"{field}: got {type(text).__name__}, want str")
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{field}: got the lone surrogate {text[error.start]!a} at character {error.start}, "
+            "want text that can be encoded as UTF-8"
+        ) from None
+
+
+class Tokenizer:
+    """A model's tokenizer: text to ids and character spans. Thread-safe.
+
+    Attributes:
+        cls_id: Id of the token that opens every window: "[CLS]" of BERT, "<s>" of RoBERTa.
+        sep_id: Id of the token that ends the question and the context: "[SEP]" or "</s>".
+        num_separators: How many of the latter stand between two texts: 1, or RoBERTa's 2.
+        pad_id: Id of "[PAD]" or "<pad>".
+        mask_id: Id of "[MASK]" or "<mask>".
+        mask_token: "[MASK]" or "<mask>" itself, for texts that ask for a token.
+        vocab_size: One more than the largest id, the least size of an embedding table.
+    """
+
+    cls_id: int
+    sep_id: int
+    num_separators: int
+    pad_id: int
+    mask_id: int
+    mask_token: str
+    vocab_size: int
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        """Take over a tokenizer of the library; truncation and padding are switched off.
+
+        Args:
+            backend: The library's tokenizer, which must not be changed afterwards.
+
+        Raises:
+            ArtifactFormatError: A token that the model needs is not in the vocabulary, an id is
+                no int32, or two texts are joined in a way that no supported model has.
+        """
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        unknown = getattr(backend.model, "unk_token", None)
+        # Found here rather than in the middle of a request, where the library only says so.
+        if unknown is not None and backend.token_to_id(unknown) is None:
+            raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
+        self._backend = backend
+        self.cls_id, self.sep_id, self.num_separators = _pair_template(backend)
+        _, self.pad_id = _first_token(backend, _PADS)
+        self.mask_token, self.mask_id = _first_token(backend, _MASKS)
+        self._post_processor = backend.post_processor
+        # BERT's splits words at white space, so none is left in a token.
+        self._trims = not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        if self._trims:
+            # The library's own trimming, of those that have it, makes spans without a character.
+            backend.post_processor = processors.Sequence([])
+        vocab = self.get_vocab()
+        last = max(vocab, key=vocab.__getitem__)
+        self.vocab_size = 1 + vocab[last]
+        if vocab[last] > _MAX_ID:
+            raise ArtifactFormatError(
+                f"tokenizer: token {last!r} has the id {vocab[last]}, want at most {_MAX_ID}"
+            )
+        self._native = NativeWordPiece.of(backend, vocab)
+
+    @classmethod
+    def from_bytes(cls, tokenizer_json: bytes) -> Tokenizer:
+        """Make a tokenizer from the content of a tokenizer.json.
+
+        Args:
+            tokenizer_json: The file's bytes.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ArtifactFormatError: The content is no tokenizer, or one that no model can use.
+        """
+        return cls(backend_from_bytes(tokenizer_json))
+
+    @classmethod
+    def from_directory(cls, path: str | Path) -> Tokenizer:
+        """Make a tokenizer from a checkpoint directory in the Hugging Face layout.
+
+        Args:
+            path: A directory with tokenizer.json, or what it can be made of (see
+                bert_rt.text.tokenizer_files).
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            CheckpointError: The files are not there, or one is damaged; the message names it.
+        """
+        backend, file = backend_from_directory(Path(path))
+        try:
+            return cls(backend)
+        except ArtifactFormatError as error:
+            raise CheckpointError(f"{file}: {error}") from error
+
+    def encode(self, text: str, *, field: str = "text") -> Encoding:
+        """Encode one text, without special tokens.
+
+        Args:
+            text: Any text; it may encode to no token at all.
+            field: What the text is, for error messages.
+
+        Returns:
+            Ids of shape (T,) and character spans of shape (T, 2), both int32 and read-only.
+
+        Raises:
+            InputError: The text is no str or cannot be encoded as UTF-8.
+        """
+        check_encodable(field, text)
+        arrays = None if self._native is None else self._native.encode(text)
+        if arrays is not None:
+            return _frozen(*arrays)
+        return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
+
+    def encode_batch(self, texts: Sequence[str], *, field: str = "text") -> list[Encoding]:
+        """Encode many texts at once; what the library encodes, on all cores and without the GIL.
+
+        A text that comes several times (many questions on one passage) is encoded once.
+
+        Args:
+            texts: Any texts.
+            field: What the texts are, for error messages, which add the index.
+
+        Returns:
+            What encode gives for each text, in order; equal texts share one Encoding.
+
+        Raises:
+            InputError: A text is no str or cannot be encoded as UTF-8; none was encoded.
+        """
+        for index, text in enumerate(texts):
+            check_encodable(f"{field}[{index}]", text)
+        left = list(dict.fromkeys(texts))
+        by_text: dict[str, Encoding] = {}
+        if self._native is not None:
+            arrays = zip(left, self._native.encode_batch(left), strict=True)
+            by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
+            left = [text for text in left if text not in by_text]
+        encodings = self._backend.encode_batch(left, add_special_tokens=False)
+        by_text |= zip(left, map(self._to_encoding, encodings, left), strict=True)
+        return [by_text[text] for text in texts]
+
+    def get_vocab(self) -> dict[str, int]:
+        """Return the id of every token, special ones included."""
+        vocab: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)
+        return vocab
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        """Turn tokens back into text; what the normalizer took away does not come back.
+
+        Args:
+            token_ids: Any ids of the vocabulary.
+            skip_special_tokens: Whether "[CLS]", "[SEP]" and the like are left out.
+
+        Returns:
+            Words with single spaces between them, none before marks such as "." and ",".
+        """
+        text: str = self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        return text
+
+    def word_starts(self, text: str, encoding: Encoding) -> NDArray[np.bool_]:
+        """Tell which tokens begin a word: a run of letters, or a mark such as ",".
+
+        Args:
+            text: Any text.
+            encoding: What encode gave for it.
+
+        Returns:
+            Shape (T,), bool.
+        """
+        is_start: NDArray[np.bool_]
+        if self._is_word_start_V is not None:
+            is_start = self._is_word_start_V[encoding.input_ids]
+            return is_start
+        word_ids = self._backend.encode(text, add_special_tokens=False).word_ids
+        is_start = np.ones(len(word_ids), np.bool_)
+        is_start[1:] = [last != word for last, word in pairwise(word_ids)]
+        return is_start
+
+    def to_json(self) -> bytes:
+        """Return the tokenizer.json of this tokenizer, without truncation and padding."""
+        if not self._trims or self._post_processor is None:
+            return self._backend.to_str().encode("utf-8")
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.post_processor = self._post_processor
+        return backend.to_str().encode("utf-8")
+
+    def _to_encoding(self, encoding: tokenizers.Encoding, text: str) -> Encoding:
+        """Copy an encoding into arrays."""
+        # np.fromiter over the flattened pairs takes half the time of np.array on a list of tuples.
+        count = len(encoding)
+        input_ids = np.fromiter(encoding.ids, np.int32, count)
+        flat = chain.from_iterable(encoding.offsets)
+        offsets = np.fromiter(flat, np.int32, 2 * count).reshape(count, 2)
+        if self._trims:
+            _trim(offsets, text)
+        return _frozen(input_ids, offsets)
+
+    @cached_property
+    def _is_word_start_V(self) -> NDArray[np.bool_] | None:
+        """By token id: a WordPiece that continues a word says so. None for other models."""
+        prefix = getattr(self._backend.model, "continuing_subword_prefix", None)
+        if not prefix:
+            return None
+        table = np.ones(self.vocab_size, np.bool_)
+        vocab = self.get_vocab().items()
+        table[[index for token, index in vocab if token.startswith(prefix)]] = False
+        return table
+
+
+def _frozen(input_ids: IntArray, offsets: IntArray) -> Encoding:
+    """Make an encoding, read-only because equal texts share it."""
+    input_ids.flags.writeable = False
+    offsets.flags.writeable = False
+    return Encoding(input_ids, offsets)
+
+
+def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int]:
+    """Return the first of some tokens that the vocabulary has, and its id."""
+    for name in names:
+        token_id = backend.token_to_id(name)
+        if token_id is not None:
+            return name, token_id
+    raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
+
+
+def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int]:
+    """Return the id in front, the id behind every text, and how many stand between two texts."""
+    encoding = backend.encode("", "")
+    is_special = encoding.special_tokens_mask
+    ids = [token_id for token_id, special in zip(encoding.ids, is_special, strict=True) if special]
+    if not ids:
+        cls_name, cls_id = _first_token(backend, [name for name, _, _ in _TEMPLATES])
+        sep_name, count = next((sep, num) for name, sep, num in _TEMPLATES if name == cls_name)
+        return cls_id, _first_token(backend, [sep_name])[1], count
+    if len(ids) not in (3, 4) or len(set(ids[1:])) != 1:
+        names = [backend.id_to_token(token_id) for token_id in ids]
+        raise ArtifactFormatError(
+            f"tokenizer: two texts get the special tokens {names}, want one in front, and one or "
+            "two of another kind between the texts and one at the end"
+        )
+    return ids[0], ids[1], len(ids) - 2
+
+
+def _trim(offsets: IntArray, text: str) -> None:
+    """Move spans off the white space at their ends, in place; one of nothing else stays."""
+    spaces = [match.start() for match in _SPACE.finditer(text)]
+    if not spaces or not len(offsets):
+        return
+    place = np.arange(len(text), dtype=np.int32)
+    next_letter, last_letter = place.copy(), place.copy()
+    next_letter[spaces] = len(text)
+    last_letter[spaces] = -1
+    next_letter = np.minimum.accumulate(next_letter[::-1])[::-1]
+    last_letter = np.maximum.accumulate(last_letter)
+    starts = next_letter[np.minimum(offsets[:, 0], len(text) - 1)]
+    has_letters = starts < offsets[:, 1]
+    offsets[has_letters, 0] = starts[has_letters]
+    offsets[has_letters, 1] = last_letter[offsets[has_letters, 1] - 1] + 1

@@ -1,0 +1,1 @@
+"""Checkpoint to a fused float graph, compared with PyTorch."""

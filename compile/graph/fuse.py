@@ -1,0 +1,139 @@
+"""The ordered passes from a traced graph to the fused one, each counted.
+
+A fusion that is silently lost costs speed that nobody misses until it is measured, so the counts
+are compared with what the architecture says, and a difference stops the compile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase, RewriteRuleSet
+
+from bert_rt.errors import UnsupportedOpError
+from bert_rt.model.config import BertConfig
+from compile.graph.linear import name_linear_layers
+from compile.graph.rules.attention import AttentionRule
+from compile.graph.rules.gelu import GeluRule
+from compile.graph.rules.gemm import GemmRule
+from compile.graph.rules.merge_qkv import MergeQkvRule
+from compile.graph.rules.residual_layer_norm import ResidualLayerNormRule
+
+__all__ = ["OPSET", "apply_rule", "check_counts", "expected_counts", "fuse"]
+
+# Attention came with 23; the later additions of 24 and 25 are not needed, and not read everywhere.
+OPSET = 23
+_IR_VERSION = 10
+
+
+def fuse(
+    model: ir.Model, config: BertConfig, *, task: str = "question-answering"
+) -> dict[str, int]:
+    """Fuse a traced graph in place.
+
+    Args:
+        model: What compile.graph.trace.trace gave.
+        config: The architecture.
+        task: The model's task.
+
+    Returns:
+        Rule name to number of rewrites, all of them as expected_counts says.
+
+    Raises:
+        UnsupportedOpError: A rule matched more or less often than the architecture says.
+    """
+    # Rules in the order in which each finds what the one before has made.
+    rules: dict[str, RewriteRuleClassBase] = {
+        "gelu": GeluRule(),
+        "attention": AttentionRule(config.num_attention_heads, config.head_dim),
+        "merged_qkv": MergeQkvRule(),
+        "residual_layer_norm": ResidualLayerNormRule(),
+    }
+    if task == "text-classification":
+        rules["gemm"] = GemmRule()
+    common_passes.ShapeInferencePass()(model)
+    model.opset_imports[""] = OPSET
+    model.ir_version = _IR_VERSION
+    counts = {name: apply_rule(model, rule) for name, rule in rules.items()}
+    check_counts(counts, config, task=task)
+    _tidy(model)
+    name_linear_layers(model)
+    return counts
+
+
+def apply_rule(model: ir.Model, rule: RewriteRuleClassBase) -> int:
+    """Apply one rule wherever it matches.
+
+    Args:
+        model: The graph, rewritten in place.
+        rule: What to look for, and what takes its place.
+
+    Returns:
+        Number of rewrites.
+    """
+    compiled = RewriteRule(rule.pattern, rule.rewrite, rule.check, name=rule.name)
+    count: int = RewriteRuleSet([compiled]).apply_to_model(model)
+    return count
+
+
+def expected_counts(config: BertConfig, *, task: str = "question-answering") -> dict[str, int]:
+    """Return how often each rule must match.
+
+    Args:
+        config: The architecture, with L layers.
+        task: The model's task.
+
+    Returns:
+        L attention blocks, L merged QKV projections, L GELUs and 2 L residual layer norms; of a
+        text classifier also the 2 linear layers of its head, and the GELU between them where the
+        architecture has one.
+    """
+    layers = config.num_hidden_layers
+    is_classifier = task == "text-classification"
+    head_gelu = is_classifier and config.architecture.pooler_act == "gelu"
+    return {
+        "gelu": layers + head_gelu,
+        "attention": layers,
+        "merged_qkv": layers,
+        "residual_layer_norm": 2 * layers,
+        **({"gemm": 2} if is_classifier else {}),
+    }
+
+
+def check_counts(
+    counts: Mapping[str, int], config: BertConfig, *, task: str = "question-answering"
+) -> None:
+    """Compare the number of rewrites with the architecture.
+
+    Args:
+        counts: Rule name to number of rewrites.
+        config: The architecture.
+        task: The model's task.
+
+    Raises:
+        UnsupportedOpError: They differ; the message names every rule that does.
+    """
+    wrong = [
+        f"{name}: got {counts.get(name, 0)}, want {wanted}"
+        for name, wanted in expected_counts(config, task=task).items()
+        if counts.get(name, 0) != wanted
+    ]
+    if wrong:
+        raise UnsupportedOpError(f"fusions: {'; '.join(wrong)}")
+
+
+def _tidy(model: ir.Model) -> None:
+    """Merge equal nodes, drop unused ones and the tracer's notes, and check the result."""
+    for step in (
+        common_passes.LiftConstantsToInitializersPass(lift_all_constants=True),
+        common_passes.DeduplicateInitializersPass(),
+        common_passes.CommonSubexpressionEliminationPass(),
+        common_passes.RemoveUnusedNodesPass(),
+        common_passes.ClearMetadataAndDocStringPass(),
+        common_passes.TopologicalSortPass(),
+        common_passes.ShapeInferencePass(),
+        common_passes.CheckerPass(full_check=True),
+    ):
+        step(model)

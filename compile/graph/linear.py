@@ -1,0 +1,152 @@
+"""The linear layers of a fused graph: where they are, what they hold, what they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from compile.graph.rules.constants import tensor_of
+
+__all__ = [
+    "ATTENTION_OUTPUT",
+    "CLASSIFIER",
+    "FFN_INPUT",
+    "FFN_OUTPUT",
+    "POOLER",
+    "QKV",
+    "LinearLayer",
+    "find_linear_layers",
+    "name_linear_layers",
+]
+
+# The names of an encoder layer's linear layers, behind "encoder.layer.<number>.".
+QKV = "attention.self.qkv"
+ATTENTION_OUTPUT = "attention.output.dense"
+FFN_INPUT = "intermediate.dense"
+FFN_OUTPUT = "output.dense"
+# Those of a text classifier's head, by their whole names.
+POOLER = "pooler.dense"
+CLASSIFIER = "classifier"
+
+_ENCODER = "encoder."
+_PREFIX = "bert."
+
+
+@dataclass(frozen=True, slots=True)
+class LinearLayer:
+    """One Add(MatMul(x, weight), bias) with constant weight and bias.
+
+    Attributes:
+        name: The checkpoint's name of the layer, without "bert." in front.
+        matmul: The product's node.
+        add: The bias's node, whose output is the layer's.
+        weight_KN: Shape (K, N), float32, K inputs and N outputs.
+        bias_N: Shape (N,), float32.
+    """
+
+    name: str
+    matmul: ir.Node
+    add: ir.Node
+    weight_KN: NDArray[np.float32]
+    bias_N: NDArray[np.float32]
+
+    @property
+    def x(self) -> ir.Value:
+        """The layer's input, shape (B, S, K)."""
+        value = self.matmul.inputs[0]
+        assert value is not None, "linear: a MatMul has two inputs"
+        return value
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether the layer is inside the encoder, where nearly all of the work is."""
+        return self.name.startswith(_ENCODER)
+
+
+def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
+    """Find the linear layers.
+
+    All but the one of a head for spans are named by their place in the graph. The exporter forgets
+    the names of weights, and it merges equal tensors, such as the zero biases of a fresh model, so
+    that one bias's name may stand for many layers.
+
+    Args:
+        model: A fused graph.
+
+    Returns:
+        The layers in the order of the graph.
+    """
+    layers = []
+    seen: Counter[str] = Counter()
+    for matmul in model.graph:
+        if matmul.op_type != "MatMul":
+            continue
+        weight = tensor_of(matmul.inputs[1])
+        uses = list(matmul.outputs[0].uses())
+        if weight is None or weight.ndim != 2 or len(uses) != 1 or uses[0].node.op_type != "Add":
+            continue
+        add = uses[0].node
+        bias_value = add.inputs[1 - uses[0].idx]
+        bias = tensor_of(bias_value)
+        if bias_value is None or bias is None or bias.shape != weight.shape[1:]:
+            continue
+        place = _encoder_place(matmul, add)
+        head = _head_place(matmul, add)
+        if head is not None:
+            name = head
+        elif place is None:
+            name = str(bias_value.name).removesuffix(".bias").removeprefix(_PREFIX)
+        else:
+            name = f"{_ENCODER}layer.{seen[place]}.{place}"
+            seen[place] += 1
+        layers.append(LinearLayer(name, matmul, add, weight, bias))
+    return layers
+
+
+def name_linear_layers(model: ir.Model) -> None:
+    """Give the nodes and tensors of linear layers the names that find_linear_layers finds.
+
+    Profilers of engines show the nodes' names.
+
+    Args:
+        model: A fused graph; it is renamed in place.
+    """
+    for layer in find_linear_layers(model):
+        layer.matmul.name = f"{layer.name}.matmul"
+        layer.add.name = f"{layer.name}.add"
+        prefix = _PREFIX if layer.is_encoder else ""
+        for node, kind in ((layer.matmul, "weight"), (layer.add, "bias")):
+            for value in node.inputs:
+                if value is not None and value.is_initializer() and len(value.uses()) == 1:
+                    value.name = f"{prefix}{layer.name}.{kind}"
+
+
+def _encoder_place(matmul: ir.Node, add: ir.Node) -> str | None:
+    """Tell which of an encoder layer's linear layers this is; None for one of a head."""
+    source = matmul.inputs[0].producer() if matmul.inputs[0] is not None else None
+    users = [use.node for use in add.outputs[0].uses()]
+    if source is not None and source.op_type == "Attention":
+        return ATTENTION_OUTPUT
+    if source is not None and source.op_type == "Gelu":
+        return FFN_OUTPUT
+    if any(user.op_type == "Gelu" for user in users):
+        return FFN_INPUT
+    parts = [part for user in users if user.op_type == "Split" for part in user.outputs]
+    if any(use.node.op_type == "Attention" for part in parts for use in part.uses()):
+        return QKV
+    return None
+
+
+def _head_place(matmul: ir.Node, add: ir.Node) -> str | None:
+    """Tell which linear layer of a text classifier's head this is; None for any other."""
+    source = matmul.inputs[0].producer() if matmul.inputs[0] is not None else None
+    if add.outputs[0].name == "logits":
+        return CLASSIFIER
+    # The first token of every sequence.
+    if source is not None and source.op_type == "Gather":
+        return POOLER
+    return None

@@ -1,0 +1,86 @@
+"""Checkpoint -> ONNX, by torch.onnx.export with dynamic batch and length."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx_ir as ir
+import torch
+
+from bert_rt.errors import UnsupportedOpError
+from bert_rt.model.checkpoint import LoadedModel
+
+__all__ = ["INPUT_NAMES", "OUTPUT_NAMES", "TRACE_OPSET", "trace"]
+
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+OUTPUT_NAMES = {
+    "question-answering": ("start_logits", "end_logits"),
+    "text-classification": ("logits",),
+}
+# The exporter's own operator set; the rewrite rules raise it to what the fused operators need.
+TRACE_OPSET = 18
+
+
+def trace(loaded: LoadedModel) -> ir.Model:
+    """Trace a model to ONNX.
+
+    Args:
+        loaded: The checkpoint's model, in eval mode.
+
+    Returns:
+        A graph of standard operators, opset TRACE_OPSET, with inputs INPUT_NAMES of shape
+        [batch_size, sequence_length], int64, and the task's OUTPUT_NAMES: of the same shape,
+        but for the logits of text classification, [batch_size, number of classes].
+
+    Raises:
+        UnsupportedOpError: The task has no compiled form, or the model cannot be traced.
+    """
+    if loaded.task not in OUTPUT_NAMES:
+        known = ", ".join(OUTPUT_NAMES)
+        raise UnsupportedOpError(f"task: got {loaded.task!r}, want one that compiles: {known}")
+    # Two rows, since the tracer takes a size of 1 for a constant; and a tensor of its own for each
+    # input, since it takes equal ones for one.
+    shape = (2, min(17, loaded.config.max_sequence_length))
+    examples = tuple(torch.ones(shape, dtype=torch.int64) for _ in INPUT_NAMES)
+    dims = {
+        0: torch.export.Dim("batch_size", min=1, max=2**20),
+        1: torch.export.Dim("sequence_length", min=1, max=loaded.config.max_sequence_length),
+    }
+    with _quiet(), torch.no_grad():
+        try:
+            program = torch.onnx.export(
+                loaded.model,
+                examples,
+                dynamo=True,
+                opset_version=TRACE_OPSET,
+                input_names=INPUT_NAMES,
+                output_names=OUTPUT_NAMES[loaded.task],
+                dynamic_shapes=(dims,) * len(INPUT_NAMES),
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise UnsupportedOpError(f"the model cannot be traced: {error}") from error
+    assert program is not None, "torch.onnx.export returns a program with dynamo=True"
+    model = program.model
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        is_logits = value.name == "logits"
+        last = value.shape[1] if is_logits and value.shape is not None else "sequence_length"
+        value.shape = ir.Shape(["batch_size", last])
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporter says to its own developers from the user's terminal."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,193 @@
+"""What the inputs of linear layers look like on real text, observed in one streaming pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bert_rt.engines.onnxruntime import open_session
+from bert_rt.engines.packing import pack, pad, plan_batches
+from bert_rt.engines.threads import available_cpus
+from bert_rt.errors import CalibrationError
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.support.progress import Progress
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.question_answering.squad import SquadExample
+from bert_rt.text.tokenization import Tokenizer
+from bert_rt.types import Feature, TokenSequence
+from compile.graph.linear import LinearLayer
+
+__all__ = ["Observer", "calibration_features", "observe"]
+
+_MAX_BATCH_TOKENS = 2048
+
+
+class Observer:
+    """Watches one tensor: channel ranges over all tokens, and a fair sample of its rows.
+
+    Memory does not grow with the data: the sample is a reservoir, in which every row seen so far
+    stands with the same probability.
+
+    Source: reservoir sampling, Vitter 1985, Random Sampling with a Reservoir, algorithm R.
+    """
+
+    def __init__(self, num_channels: int, *, max_rows: int, seed: int) -> None:
+        """Prepare to watch rows of num_channels values and keep at most max_rows of them."""
+        self._rows = np.empty((max_rows, num_channels), np.float32)
+        self._random = np.random.default_rng(seed)
+        self.num_seen = 0
+        self.low_K = np.full(num_channels, np.inf, np.float32)
+        self.high_K = np.full(num_channels, -np.inf, np.float32)
+
+    @property
+    def rows_RK(self) -> NDArray[np.float32]:
+        """The sample, shape (R, K), float32, R at most max_rows."""
+        return self._rows[: min(self.num_seen, len(self._rows))]
+
+    def update(self, x_TK: NDArray[np.float32]) -> None:
+        """See more rows.
+
+        Args:
+            x_TK: Shape (T, K), float32.
+
+        Raises:
+            CalibrationError: A value is NaN or infinite.
+        """
+        if not np.isfinite(x_TK).all():
+            raise CalibrationError("an activation is NaN or infinite on the calibration text")
+        np.minimum(self.low_K, x_TK.min(0), out=self.low_K)
+        np.maximum(self.high_K, x_TK.max(0), out=self.high_K)
+        count = self.num_seen + np.arange(len(x_TK))
+        # Row number n takes a random place among n + 1; places beyond the reservoir drop it.
+        place = (self._random.random(len(x_TK)) * (count + 1)).astype(np.int64)
+        place = np.where(count < len(self._rows), count, place)
+        kept = place < len(self._rows)
+        self._rows[place[kept]] = x_TK[kept]
+        self.num_seen += len(x_TK)
+
+    def shift(self, amount_K: NDArray[np.float32]) -> None:
+        """Make of what was seen what would have been seen with a constant added to every row.
+
+        Args:
+            amount_K: Shape (K,), float32.
+        """
+        self._rows[: min(self.num_seen, len(self._rows))] += amount_K
+        self.low_K = self.low_K + amount_K
+        self.high_K = self.high_K + amount_K
+
+
+def calibration_features(
+    examples: Sequence[SquadExample],
+    tokenizer: Tokenizer,
+    config: AnsweringConfig,
+    *,
+    num_samples: int,
+    seed: int,
+) -> list[Feature]:
+    """Draw windows to calibrate on, at most one question a passage.
+
+    Args:
+        examples: Questions over passages, of training data.
+        tokenizer: The model's.
+        config: How passages are cut into windows.
+        num_samples: Windows wanted; fewer where there are fewer passages.
+        seed: Of the draw.
+
+    Returns:
+        The windows, in random order.
+
+    Raises:
+        CalibrationError: There is nothing to draw from.
+    """
+    random = np.random.default_rng(seed)
+    by_context: dict[str, list[SquadExample]] = {}
+    for example in examples:
+        by_context.setdefault(example.context, []).append(example)
+    groups = list(by_context.values())
+    if not groups:
+        raise CalibrationError("calibration_file: has no question")
+    drawn = [groups[index] for index in random.permutation(len(groups))[:num_samples]]
+    chosen = [group[random.integers(len(group))] for group in drawn]
+    questions = tokenizer.encode_batch([example.question for example in chosen])
+    contexts = tokenizer.encode_batch([example.context for example in chosen])
+    features: list[Feature] = []
+    for question, context in zip(questions, contexts, strict=True):
+        windows = make_features(
+            len(features),
+            question,
+            context,
+            config=config,
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+            num_separators=tokenizer.num_separators,
+        )
+        features.append(windows[random.integers(len(windows))])
+    return features
+
+
+def observe(
+    model: ir.Model,
+    layers: Sequence[LinearLayer],
+    features: Sequence[TokenSequence],
+    pad_id: int,
+    *,
+    max_rows: int,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Observer]:
+    """Run the float model over the calibration windows and watch the inputs of layers.
+
+    Args:
+        model: The fused float graph; it is not changed.
+        layers: The layers whose inputs are watched.
+        features: The calibration windows or texts.
+        pad_id: Id of the padding token; padded positions are not observed.
+        max_rows: Rows kept of every layer's input.
+        seed: Of the sampling.
+        progress: Is told of every window.
+
+    Returns:
+        Layer name to the observer of its input.
+
+    Raises:
+        CalibrationError: An activation is NaN or infinite.
+    """
+    session = _session_with_outputs(model, sorted({str(layer.x.name) for layer in layers}))
+    observers = {
+        layer.name: Observer(len(layer.weight_KN), max_rows=max_rows, seed=seed + index)
+        for index, layer in enumerate(layers)
+    }
+    lengths = [feature.num_tokens for feature in features]
+    # A model for long texts may have windows that are longer than the budget.
+    max_tokens = max(_MAX_BATCH_TOKENS, *lengths)
+    for batch in plan_batches(lengths, max_tokens=max_tokens, is_packed=False):
+        packed = pack([features[index] for index in batch], max_tokens=sum(lengths))
+        input_ids, attention_mask, token_type_ids = pad(packed, pad_id)
+        feeds = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+        }
+        is_token = attention_mask.astype(bool)
+        outputs: Mapping[str, NDArray[np.float32]] = dict(
+            zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True)
+        )
+        for layer in layers:
+            observers[layer.name].update(outputs[str(layer.x.name)][is_token])
+        progress.advance(len(batch))
+    return observers
+
+
+def _session_with_outputs(model: ir.Model, names: Sequence[str]) -> Any:
+    """Open a copy of a model that also gives the named values."""
+    proto = ir.to_proto(model)
+    for name in names:
+        output = proto.graph.output.add()
+        output.name = name
+        # An output needs a type; the shape is left open.
+        output.type.tensor_type.elem_type = ir.DataType.FLOAT.value
+    return open_session(proto.SerializeToString(), num_threads=available_cpus())

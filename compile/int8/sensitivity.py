@@ -1,0 +1,115 @@
+"""Which layers may not be INT8? Each one's own harm is measured, and as few as needed stay float.
+
+A layer's sensitivity is what its quantization alone does to the final logits: the float graph runs
+with this one layer in INT8, on windows of calibration text. An error of the layer's output, which
+the search minimizes, says nothing of how much the layers behind it care.
+
+Layers are then kept in float from the most sensitive one on, and the fewest are taken with which
+INT8 passes on questions of the calibration file that nothing was calibrated on.
+
+Source: one layer at a time, Wang et al. 2019 (HAQ), arXiv:1811.08886, section 3; choosing by rank,
+Dong et al. 2019 (HAWQ-V2), arXiv:1911.03852, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from bert_rt.engines.onnxruntime import open_session
+from bert_rt.engines.packing import pack, pad, plan_batches
+from bert_rt.engines.threads import available_cpus
+from bert_rt.support.progress import Progress
+from bert_rt.types import FloatArray, TokenSequence
+from compile.int8.quantize import quantize
+from compile.int8.search import LayerPlan
+
+__all__ = ["fewest_float_layers", "layer_sensitivities"]
+
+_MAX_BATCH_TOKENS = 2048
+
+
+def layer_sensitivities(
+    model: ir.Model,
+    plans: Mapping[str, LayerPlan],
+    features: Sequence[TokenSequence],
+    pad_id: int,
+    progress: Progress,
+) -> dict[str, float]:
+    """Measure what every layer's quantization alone does to the logits.
+
+    Args:
+        model: The fused float graph; it is not changed.
+        plans: Layer name to plan.
+        features: Windows of calibration text, at least one.
+        pad_id: Id of the padding token; its logits are not looked at.
+        progress: Is told of every layer.
+
+    Returns:
+        Layer name to the mean squared error of the logits over their variance, the largest first.
+        What is quantized beside the layers (the embeddings) is quantized on both sides.
+    """
+    wanted = _logits(quantize(model, {}), features, pad_id)
+    variance = max(float(wanted.var()), float(np.finfo(np.float32).tiny))
+    errors = {}
+    for name, plan in plans.items():
+        got = _logits(quantize(model, {name: plan}), features, pad_id)
+        errors[name] = float(np.square(got - wanted).mean()) / variance
+        progress.advance(1)
+    return dict(sorted(errors.items(), key=lambda item: -item[1]))
+
+
+def fewest_float_layers(
+    ranked: Sequence[str], passes: Callable[[tuple[str, ...]], bool], *, most: int
+) -> tuple[str, ...] | None:
+    """Find the fewest layers to keep in float, from the most sensitive one on.
+
+    Doubles until it passes and halves the rest, on the understanding that one more layer in float
+    never harms: few trials, each of which costs an evaluation.
+
+    Args:
+        ranked: Layer names, the most sensitive first.
+        passes: Whether INT8 is good enough with these layers in float.
+        most: Layers that may be kept at most.
+
+    Returns:
+        The layers; none where INT8 passes as it is; None where it fails even with most of them.
+    """
+    most = min(most, len(ranked))
+    if passes(()):
+        return ()
+    failed, count = 0, 1
+    while count < most and not passes(tuple(ranked[:count])):
+        failed, count = count, 2 * count
+    # The last doubling may overshoot, and has not been tried where it reached the end.
+    if count >= most:
+        count = most
+        if count == failed or not passes(tuple(ranked[:count])):
+            return None
+    while count - failed > 1:
+        middle = (failed + count) // 2
+        if passes(tuple(ranked[:middle])):
+            count = middle
+        else:
+            failed = middle
+    return tuple(ranked[:count])
+
+
+def _logits(model: ir.Model, features: Sequence[TokenSequence], pad_id: int) -> FloatArray:
+    """Return all logits of real tokens (or texts) in one row, float32."""
+    session = open_session(ir.to_proto(model).SerializeToString(), num_threads=available_cpus())
+    lengths = [feature.num_tokens for feature in features]
+    max_tokens = max(_MAX_BATCH_TOKENS, *lengths)
+    parts = []
+    for batch in plan_batches(lengths, max_tokens=max_tokens, is_packed=False):
+        packed = pack([features[index] for index in batch], max_tokens=sum(lengths))
+        ids_BS, mask_BS, types_BS = pad(packed, pad_id)
+        feeds = {"input_ids": ids_BS, "attention_mask": mask_BS, "token_type_ids": types_BS}
+        is_token_BS = mask_BS.astype(bool)
+        for logits in session.run(None, feeds):
+            # Logits of a text have a column a class, not one a token.
+            is_spans = logits.shape == mask_BS.shape
+            parts.append(logits[is_token_BS] if is_spans else logits.ravel())
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Whether an artifact may be written: gate, threshold, temperature."""

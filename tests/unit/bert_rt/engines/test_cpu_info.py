@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bert_rt.engines import onnxruntime as engine
+from bert_rt.engines import openvino as openvino_engine
+from bert_rt.engines.cpu_info import CpuInfo, cpu_info, has_exact_int8
+
+
+def test_the_first_processor_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(
+        "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: sse2 avx2\n\n"
+        "processor\t: 1\nmodel name\t: Other\nflags\t\t: none\n"
+    )
+    assert cpu_info(file) == CpuInfo("Some CPU", frozenset({"sse2", "avx2"}))
+
+
+def test_a_machine_without_the_file_has_no_flags(tmp_path: Path) -> None:
+    assert cpu_info(tmp_path / "absent").flags == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("flags", "want"),
+    [
+        ({"sse2", "avx2"}, False),
+        ({"sse2", "avx512f", "avx512bw"}, False),
+        ({"sse2", "avx512_vnni"}, True),
+        ({"sse2", "avx_vnni"}, True),
+        ({"asimddp"}, True),
+        (set(), True),
+    ],
+)
+def test_x86_without_vnni_saturates(flags: set[str], want: bool) -> None:
+    assert has_exact_int8(CpuInfo("", frozenset(flags))) is want
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_onnxruntime_is_told_where_products_would_saturate(
+    is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "has_exact_int8", lambda _: is_exact)
+    onnxruntime = engine._library()
+    entries: dict[str, str] = {}
+
+    def open_nothing(model: bytes, settings: object, **_: object) -> None:
+        options = settings
+        assert isinstance(options, onnxruntime.SessionOptions)
+        try:
+            entries["precision"] = options.get_session_config_entry("session.x64quantprecision")
+        except RuntimeError:
+            entries["precision"] = ""
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_nothing)
+    with pytest.raises(engine.EngineInternalError, match="seen enough"):
+        engine.open_session(b"", num_threads=1)
+    assert entries["precision"] == ("" if is_exact else "1")
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_openvino_is_told_where_products_would_saturate(
+    is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_engine, "has_exact_int8", lambda _: is_exact)
+    settings = openvino_engine._settings("CPU", 1)
+    assert settings.get("LP_TRANSFORMS_MODE") is (None if is_exact else False)
+    assert "LP_TRANSFORMS_MODE" not in openvino_engine._settings("GPU.0", 1)

@@ -1,0 +1,190 @@
+"""Unit tests of bert_rt.model.architectures, and of what other modules make of its rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bert_rt.artifact.artifact import build_artifact
+from bert_rt.artifact.manifest import manifest_from_json, manifest_to_json
+from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
+from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
+from bert_rt.model.checkpoint import TASKS, read_config, task_of
+from bert_rt.model.config import AnsweringConfig, BertConfig, from_dict, to_dict
+from bert_rt.model.heads import build_model
+from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 10,
+}
+EXTRAS: dict[str, dict[str, Any]] = {
+    "distilbert": {"type_vocab_size": 0},
+    "electra": {"embedding_size": 4},
+    "roberta": {"type_vocab_size": 1, "pad_token_id": 1},
+}
+
+
+def config_of(model_type: str, **more: Any) -> BertConfig:
+    return BertConfig(model_type=model_type, **{**SIZES, **EXTRAS.get(model_type, {}), **more})
+
+
+def write_config(directory: Path, **values: Any) -> Path:
+    (directory / "config.json").write_text(json.dumps(values))
+    return directory
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_every_weight_has_one_name_on_either_side(model_type: str) -> None:
+    config = config_of(model_type)
+    row = config.architecture
+    for task in row.tasks:
+        model = build_model(task, config, device="meta")
+        base = "" if hasattr(model, "bert") else "bert."
+        bert_keys = [base + key for key in model.state_dict()]
+        own_keys = [row.from_bert_key(key, task) for key in bert_keys]
+        assert len(set(own_keys)) == len(own_keys)
+        assert [row.to_bert_key(key, task) for key in own_keys] == bert_keys
+        # A bare encoder's file has no prefix.
+        bare = [key.removeprefix(f"{row.prefix}.") for key in own_keys]
+        if task == "encoder":
+            assert [row.to_bert_key(key, task) for key in bare] == bert_keys
+
+
+def test_class_names_are_those_of_transformers() -> None:
+    transformers = pytest.importorskip("transformers")
+    for row in ARCHITECTURES.values():
+        for endings in row.tasks.values():
+            for ending in endings:
+                assert hasattr(transformers, row.class_prefix + ending)
+    assert ARCHITECTURES["distilbert"].class_name("pretraining") is None
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_defaults_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    row = ARCHITECTURES[model_type]
+    theirs = getattr(transformers, f"{row.class_prefix}Config")()
+    config, _ = read_config(write_config(tmp_path, model_type=model_type))
+    for name in to_dict(config).keys() - row.fixed.keys() - {"model_type", "vocab_size"}:
+        if name == "embedding_size" and not row.has_embedding_size:
+            continue
+        assert getattr(config, name) == getattr(theirs, row.config_names.get(name, name)), name
+
+
+def test_a_name_of_another_architecture_is_not_read(tmp_path: Path) -> None:
+    path = write_config(tmp_path, model_type="distilbert", hidden_size=8, dim=24, n_heads=2)
+    assert read_config(path)[0].hidden_size == 24
+    path = write_config(tmp_path, model_type="bert", embedding_size=4)
+    assert read_config(path)[0].embedding_size is None
+
+
+def test_another_activation_is_refused_by_its_own_name(tmp_path: Path) -> None:
+    path = write_config(tmp_path, model_type="distilbert", activation="relu")
+    with pytest.raises(CheckpointError, match="activation: got 'relu', supported is 'gelu'"):
+        read_config(path)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "albert", "mpnet", 3, ["bert"]])
+def test_other_architectures_are_refused_with_the_list_of_those_supported(
+    model_type: Any, tmp_path: Path
+) -> None:
+    path = write_config(tmp_path, model_type=model_type)
+    with pytest.raises(CheckpointError) as raised:
+        read_config(path)
+    assert f"model_type: got {model_type!r}, supported are {supported_model_types()}" in str(
+        raised.value
+    )
+
+
+def test_tasks_are_told_by_class_names() -> None:
+    assert task_of({"architectures": ["XLMRobertaForQuestionAnswering"]}) == "question-answering"
+    assert task_of({"architectures": ["ElectraForSequenceClassification"]}) == "text-classification"
+    assert task_of({"architectures": ["DistilBertModel"]}) == "encoder"
+    assert TASKS == ("question-answering", "text-classification", "encoder", "pretraining")
+    with pytest.raises(CheckpointError, match=r"'RobertaForMaskedLM'.*supported are .*Electra"):
+        task_of({"architectures": ["RobertaForMaskedLM"]})
+
+
+def test_a_task_that_an_architecture_does_not_have_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"'pretraining'.*no model.*electra has question-answ"):
+        build_model("pretraining", config_of("electra"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type: got 'gpt2', want one of bert, roberta"),
+        ({"model_type": []}, r"model_type: got \[\]"),
+        ({"model_type": "bert", "embedding_size": 4}, "embedding_size: got 4, want None for bert"),
+        ({"model_type": "electra", "embedding_size": 0}, "embedding_size: got 0, want an integer"),
+        ({"model_type": "distilbert"}, "type_vocab_size: got 2, want an integer from 0 to 0"),
+        ({"model_type": "roberta", "type_vocab_size": 0}, "type_vocab_size: got 0"),
+        (
+            {"model_type": "roberta", "pad_token_id": 9},
+            "max_position_embeddings: got 10, want more than 10, where the positions of roberta",
+        ),
+    ],
+)
+def test_contradictions_are_named(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BertConfig(**{**SIZES, **values})
+
+
+def test_what_follows_from_an_architecture() -> None:
+    roberta, distilbert = config_of("roberta"), config_of("distilbert")
+    assert (roberta.position_offset, roberta.max_sequence_length) == (2, 8)
+    assert (distilbert.position_offset, distilbert.max_sequence_length) == (0, 10)
+    assert not roberta.uses_token_types and not distilbert.uses_token_types
+    assert config_of("electra").uses_token_types
+    assert config_of("electra", embedding_size=None).embedding_size == SIZES["hidden_size"]
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_a_manifest_keeps_the_architecture(model_type: str) -> None:
+    config = config_of(model_type, max_position_embeddings=400)
+    assert from_dict(BertConfig, json.loads(json.dumps(to_dict(config)))) == config
+    fields = sample_fields()
+    fields["architecture"] = config
+    data = manifest_to_json(build_artifact(files=FILES, **fields).manifest)
+    assert manifest_from_json(data).architecture == config
+    assert ("embedding_size" in json.loads(data)["architecture"]) == (model_type == "electra")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "change", "message"),
+    [
+        ("bert", {"embedding_size": None}, "wrong: .'embedding_size'"),
+        ("distilbert", {"type_vocab_size": 2}, "type_vocab_size: got 2"),
+        ("electra", {"embedding_size": "4"}, "embedding_size: got '4'"),
+        ("electra", {"model_type": "bert"}, "wrong: .'embedding_size'"),
+        ("roberta", {"model_type": "t5"}, "model_type: got 't5', want one of bert, roberta"),
+        ("roberta", {"model_type": None}, "model_type: got None"),
+    ],
+)
+def test_a_manifest_with_another_architecture_is_refused(
+    model_type: str, change: dict[str, Any], message: str
+) -> None:
+    fields = sample_fields()
+    fields["architecture"] = config_of(model_type, max_position_embeddings=400)
+    values = json.loads(manifest_to_json(build_artifact(files=FILES, **fields).manifest))
+    values["architecture"].update(change)
+    with pytest.raises(ArtifactFormatError, match=message):
+        manifest_from_json(json.dumps(values).encode())
+
+
+def test_the_longest_window_is_what_the_positions_leave() -> None:
+    fields = sample_fields()
+    fields["architecture"] = config_of("roberta", max_position_embeddings=66)
+    fields["limits"] = AnsweringConfig(max_seq_length=64, doc_stride=8, max_query_length=16)
+    build_artifact(files=FILES, **fields)
+    fields["limits"] = AnsweringConfig(max_seq_length=65, doc_stride=8, max_query_length=16)
+    with pytest.raises(ArtifactFormatError, match=r"got 65, want at most .* sequence \(64\)"):
+        build_artifact(files=FILES, **fields)

@@ -1,0 +1,234 @@
+"""Command lines: flags in either spelling, one line for every mistake."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bert_rt.errors import ArtifactNotFoundError, ConfigError
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.support.cli import (
+    add_answering_flags,
+    add_json_flag,
+    answering_config,
+    int_at_least,
+    make_parser,
+    run_command,
+    write_json,
+)
+from bert_rt.support.progress import progress
+
+_ROOT = Path(__file__).parents[4]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser("runtime.answer", "Answer questions.")
+    parser.add_argument("--num_threads", type=int_at_least(1))
+    parser.add_argument("--context_file")
+    parser.add_argument("rest", nargs="*")
+    add_json_flag(parser)
+    add_answering_flags(parser)
+    return parser
+
+
+# Flags
+
+
+@pytest.mark.parametrize("flag", ["--context_file", "--context-file"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_long_flags_take_both_spellings(flag: str, joined: bool) -> None:
+    value = "--my-file_name" if joined else "my-file_name"
+    argv = [f"{flag}={value}"] if joined else [flag, value]
+    assert _parser().parse_args(argv).context_file == value
+
+
+def test_values_and_what_follows_two_dashes_stay_as_they_are() -> None:
+    args = _parser().parse_args(["a-b", "--", "--not-a-flag"])
+    assert args.rest == ["a-b", "--not-a-flag"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--num_threads", "0"],
+        ["--num-threads=two"],
+        ["--unknown", "1"],
+        ["--context", "no abbreviations"],
+        ["--max_seq_length", "3.5"],
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_exit_code_2(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        _parser().parse_args(argv)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"python -m runtime\.answer: error: .*\n", err)
+
+
+def test_a_wrong_integer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parser().parse_args(["--num_threads", "-3"])
+    assert "got '-3', want an integer of at least 1" in capsys.readouterr().err
+
+
+def test_answering_flags_change_only_what_is_given() -> None:
+    base = AnsweringConfig(max_seq_length=256, n_best_size=7)
+    assert answering_config(_parser().parse_args([]), base) == base
+    argv = ["--doc-stride=64", "--null_score_diff_threshold", "-1.5", "--version-2-with-negative"]
+    changed = answering_config(_parser().parse_args(argv), base)
+    assert changed == AnsweringConfig(
+        max_seq_length=256,
+        n_best_size=7,
+        doc_stride=64,
+        null_score_diff_threshold=-1.5,
+        version_2_with_negative=True,
+    )
+    with pytest.raises(ConfigError, match="doc_stride"):
+        answering_config(_parser().parse_args(["--doc_stride", "400"]), base)
+
+
+def test_json_result(tmp_path: Path) -> None:
+    args = _parser().parse_args(["--json", str(tmp_path / "r.json")])
+    write_json(args.json, {"f1": 88.5})
+    write_json(None, {"f1": 88.5})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"f1": 88.5}
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ArtifactNotFoundError("no\n artifact"), 2, "error: no artifact\n"),
+        (FileNotFoundError(2, "No such file", "q.json"), 2, "error: q.json: No such file\n"),
+        (OSError("odd"), 2, "error: odd\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+        (ModuleNotFoundError("?", name="torch.nn"), 2, "error: torch is not installed; pip "),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_what_users_cause_is_one_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_argv: object) -> int:
+        raise error
+
+    assert run_command(fail, []) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(line)
+    assert err.count("\n") == (1 if line else 0)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("bug"), ModuleNotFoundError("?", name="our.typo")])
+def test_our_own_mistakes_are_not_hidden(error: Exception) -> None:
+    def fail(_argv: object) -> int:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_command(fail, [])
+
+
+def test_exit_codes_pass_through() -> None:
+    assert run_command(len, ["a", "b", "c"]) == 3
+    assert run_command(lambda _: None, []) == 0
+
+
+_PRINT = """
+import sys
+from bert_rt.support.cli import run_command
+def main(argv):
+    print("x" * 10_000_000 if argv else "x")
+sys.exit(run_command(main))
+"""
+
+
+def _start(stdout: int, *argv: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _PRINT, *argv],
+        cwd=_ROOT,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("argv", [(), ("long",)])
+def test_a_full_disk_behind_stdout_is_told(argv: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full, _start(full.fileno(), *argv) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err == "error: No space left on device\n"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    read, write = os.pipe()
+    with _start(write, "long") as process:
+        os.close(write)
+        os.read(read, 10)
+        os.close(read)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 141
+    assert err == ""
+
+
+# Progress
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+    with progress("evaluate", total=4, unit="questions", interval_s=0, stream=stream) as bar:
+        bar.advance(1, note="f1 88.1")
+        bar.advance(3)
+    first, second, last = stream.getvalue().splitlines()
+    assert re.fullmatch(r"evaluate: 1/4 questions \(25%\), .*/s, 0:00:00 left, f1 88.1", first)
+    assert re.fullmatch(r"evaluate: 4/4 questions \(100%\), [^ ]*/s, f1 88.1", second)
+    assert last.startswith("evaluate: 4/4 questions")
+
+
+def test_progress_without_a_total() -> None:
+    stream = io.StringIO()
+    with progress("train", total=None, unit="steps", stream=stream) as bar:
+        bar.advance(5)
+    assert re.fullmatch(r"train: 5 steps, .*/s\n", stream.getvalue())
+
+
+def test_what_was_done_before_says_nothing_of_the_speed() -> None:
+    stream = io.StringIO()
+    with progress("train", total=9, unit="steps", already_done=7, stream=stream):
+        pass
+    assert stream.getvalue() == "train: 7/9 steps (78%), 0/s\n"
+
+
+def test_progress_is_a_bar_on_a_terminal() -> None:
+    pytest.importorskip("rich")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    with progress("evaluate", total=2, unit="questions", stream=stream) as bar:
+        bar.advance(2, note="f1 88.1")
+    assert "2/2" in stream.getvalue()
+    assert "f1 88.1" in stream.getvalue()
+
+
+def test_errors_inside_progress_are_not_hidden() -> None:
+    with (
+        pytest.raises(ModuleNotFoundError),
+        progress("x", total=1, unit="steps", stream=io.StringIO()),
+    ):
+        raise ModuleNotFoundError(name="rich")

@@ -1,0 +1,149 @@
+"""Tests of compile.tasks.text_classification."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bert_rt.errors import CalibrationError, ConfigError, EmptyInputError, ParityError
+from bert_rt.evaluation import ClassEvaluation
+from bert_rt.tasks.text_classification.labelled import LabelledText
+from bert_rt.text.tokenization import Tokenizer
+from bert_rt.types import TextInput
+from compile.judge.gate import data_hash
+from compile.tasks.text_classification import (
+    AccuracyGate,
+    calibration_sequences,
+    changed_classes,
+    check_disjoint_texts,
+    make_class_receipt,
+)
+from tests.unit.compile import tiny
+
+
+def receipt(
+    accuracy: float, interval: tuple[float, float], *, base: float = 80.0
+) -> dict[str, Any]:
+    scores = {"accuracy": accuracy, "accuracy_difference_interval": list(interval)}
+    return {
+        "dataset": {"total": 872},
+        "float": {"accuracy": base},
+        "int8": {"onnxruntime": scores},
+    }
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "interval"), [(80.0, (-1.0, 1.0)), (79.2, (-1.99, 0.3)), (90.0, (9.0, 11.0))]
+)
+def test_passes(accuracy: float, interval: tuple[float, float]) -> None:
+    AccuracyGate().check(receipt(accuracy, interval), tiny.plans())
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "interval", "field"),
+    [
+        (79.19, (-1.0, 1.0), "min_accuracy_ratio"),
+        (math.nan, (-1.0, 1.0), "min_accuracy_ratio"),
+        (80.0, (-2.0, 2.0), "max_accuracy_loss"),
+        (80.0, (math.nan, 2.0), "max_accuracy_loss"),
+    ],
+)
+def test_fails(accuracy: float, interval: tuple[float, float], field: str) -> None:
+    with pytest.raises(ParityError) as caught:
+        AccuracyGate().check(receipt(accuracy, interval), tiny.plans())
+    message = str(caught.value)
+    assert message.startswith(f"{field}: INT8 on onnxruntime has accuracy {accuracy:.2f}, float 80")
+    worst = max(tiny.plans().values(), key=lambda plan: plan.error)
+    assert worst.name in message and "Nothing was written" in message
+
+
+@pytest.mark.parametrize("values", [(1.01, 2.0), (-0.1, 2.0), (math.nan, 2.0)])
+def test_a_ratio_that_is_none(values: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="min_accuracy_ratio: got"):
+        AccuracyGate(*values)
+
+
+@pytest.mark.parametrize("loss", [0.0, -1.0, 101.0, math.nan])
+def test_a_loss_that_is_none(loss: float) -> None:
+    with pytest.raises(ConfigError, match="max_accuracy_loss: got"):
+        AccuracyGate(max_accuracy_loss=loss)
+
+
+def row(text: str, place: str = "f, line 2", pair: str | None = None) -> LabelledText:
+    return LabelledText(TextInput(text, pair), "x", place)
+
+
+def test_disjoint_texts() -> None:
+    check_disjoint_texts([row("a"), row("b", pair="c")], [row("b"), row("c"), row("b", pair="d")])
+    with pytest.raises(CalibrationError) as caught:
+        check_disjoint_texts([row("a", "f, line 7")], [row("b"), row("a", "g, line 3")])
+    assert "shares 1 texts" in str(caught.value)
+    assert "f, line 7, and in g, line 3" in str(caught.value)
+    with pytest.raises(CalibrationError, match=r"^score_calibration_file: shares 1 texts"):
+        check_disjoint_texts([row("a")], [row("a")], field="score_calibration_file")
+
+
+def test_calibration_sequences(tokenizer: Tokenizer) -> None:
+    rows = [row(f"the cat {index}") for index in range(20)]
+    draw = {"num_samples": 8, "seed": 5}
+    got = calibration_sequences(rows, tokenizer, tiny.LIMITS, **draw)
+    again = calibration_sequences(rows, tokenizer, tiny.LIMITS, **draw)
+    assert [s.input_ids.tolist() for s in got] == [s.input_ids.tolist() for s in again]
+    # Each text at most once, and all of them where that many are wanted.
+    assert len({tuple(s.input_ids.tolist()) for s in got}) == 8
+    every = calibration_sequences(rows, tokenizer, tiny.LIMITS, num_samples=100, seed=0)
+    assert len({tuple(s.input_ids.tolist()) for s in every}) == 20
+    with pytest.raises(EmptyInputError, match="f, line 2: text: got text without"):
+        calibration_sequences([row("\u0301")], tokenizer, tiny.LIMITS, **draw)
+
+
+def evaluation(*predicted: int, gold: tuple[int, ...] = (0, 1, 1, 0)) -> ClassEvaluation:
+    predicted_Q = np.array(predicted)
+    correct_Q = (predicted_Q == np.array(gold)).astype(np.float64)
+    return ClassEvaluation(
+        accuracy=100 * correct_Q.mean(),
+        macro_f1=50.0,
+        total=4,
+        texts_per_second=1.0,
+        predicted_Q=predicted_Q,
+        correct_Q=correct_Q,
+        score_Q=np.full(4, 0.75),
+        raw_score_Q=np.full(4, 1.0),
+        score_temperature=1.5,
+    )
+
+
+def test_receipt(tmp_path: Path) -> None:
+    file = tmp_path / "dev.tsv"
+    file.write_bytes(b"as it stands")
+    rows = [row(text) for text in "abcd"]
+    reference, int8 = evaluation(0, 1, 1, 1), evaluation(0, 0, 1, 0)
+    got = make_class_receipt(file, rows, reference, {"native": int8})
+    assert got["dataset"] == {"name": "dev.tsv", "sha256": data_hash(file), "total": 4}
+    assert got["intervals"]["num_clusters"] == 4
+    assert (got["float"]["accuracy"], got["float"]["macro_f1"]) == (75.0, 50.0)
+    scores = got["int8"]["native"]
+    assert (scores["accuracy"], scores["accuracy_difference"]) == (75.0, 0.0)
+    assert (scores["accuracy_ratio"], scores["equal_labels"]) == (1.0, 0.5)
+    told = scores["score_calibration"]
+    assert told["score_temperature"] == 1.5
+    errors = [told[name]["expected_calibration_error"] for name in ("before", "after")]
+    assert errors == [0.25, 0.0]
+    low, high = scores["accuracy_difference_interval"]
+    assert low < 0 < high
+    assert "int8" not in make_class_receipt(file, rows, reference, {})
+    nothing = evaluation(1, 0, 0, 1)
+    scores = make_class_receipt(file, rows, nothing, {"native": int8})["int8"]["native"]
+    assert scores["accuracy_ratio"] == 0.0
+
+
+def test_changed_classes() -> None:
+    rows = [row("a"), row("b", pair="second"), row("c"), row("d")]
+    changes = changed_classes(evaluation(0, 1, 1, 1), evaluation(0, 0, 1, 0), rows, ("no", "yes"))
+    # What became wrong comes before what became right.
+    told = [(c.question, c.float_text, c.int8_text, c.float_f1, c.int8_f1) for c in changes]
+    assert told == [("b / second", "yes", "no", 1.0, 0.0), ("d", "yes", "no", 0.0, 1.0)]

@@ -1,0 +1,1 @@
+"""Text files to documents, pairs, masks and batches."""

@@ -1,0 +1,1 @@
+"""Runs an objective step by step: state, journal, rates, processes, signals."""

@@ -1,0 +1,1 @@
+"""What a step changes weights by: optimizers, schedule, dropout, attention, first weights."""

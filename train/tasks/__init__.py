@@ -1,0 +1,1 @@
+"""What is trained: pretraining and the fine-tuning tasks."""

@@ -1,0 +1,364 @@
+"""Extractive question answering: SQuAD files -> windows with their answers' positions -> loss.
+
+Shapes: B windows, S padded length, K answers of a window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bert_rt.engines.base import EngineOptions
+from bert_rt.engines.scheduler import Scheduler
+from bert_rt.engines.torch import TorchEngine
+from bert_rt.errors import ConfigError, InputError
+from bert_rt.model.checkpoint import LoadedModel, load_model, read_tokenizer_files, save_checkpoint
+from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
+from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from bert_rt.text.tokenization import Tokenizer
+from bert_rt.types import Encoding, Feature
+from train.data.batching import EpochBatches, Padding
+from train.loop.objective import MicroBatch
+from train.tasks.distillation import Teacher, soft_cross_entropy
+
+__all__ = ["QuestionAnswering", "Window", "make_question_answering", "make_windows", "span_loss"]
+
+_NO_ANSWER = -1
+_EVALUATION_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window to train on.
+
+    Attributes:
+        feature: Its tokens.
+        spans: Shape (K, 2), int32: first and last token of each place where the answer stands in
+            the window; (0, 0), the [CLS] token, where it stands nowhere.
+    """
+
+    feature: Feature
+    spans: NDArray[np.int32]
+
+
+def make_windows(
+    examples: Sequence[SquadExample],
+    tokenizer: Tokenizer,
+    config: AnsweringConfig,
+    *,
+    all_positions: bool = True,
+    file: str = "",
+) -> list[Window]:
+    """Cut every context into windows and find the answers in them.
+
+    Args:
+        examples: Questions with at least one answer each, or none and is_impossible.
+        tokenizer: The model's.
+        config: Windows.
+        all_positions: Whether every place where an answer's text stands on token boundaries
+            counts, not only the one that is marked.
+        file: Where the questions come from, for messages.
+
+    Returns:
+        All windows, in order.
+
+    Raises:
+        InputError: An answer is not in its context at its place, or a text has no token.
+    """
+    contexts = tokenizer.encode_batch([example.context for example in examples])
+    questions = tokenizer.encode_batch([example.question for example in examples])
+    windows: list[Window] = []
+    for index, (example, question, context) in enumerate(
+        zip(examples, questions, contexts, strict=True)
+    ):
+        place = f"{file}: question {example.id!r}"
+        spans = _answer_spans(example, context, all_positions=all_positions, place=place)
+        try:
+            features = make_features(
+                index,
+                question,
+                context,
+                config=config,
+                cls_id=tokenizer.cls_id,
+                sep_id=tokenizer.sep_id,
+                num_separators=tokenizer.num_separators,
+            )
+        except InputError as error:
+            raise type(error)(f"{place}: {error}") from None
+        windows.extend(Window(feature, _spans_in(feature, spans)) for feature in features)
+    return windows
+
+
+def _answer_spans(
+    example: SquadExample, context: Encoding, *, all_positions: bool, place: str
+) -> NDArray[np.int32]:
+    """Return first and last context token of every answer, shape (K, 2)."""
+    first_chars, end_chars = context.offsets[:, 0], context.offsets[:, 1]
+    # The bytes of one character may be several tokens: from the first of them to the last.
+    starts = {int(first_chars[token]): token for token in reversed(range(len(first_chars)))}
+    ends = {int(end): token for token, end in enumerate(end_chars)}
+    found: dict[tuple[int, int], None] = {}
+    for text, start in zip(example.answers, example.answer_starts, strict=True):
+        if not text or example.context[start : start + len(text)] != text:
+            got = example.context[start : start + max(1, len(text))]
+            raise InputError(
+                f"{place}: answer_start {start}: got {got!r} there, want the answer {text!r}"
+            )
+        # The tokens that the marked answer touches, though it may begin or end within one.
+        first = int(np.searchsorted(end_chars, start, side="right"))
+        last = int(np.searchsorted(first_chars, start + len(text), side="left")) - 1
+        if first <= last:
+            found[first, last] = None
+        position = example.context.find(text) if all_positions else -1
+        while position >= 0:
+            span = starts.get(position), ends.get(position + len(text))
+            if span[0] is not None and span[1] is not None:
+                found[span[0], span[1]] = None
+            position = example.context.find(text, position + 1)
+    return np.array(list(found), np.int32).reshape(-1, 2)
+
+
+def _spans_in(feature: Feature, spans: NDArray[np.int32]) -> NDArray[np.int32]:
+    inside = spans[
+        (spans[:, 0] >= feature.context_start)
+        & (spans[:, 1] < feature.context_start + feature.context_length)
+    ]
+    if not len(inside):
+        return np.zeros((1, 2), np.int32)
+    moved: NDArray[np.int32] = inside + np.int32(feature.context_offset - feature.context_start)
+    return moved
+
+
+def span_loss(start_logits: Tensor, end_logits: Tensor, spans: Tensor) -> Tensor:
+    """Compute the loss of start and end logits against all places of an answer.
+
+    Args:
+        start_logits: Shape (B, S), float32, -inf at padding.
+        end_logits: Likewise.
+        spans: Shape (B, K, 2), int64; first and last token of a place, -1 where there are fewer.
+
+    Returns:
+        The mean over the windows of -log p / 2, with p the probability of all places together; with
+        one place a window this is the paper's mean of two cross-entropies.
+
+    Source: Devlin et al. 2018, section 4.2; several places as in Clark and Gardner 2017,
+        arXiv:1710.10723, section 3.2.
+    """
+    first, last = spans.clamp(min=0).unbind(-1)
+    start_logs = start_logits.float().log_softmax(-1).gather(1, first)
+    end_logs = end_logits.float().log_softmax(-1).gather(1, last)
+    logs = (start_logs + end_logs).masked_fill(spans[..., 0] == _NO_ANSWER, -math.inf)
+    return -logs.logsumexp(-1).mean() / 2
+
+
+class QuestionAnswering:
+    """The objective of question answering; see train.loop.objective.Objective."""
+
+    name = "question-answering"
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        windows: Sequence[Window],
+        held_out: Sequence[SquadExample],
+        tokenizer: Tokenizer,
+        tokenizer_files: Mapping[str, bytes],
+        config: AnsweringConfig,
+        *,
+        batch_size: int,
+        seed: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        """Hold the data.
+
+        Args:
+            loaded: The model and what its checkpoint says.
+            windows: To train on.
+            held_out: Questions to evaluate on; none for no evaluation.
+            tokenizer: The model's.
+            tokenizer_files: What is written beside the weights.
+            config: Windows, and how answers are read.
+            batch_size: Windows of a micro-batch.
+            seed: Decides their order.
+            teacher: A model to learn from, beside the answers.
+        """
+        # With questions that have no answer the threshold is found when the model is compiled.
+        self.best_metric = "f1" if all(example.answers for example in held_out) else "best_f1"
+        self._loaded = loaded
+        self._windows = windows
+        self._held_out = held_out
+        self._tokenizer = tokenizer
+        self._tokenizer_files = tokenizer_files
+        self._config = config
+        self.padding = Padding(loaded.config.max_sequence_length)
+        self._teacher = teacher
+        self._batches = EpochBatches(
+            [window.feature.num_tokens for window in windows], batch_size, seed
+        )
+        self.num_micro_batches = self._batches.num_batches
+        # Picking start and end from the context at random.
+        self.trivial_loss: float | None = sum(
+            math.log(window.feature.context_length) for window in windows
+        ) / len(windows)
+
+    def micro_batch(self, index: int) -> MicroBatch:
+        """Make the index-th micro-batch, padded to its longest window."""
+        windows = [self._windows[i] for i in self._batches[index]]
+        features = [window.feature for window in windows]
+        pad = self.padding.rectangle
+        input_ids = pad([f.input_ids for f in features], self._tokenizer.pad_id)
+        spans = np.full((len(windows), max(len(w.spans) for w in windows), 2), _NO_ANSWER)
+        for row, window in zip(spans, windows, strict=True):
+            row[: len(window.spans)] = window.spans
+        arrays = {
+            "input_ids": input_ids,
+            "attention_mask": pad([np.ones_like(f.input_ids) for f in features], 0),
+            "token_type_ids": pad([f.token_type_ids for f in features], 0),
+            "spans": spans.astype(np.int64),
+        }
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return MicroBatch(tensors, sum(f.num_tokens for f in features), input_ids.size)
+
+    def loss(
+        self, model: nn.Module, tensors: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Compute span_loss, mixed with the distance to the teacher where there is one."""
+        inputs = [tensors[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
+        is_padding = tensors["attention_mask"] == 0
+        start, end = (x.float().masked_fill(is_padding, -math.inf) for x in model(*inputs))
+        loss = span_loss(start, end, tensors["spans"])
+        if self._teacher is None:
+            return loss, {}
+        teacher = self._teacher
+        soft = torch.zeros_like(loss)
+        for student_logits, teacher_logits in zip(
+            (start, end), teacher.logits(*inputs), strict=True
+        ):
+            masked = teacher_logits.masked_fill(is_padding, -math.inf)
+            soft = soft + soft_cross_entropy(student_logits, masked, teacher.temperature) / 2
+        mixed = (1.0 - teacher.weight) * loss + teacher.weight * soft
+        return mixed, {"answer_loss": loss.detach(), "teacher_loss": soft.detach()}
+
+    def evaluate(self, model: nn.Module) -> Mapping[str, float]:
+        """Answer the held-out questions: "f1" and "exact_match" in percent, and v2.0's figures."""
+        if not self._held_out:
+            return {}
+        loaded = LoadedModel(
+            model,  # type: ignore[arg-type]
+            self.name,
+            self._loaded.config,
+            self._loaded.raw_config,
+            (),
+            (),
+        )
+        threads = torch.get_num_threads()
+        device = next(model.parameters()).device.type
+        engine = TorchEngine(loaded, EngineOptions(device, threads, None))
+        scheduler = Scheduler(engine, max_batch_tokens=_EVALUATION_TOKENS, max_queue_tokens=2**31)
+        session = Session(self._tokenizer, scheduler)
+        pairs = ((example.question, example.context) for example in self._held_out)
+        answers = session.stream(pairs, CallOptions(always_answering(self._config)))
+        scored = score_answers(self._held_out, answers, self._config)
+        scores = scored.scores
+        return {"f1": scores.f1, "exact_match": scores.exact_match, **scored.no_answer}
+
+    def save(self, model: nn.Module, directory: Path) -> None:
+        """Write a checkpoint that compile.export reads."""
+        save_checkpoint(
+            directory,
+            model,  # type: ignore[arg-type]
+            self._loaded.config,
+            tokenizer_files=self._tokenizer_files,
+            extra=self._loaded.raw_config,
+        )
+
+
+def _check_length(config: AnsweringConfig, longest: int) -> None:
+    if config.max_seq_length > longest:
+        raise ConfigError(
+            f"max_seq_length: got {config.max_seq_length}, want at most the model's longest "
+            f"sequence ({longest})"
+        )
+
+
+def _read_training(file: Path, config: AnsweringConfig) -> list[SquadExample]:
+    examples = read_squad(file)
+    impossible = next((example for example in examples if example.is_impossible), None)
+    if impossible is not None and not config.version_2_with_negative:
+        raise InputError(
+            f"{file}: question {impossible.id!r} has no answer; "
+            "want --version_2_with_negative for such data"
+        )
+    return examples
+
+
+def make_question_answering(
+    model_dir: Path,
+    train_files: Sequence[Path],
+    validation_file: Path | None,
+    *,
+    weights_dir: Path | None,
+    config: AnsweringConfig,
+    batch_size: int,
+    seed: int,
+    all_positions: bool = True,
+    teacher: Teacher | None = None,
+) -> tuple[nn.Module, QuestionAnswering]:
+    """Load a model and its data.
+
+    Args:
+        model_dir: The checkpoint that training starts from.
+        train_files: SQuAD files, v1.1 or v2.0.
+        validation_file: A SQuAD file, or None.
+        weights_dir: A checkpoint of the run that is resumed; None for a new run.
+        config: Windows, and how answers are read.
+        batch_size: Windows of a micro-batch.
+        seed: Decides new weights and the order of the data.
+        all_positions: As in make_windows.
+        teacher: A model to learn from.
+
+    Returns:
+        The model and its objective.
+
+    Raises:
+        InputError: A file is damaged, an answer is not in its context, or a question has none and
+            version_2_with_negative is off.
+        CheckpointError: The checkpoint cannot be read.
+        ConfigError: The windows are longer than the model takes.
+    """
+    torch.manual_seed(seed)
+    loaded = load_model(
+        weights_dir or model_dir, "question-answering", allow_new_head=weights_dir is None
+    )
+    _check_length(config, loaded.config.max_sequence_length)
+    tokenizer = Tokenizer.from_directory(model_dir)
+    windows: list[Window] = []
+    for file in train_files:
+        examples = _read_training(file, config)
+        windows += make_windows(
+            examples, tokenizer, config, all_positions=all_positions, file=str(file)
+        )
+    objective = QuestionAnswering(
+        loaded,
+        windows,
+        [] if validation_file is None else read_squad(validation_file),
+        tokenizer,
+        read_tokenizer_files(model_dir),
+        config,
+        batch_size=batch_size,
+        seed=seed,
+        teacher=teacher,
+    )
+    model: Any = loaded.model
+    return model, objective

@@ -1,0 +1,1 @@
+"""Makes questions without an answer of those that have one."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from answering import CallOptions, Session, check_pair
 
 from bert_rt.api import Runtime
 from bert_rt.errors import EmptyInputError, InputError, InputTooLongError
 from bert_rt.tasks.question_answering import answering as session_module
+from bert_rt.tasks.question_answering.answering import CallOptions, Session, check_pair
 from bert_rt.tasks.question_answering.features import MAX_CONTEXT_CHARS, MAX_QUESTION_CHARS
 from bert_rt.types import Question
 from tests.support.artifacts import LIMITS, PAIRS, write_tiny_artifact

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from classes import check_input, rank_classes
 
 from bert_rt.api import Runtime
 from bert_rt.errors import (
@@ -25,6 +24,7 @@ from bert_rt.errors import (
 from bert_rt.tasks.question_answering import answering as session_module
 from bert_rt.tasks.question_answering.features import MAX_CONTEXT_CHARS
 from bert_rt.tasks.selftest import LOGIT_ATOL, make_classifier_self_test
+from bert_rt.tasks.text_classification.classes import check_input, rank_classes
 from bert_rt.types import TextInput
 from tests.support.artifacts import (
     CLASSIFIER_LIMITS,

@@ -1,7 +1,7 @@
 """The values that travel along the path from text to answer.
 
-    Question -> Encoding -> Feature -> PackedBatch -> SpanLogits -> Answer
-    TextInput -> Encoding -> TokenSequence -> PackedBatch -> ClassLogits -> Classification
+    Question -> Encoding -> Feature -> PackedBatch -> Outputs -> Answer
+    TextInput -> Encoding -> TokenSequence -> PackedBatch -> Outputs -> Classification
 
 Every arrow is one function; each value is frozen, so a step can only make the next one.
 
@@ -11,6 +11,7 @@ N heads, H head dim, F feed-forward dim, V vocabulary, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -18,23 +19,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "PER_SEQUENCE",
+    "PER_TOKEN",
     "Answer",
-    "ClassLogits",
     "Classification",
     "Encoding",
     "Feature",
     "FloatArray",
     "IntArray",
-    "Logits",
+    "Outputs",
     "PackedBatch",
     "Question",
-    "SpanLogits",
     "TextInput",
     "TokenSequence",
 ]
 
 IntArray: TypeAlias = NDArray[np.int32]
 FloatArray: TypeAlias = NDArray[np.float32]
+
+# What a model says, by the names of its graph's outputs. Of a PackedBatch an output per token has
+# the shape (T, ...), one per sequence (B, ...); of one sequence (T, ...) and (...).
+Outputs: TypeAlias = Mapping[str, FloatArray]
+PER_TOKEN = "token"
+PER_SEQUENCE = "sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,33 +140,6 @@ class PackedBatch:
     def num_tokens(self) -> int:
         """Number of tokens over all sequences, T."""
         return len(self.input_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class SpanLogits:
-    """What a question-answering model says of every token of a PackedBatch.
-
-    Attributes:
-        start_logits: Shape (T,), float32.
-        end_logits: Shape (T,), float32.
-    """
-
-    start_logits: FloatArray
-    end_logits: FloatArray
-
-
-@dataclass(frozen=True, slots=True)
-class ClassLogits:
-    """What a sequence classification model says of every sequence of a PackedBatch.
-
-    Attributes:
-        logits: Shape (B, C), float32.
-    """
-
-    logits: FloatArray
-
-
-Logits: TypeAlias = SpanLogits | ClassLogits
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ ArtifactFormatError, which names the field, what was got and what is wanted.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from bert_rt.errors import ArtifactFormatError
@@ -16,9 +16,11 @@ from bert_rt.support.strict_json import to_plain
 __all__ = [
     "MAX_LABELS",
     "check_choice",
+    "check_fields",
     "check_int",
+    "check_logit",
     "check_number",
-    "check_self_test",
+    "check_string",
     "check_type",
     "object_of",
     "plain_list",
@@ -27,7 +29,6 @@ __all__ = [
 ]
 
 MAX_LABELS = 2**16
-_MAX_CHARS = 16 * 2**20
 
 
 def refuse(where: str, got: object, want: str) -> NoReturn:
@@ -85,67 +86,29 @@ def check_choice(where: str, value: object, choices: Sequence[str]) -> None:
         refuse(where, value, f"one of {', '.join(choices)}")
 
 
-def check_self_test(where: str, item: Any, task: str, num_labels: int) -> None:
-    """Refuse what is no self-test item.
+def check_fields(where: str, item: Any, fields: Mapping[str, Callable[[str, object], None]]) -> None:
+    """Refuse an object that has other fields, or a field that its check refuses.
 
     Args:
-        where: The item's name.
+        where: The object's name.
         item: Any plain JSON value.
-        task: Of the artifact.
-        num_labels: Of the artifact.
+        fields: Name to check of every field.
 
     Raises:
-        ArtifactFormatError: A field is missing, unknown or wrong, or two contradict each other.
+        ArtifactFormatError: It is no object, or a field is missing, unknown or wrong.
     """
-    fields = _SELF_TEST_FIELDS[task]
     if set(object_of(where, item)) != set(fields):
         refuse(where, sorted(item), f"the fields {', '.join(fields)}")
     for name, check in fields.items():
         check(f"{where}.{name}", item[name])
-    if task == "question-answering":
-        start, end, context = item["start"], item["end"], item["context"]
-        if not start <= end <= len(context) or context[start:end] != item["text"]:
-            refuse(where, (start, end), "the span of text in context")
-    elif len(item["logits"]) != num_labels:
-        refuse(f"{where}.logits", item["logits"], f"{num_labels} numbers, one a label")
 
 
-def _check_string(where: str, value: object) -> None:
+def check_string(where: str, value: object) -> None:
+    """Refuse what is no string."""
     check_type(where, value, str)
 
 
-def _check_optional_string(where: str, value: object) -> None:
-    if value is not None:
-        check_type(where, value, str)
-
-
-def _check_offset(where: str, value: object) -> None:
-    check_int(where, value, 0, _MAX_CHARS)
-
-
-def _check_logit(where: str, value: object) -> None:
+def check_logit(where: str, value: object) -> None:
+    """Refuse what is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(where, value, "a number")
-
-
-def _check_logits(where: str, value: object) -> None:
-    for number in plain_list(where, value, MAX_LABELS):
-        _check_logit(where, number)
-
-
-_SELF_TEST_FIELDS: dict[str, dict[str, Callable[[str, object], None]]] = {
-    "question-answering": {
-        "question": _check_string,
-        "context": _check_string,
-        "text": _check_string,
-        "start": _check_offset,
-        "end": _check_offset,
-        "start_logit": _check_logit,
-        "end_logit": _check_logit,
-    },
-    "text-classification": {
-        "text": _check_string,
-        "text_pair": _check_optional_string,
-        "logits": _check_logits,
-    },
-}

@@ -20,7 +20,6 @@ from bert_rt.artifact.checks import (
     check_choice,
     check_int,
     check_number,
-    check_self_test,
     check_type,
     object_of,
     plain_list,
@@ -29,14 +28,9 @@ from bert_rt.artifact.checks import (
 )
 from bert_rt.errors import ArtifactFormatError, ArtifactVersionError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES
-from bert_rt.model.config import (
-    AnsweringConfig,
-    BertConfig,
-    architecture_fields,
-    from_dict,
-    to_dict,
-)
+from bert_rt.model.config import BertConfig, architecture_fields, from_dict, to_dict
 from bert_rt.support.strict_json import parse_json
+from bert_rt.types import PER_SEQUENCE, PER_TOKEN
 
 __all__ = [
     "FORMAT",
@@ -46,20 +40,19 @@ __all__ = [
     "MAX_SCORE_TEMPERATURE",
     "MIN_SCORE_TEMPERATURE",
     "REQUIRED_FILES",
-    "TASKS",
     "VERSION",
     "FileEntry",
     "Manifest",
     "ManifestFields",
+    "ModelEntry",
     "check_file_name",
     "manifest_from_json",
     "manifest_to_json",
 ]
 
 FORMAT = "bert-rt-artifact"
-VERSION = 1
-TASKS = ("question-answering", "text-classification")
-REQUIRED_FILES = ("model.onnx", "tokenizer.json")
+VERSION = 2
+REQUIRED_FILES = ("tokenizer.json",)
 
 MAX_MANIFEST_BYTES = 16 * 2**20
 # A protobuf message, which an ONNX file is, cannot be larger.
@@ -72,6 +65,10 @@ MIN_SCORE_TEMPERATURE, MAX_SCORE_TEMPERATURE = 0.01, 100.0
 _PRECISIONS = ("float32", "int8")
 _EXTENSION_PREFIX = "x_"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
+_MAX_MODELS, _MAX_OUTPUTS = 16, 1024
+_KINDS = (PER_TOKEN, PER_SEQUENCE)
+_MODEL = "model"  # the name of the graph where there is one
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 ConfigT = TypeVar("ConfigT")
@@ -101,37 +98,67 @@ class FileEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """What the manifest says of one graph.
+
+    Attributes:
+        file: A name from "files", such as "model.onnx".
+        outputs: Names of the graph's outputs, and their kind: "token" or "sequence".
+    """
+
+    file: str
+    outputs: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Check both fields.
+
+        Raises:
+            ArtifactFormatError: The file's name is none, or an output's name or kind.
+        """
+        check_file_name(self.file)
+        outputs = plain_object("models.*.outputs", self.outputs)
+        if not 1 <= len(outputs) <= _MAX_OUTPUTS:
+            refuse("models.*.outputs", outputs, f"1 to {_MAX_OUTPUTS} outputs")
+        for name, kind in outputs.items():
+            check_choice(f"models.*.outputs.{reprlib.repr(name)}", kind, _KINDS)
+        object.__setattr__(self, "outputs", outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything an artifact says of itself, checked when it is made.
 
     The free-form objects (quantization, provenance, receipt, self-test items, extensions) are
-    copied into plain JSON values, so that a manifest equals what is read back from its JSON.
+    copied into plain JSON values, so that a manifest equals what is read back from its JSON. What
+    depends on the task (limits, labels, self-test items) is checked by the task
+    (bert_rt.tasks.base.Task.check_manifest), not here.
 
     Attributes:
-        task: "question-answering" or "text-classification".
+        task: The name of a task, such as "question-answering".
         architecture: Which architecture, and its sizes.
         precision: "int8" or "float32".
-        limits: Default window and span settings; max_seq_length is never above the
-            architecture's max_sequence_length. Text classification uses max_seq_length only.
-        files: File name to entry; model.onnx and tokenizer.json are always there.
+        limits: The task's settings; max_seq_length is among them and never above the
+            architecture's max_sequence_length.
+        files: File name to entry; tokenizer.json and the models' files are always there.
+        models: Name to entry of every graph; where there is one, its name is "model".
         quantization: The scheme, for people and reports; empty for float32.
         fusions: Rule name to number of rewrites.
-        labels: Class names in the order of the logits; empty for question answering.
+        labels: Class names in the order of the logits; empty for tasks without classes.
         provenance: Where the weights and data came from: hashes and tool versions.
         receipt: Accuracy measured when the artifact was compiled, or None.
-        self_test: Inputs and expected results, checked when a runtime opens. For question
-            answering: question, context, text, start, end, start_logit, end_logit. For text
-            classification: text, text_pair (or None), logits.
+        self_test: Inputs and expected results, checked when a runtime opens; the task says which.
         score_temperature: What logits are divided by where scores are made of them, so that they
             are probabilities; 1 where nobody has measured.
         extensions: Top-level fields of other tools, their names starting with "x_".
+        version: Of the format that it was or shall be written in.
     """
 
     task: str
     architecture: BertConfig
     precision: str
-    limits: AnsweringConfig
+    limits: Mapping[str, Any]
     files: Mapping[str, FileEntry]
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
     quantization: Mapping[str, Any] = field(default_factory=dict)
     fusions: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
@@ -140,6 +167,7 @@ class Manifest:
     self_test: tuple[dict[str, Any], ...] = ()
     score_temperature: float = 1.0
     extensions: Mapping[str, Any] = field(default_factory=dict)
+    version: int = VERSION
 
     def __post_init__(self) -> None:
         """Check every field and replace free-form values by plain copies.
@@ -148,13 +176,15 @@ class Manifest:
             ArtifactFormatError: A field has the wrong type or is out of range, or two fields
                 contradict each other.
         """
-        check_choice("task", self.task, TASKS)
+        if not isinstance(self.task, str) or not _NAME.fullmatch(self.task):
+            refuse("task", self.task, "the name of a task, such as 'question-answering'")
         check_choice("precision", self.precision, _PRECISIONS)
         check_type("architecture", self.architecture, BertConfig)
-        check_type("limits", self.limits, AnsweringConfig)
         longest = self.architecture.max_sequence_length
-        if self.limits.max_seq_length > longest:
-            got = self.limits.max_seq_length
+        object.__setattr__(self, "limits", plain_object("limits", self.limits))
+        check_int("limits.max_seq_length", self.limits.get("max_seq_length"), 1, 2**31 - 1)
+        if self.limits["max_seq_length"] > longest:
+            got = self.limits["max_seq_length"]
             refuse(
                 "limits.max_seq_length", got, f"at most the model's longest sequence ({longest})"
             )
@@ -175,24 +205,36 @@ class Manifest:
             if not name.startswith(_EXTENSION_PREFIX):
                 refuse("extensions", name, f"names that start with {_EXTENSION_PREFIX!r}")
         labels = plain_list("labels", self.labels, MAX_LABELS)
-        _check_labels(self.task, labels)
+        if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
+            refuse("labels", labels, "different strings")
         object.__setattr__(self, "labels", tuple(labels))
         items = plain_list("self_test", self.self_test, _MAX_SELF_TEST_ITEMS)
         for index, item in enumerate(items):
-            check_self_test(f"self_test[{index}]", item, self.task, len(labels))
+            object_of(f"self_test[{index}]", item)
         object.__setattr__(self, "self_test", tuple(items))
+        if not self.models:
+            object.__setattr__(self, "models", _version_1_models(self.labels))
+        _check_models(self.models, self.files)
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names and kinds of the outputs of the graph "model"; raises ArtifactFormatError."""
+        if _MODEL not in self.models:
+            refuse("models", sorted(self.models), f"{_MODEL!r} among them")
+        return self.models[_MODEL].outputs
 
 
 class _RequiredFields(TypedDict):
     task: str
     architecture: BertConfig
     precision: str
-    limits: AnsweringConfig
+    limits: Mapping[str, Any]
 
 
 class ManifestFields(_RequiredFields, total=False):
     """The fields of Manifest that a writer gives; files is worked out from the content."""
 
+    models: Mapping[str, ModelEntry]
     quantization: Mapping[str, Any]
     fusions: Mapping[str, int]
     labels: tuple[str, ...]
@@ -205,6 +247,8 @@ class ManifestFields(_RequiredFields, total=False):
 
 def manifest_to_json(manifest: Manifest) -> bytes:
     """Write a manifest as JSON: ASCII, keys sorted, the same bytes for equal manifests.
+
+    One that was read is written in the version that it was read in.
 
     Args:
         manifest: A manifest, which is checked already.
@@ -222,14 +266,15 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         del values["score_temperature"]
     values |= {
         "format": FORMAT,
-        "version": VERSION,
         "architecture": {
             name: getattr(manifest.architecture, name)
             for name in architecture_fields(manifest.architecture.model_type)
         },
-        "limits": to_dict(manifest.limits),
         "files": {name: to_dict(entry) for name, entry in manifest.files.items()},
+        "models": {name: to_dict(entry) for name, entry in manifest.models.items()},
     }
+    if manifest.version == 1:
+        del values["models"]
     text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
     data = (text + "\n").encode("ascii")
     if len(data) > MAX_MANIFEST_BYTES:
@@ -258,23 +303,32 @@ def manifest_from_json(data: bytes) -> Manifest:
     check_choice("format", values.pop("format", None), (FORMAT,))
     version = values.pop("version", None)
     check_int("version", version, 0, 2**31 - 1)
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise ArtifactVersionError(
-            f"manifest.version: got {version}, want {VERSION}, the only one that this release of "
-            "bert-rt reads; compile the checkpoint again or use another release"
+            f"manifest.version: got {version}, want 1 to {VERSION}, which this release of bert-rt "
+            "reads; compile the checkpoint again or use another release"
         )
     extensions = {name: item for name, item in values.items() if _is_extension(name)}
     values = {name: item for name, item in values.items() if not _is_extension(name)}
     if "extensions" in values:  # a field of Manifest, but not of the file
         refuse("top level", "extensions", "no unknown field")
-    values["extensions"] = extensions
-    # The one field that MAY be left out: it is younger than the first artifacts of version 1.
+    if version == 1 and "models" in values:
+        refuse("top level", "models", "no field of version 2")
+    values |= {"extensions": extensions, "version": version}
+    # The one field that MAY be left out: the first artifacts of version 1 do not have it.
     values.setdefault("score_temperature", 1.0)
     architecture = object_of("architecture", values.get("architecture"))
     check_choice("architecture.model_type", architecture.get("model_type"), tuple(ARCHITECTURES))
     names = architecture_fields(architecture["model_type"])
     values["architecture"] = _make(BertConfig, "architecture", architecture, names)
-    values["limits"] = _make(AnsweringConfig, "limits", object_of("limits", values.get("limits")))
+    object_of("limits", values.get("limits"))
+    if version == 1:
+        values["models"] = {}
+    else:
+        values["models"] = {
+            name: _make(ModelEntry, "models.*", object_of("models.*", entry))
+            for name, entry in object_of("models", values.get("models")).items()
+        }
     values["files"] = {
         name: _make(FileEntry, "files.*", object_of("files.*", entry))
         for name, entry in object_of("files", values.get("files")).items()
@@ -328,8 +382,23 @@ def _check_files(files: Mapping[str, FileEntry]) -> None:
             refuse("files", sorted(files), f"{name} among them")
 
 
-def _check_labels(task: str, labels: list[Any]) -> None:
-    if not all(isinstance(label, str) for label in labels) or len(set(labels)) != len(labels):
-        refuse("labels", labels, "different strings")
-    if bool(labels) != (task == "text-classification"):
-        refuse("labels", labels, "at least one for text-classification, none for other tasks")
+def _version_1_models(labels: Sequence[str]) -> dict[str, ModelEntry]:
+    """Return what version 1, which has no "models", means: with labels a classifier's graph."""
+    outputs = (
+        {"logits": PER_SEQUENCE}
+        if labels
+        else {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+    )
+    return {_MODEL: ModelEntry(file="model.onnx", outputs=outputs)}
+
+
+def _check_models(models: Mapping[str, ModelEntry], files: Mapping[str, FileEntry]) -> None:
+    check_type("models", models, Mapping)
+    if not 1 <= len(models) <= _MAX_MODELS:
+        refuse("models", sorted(models), f"1 to {_MAX_MODELS} graphs")
+    for name, entry in models.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            refuse("models", name, "names of lower-case letters, digits, '_' and '-'")
+        check_type(f"models.{name}", entry, ModelEntry)
+        if entry.file not in files:
+            refuse("files", sorted(files), f"{entry.file} among them")

@@ -1,6 +1,6 @@
 """What an engine is, which engines there are, and which one is chosen.
 
-An engine turns a PackedBatch into logits and knows nothing of text. It lives in a module of its
+An engine turns a PackedBatch into named arrays and knows nothing of text or tasks. It lives in a module of its
 own under `bert_rt.engines`, which is imported only when somebody asks for it, and which has
 
 - `missing(artifact, options) -> str | None`: None where the engine can run here, else what lacks;
@@ -14,19 +14,21 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.errors import ConfigError, EngineUnavailableError
-from bert_rt.types import Logits, PackedBatch
+from bert_rt.errors import ArtifactFormatError, ConfigError, EngineUnavailableError
+from bert_rt.types import Outputs, PackedBatch
 
 __all__ = [
     "ENGINE_NAMES",
     "Engine",
     "EngineInfo",
     "EngineOptions",
+    "check_output_names",
     "lacks_package",
     "missing",
     "open_engine",
@@ -87,16 +89,20 @@ class Engine(Protocol):
         """Name, precision, device and threads of this engine."""
         ...
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind: PER_TOKEN or PER_SEQUENCE."""
+        ...
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the model's outputs for every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding; every length is at most the model's
                 max_position_embeddings.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), by the
-            artifact's task.
+            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
 
         Raises:
             EngineInternalError: The library underneath failed.
@@ -159,6 +165,23 @@ def lacks_package(package: str, minimum: tuple[int, ...], extra: str = "") -> st
     if numbers >= minimum:
         return None
     return f"the package {package} is {version}, want at least {wanted} ({advice})."
+
+
+def check_output_names(wanted: Mapping[str, str], got: Collection[str]) -> None:
+    """Compare the outputs of a graph with those that its manifest names.
+
+    Args:
+        wanted: Names, and kinds, of the manifest's outputs.
+        got: Names of the graph's outputs.
+
+    Raises:
+        ArtifactFormatError: The graph has no output of a name.
+    """
+    absent = [name for name in wanted if name not in got]
+    if absent:
+        raise ArtifactFormatError(
+            f"model.onnx: got the outputs {sorted(got)}, want {sorted(wanted)}, as the manifest says"
+        )
 
 
 def _is_slow(info: EngineInfo) -> bool:

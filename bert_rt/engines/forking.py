@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bert_rt.engines.base import Engine, EngineInfo
 from bert_rt.errors import EngineUnavailableError
-from bert_rt.types import Logits, PackedBatch
+from bert_rt.types import Outputs, PackedBatch
 
 __all__ = ["ForkSafeEngine"]
 
@@ -40,8 +40,13 @@ class ForkSafeEngine:
         """Name, precision, device and threads of this engine."""
         return self._engine.info
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return self._engine.outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding.

@@ -7,13 +7,14 @@ float, is computed in INT8 with scales made from each sequence alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.artifact.artifact import MODEL_NAME, Artifact
+from bert_rt.engines.base import EngineInfo, EngineOptions, check_output_names
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import (
     ArtifactFormatError,
@@ -21,7 +22,7 @@ from bert_rt.errors import (
     EngineUnavailableError,
     InputError,
 )
-from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+from bert_rt.types import Outputs, PackedBatch
 
 __all__ = ["NativeEngine", "missing", "open_engine"]
 
@@ -77,9 +78,11 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> NativeEngine:
     reason = missing(artifact, options)
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'native' cannot run here: {reason}")
-    return NativeEngine(
-        artifact.read("model.onnx"), num_threads=resolve_num_threads(options.num_threads)
+    engine = NativeEngine(
+        artifact.read(MODEL_NAME), num_threads=resolve_num_threads(options.num_threads)
     )
+    check_output_names(artifact.manifest.outputs, engine.outputs)
+    return engine
 
 
 class NativeEngine:
@@ -128,7 +131,7 @@ class NativeEngine:
             raise EngineUnavailableError(str(error)) from error
         facts = self._engine.info()
         self._facts: dict[str, Any] = dict(facts)
-        self._is_spans = facts["task"] == "question-answering"
+        self._outputs: dict[str, str] = dict(facts["outputs"])
         self._info = EngineInfo(
             name="native",
             version=str(native.build_info()["version"]),
@@ -152,16 +155,20 @@ class NativeEngine:
         """Architecture, weight_bytes, ceiling_bytes (of weights and buffers) and group_tokens."""
         return dict(self._facts)
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return self._outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding, in any number; each of 1 to max_position_embeddings
                 tokens.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), by the model's
-            task.
+            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
 
         Raises:
             InputError: An id, a token type or a length is out of range.
@@ -179,9 +186,8 @@ class NativeEngine:
             raise InputError(str(error)) from error
         except (RuntimeError, MemoryError) as error:
             raise EngineInternalError(f"engine: 'native' failed: {error}") from error
-        if self._is_spans:
-            return SpanLogits(start_logits=result[0], end_logits=result[1])
-        return ClassLogits(logits=result)
+        arrays = result if isinstance(result, tuple) else (result,)
+        return dict(zip(self._outputs, arrays, strict=True))
 
     def close(self) -> None:
         """Free weights, buffers and threads. Calling it twice is harmless."""

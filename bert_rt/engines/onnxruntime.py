@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import functools
 import os
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bert_rt.artifact.artifact import MODEL_NAME, Artifact
-from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, lacks_package
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, check_output_names, lacks_package
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.packing import pad, unpad
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -151,14 +152,18 @@ class OnnxRuntimeEngine:
 
         Args:
             session: An open session on the artifact's model.
-            artifact: Tells the precision, the task and the padding token.
+            artifact: Tells the precision, the outputs and the padding token.
             device: The device as the caller named it.
             num_threads: Threads of the session's pool, the calling one included.
+
+        Raises:
+            ArtifactFormatError: The graph has no such outputs.
         """
         manifest = artifact.manifest
         self._session: Any = session
         self._pad_id = manifest.architecture.pad_token_id
-        self._is_spans = manifest.task == "question-answering"
+        self._outputs = dict(manifest.outputs)
+        check_output_names(self._outputs, [output.name for output in session.get_outputs()])
         self._precision = manifest.precision
         self._device = device
         self._num_threads = num_threads
@@ -175,14 +180,19 @@ class OnnxRuntimeEngine:
             is_packed=False,
         )
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return self._outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), float32.
+            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
 
         Raises:
             EngineInternalError: ONNX Runtime failed, or the engine is closed.
@@ -191,15 +201,16 @@ class OnnxRuntimeEngine:
             raise EngineInternalError("onnxruntime: the engine is closed")
         names = ("input_ids", "attention_mask", "token_type_ids")
         inputs = dict(zip(names, pad(batch, self._pad_id), strict=True))
-        outputs = ["start_logits", "end_logits"] if self._is_spans else ["logits"]
         try:
-            arrays = self._session.run(outputs, inputs)
+            arrays = self._session.run([*self._outputs], inputs)
         except Exception as error:  # The library's own classes have no common public base.
             raise EngineInternalError(f"onnxruntime failed on a batch: {error}") from error
-        if not self._is_spans:
-            return ClassLogits(np.asarray(arrays[0], np.float32))
-        start_T, end_T = (unpad(array_BS, batch.cu_seqlens) for array_BS in arrays)
-        return SpanLogits(start_T, end_T)
+        return {
+            name: unpad(array, batch.cu_seqlens)
+            if kind == PER_TOKEN
+            else np.asarray(array, np.float32)
+            for (name, kind), array in zip(self._outputs.items(), arrays, strict=True)
+        }
 
     def close(self) -> None:
         """Free the session. Calling it twice is harmless."""

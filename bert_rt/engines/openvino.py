@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import sys
 from types import ModuleType
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact.artifact import MODEL_NAME, Artifact
-from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, lacks_package
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, check_output_names, lacks_package
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.packing import pad, unpad
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
 
 __all__ = ["OpenVinoEngine", "missing", "open_engine"]
 
@@ -94,16 +95,19 @@ class OpenVinoEngine:
 
         Args:
             compiled: The artifact's model as openvino.CompiledModel.
-            artifact: Tells the precision, the task and the padding token.
+            artifact: Tells the precision, the outputs and the padding token.
             device: The device as the caller named it.
             num_threads: Threads in use on CPU.
+
+        Raises:
+            ArtifactFormatError: The graph has no such outputs.
         """
         manifest = artifact.manifest
-        is_spans = manifest.task == "question-answering"
-        self._is_spans = is_spans
+        self._outputs = dict(manifest.outputs)
+        names = [name for output in compiled.outputs for name in output.names]
+        check_output_names(self._outputs, names)
         self._pad_id = manifest.architecture.pad_token_id
         self._request: Any = compiled.create_infer_request()
-        self._outputs = ("start_logits", "end_logits") if is_spans else ("logits",)
         self._info = EngineInfo(
             name="openvino",
             # "2026.4.1-22982-e213a14-releases/2026/4": the build number tells nobody anything.
@@ -119,14 +123,19 @@ class OpenVinoEngine:
         """Name, precision, device and threads of this engine."""
         return self._info
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return self._outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), float32.
+            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
 
         Raises:
             EngineInternalError: OpenVINO failed, or the engine is closed.
@@ -139,13 +148,15 @@ class OpenVinoEngine:
             # Shared: without a copy in and out. Nobody else sees the inputs, and the outputs are
             # copied before the next batch overwrites them.
             results = self._request.infer(inputs, share_inputs=True, share_outputs=True)
-            arrays = [results[name] for name in self._outputs]
+            arrays = {name: results[name] for name in self._outputs}
         except Exception as error:  # RuntimeError by documentation, others by experience.
             raise EngineInternalError(f"openvino failed on a batch: {_short(error)}") from error
-        if not self._is_spans:
-            return ClassLogits(np.array(arrays[0], np.float32))
-        start_T, end_T = (unpad(array_BS, batch.cu_seqlens) for array_BS in arrays)
-        return SpanLogits(start_T, end_T)
+        return {
+            name: unpad(arrays[name], batch.cu_seqlens)
+            if kind == PER_TOKEN
+            else np.array(arrays[name], np.float32)
+            for name, kind in self._outputs.items()
+        }
 
     def close(self) -> None:
         """Free the compiled model. Calling it twice is harmless."""

@@ -7,6 +7,7 @@ what QuantizeLinear and DequantizeLinear mean exactly. It is far too slow for an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import importlib
 import importlib.util
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.base import EngineInfo, EngineOptions, check_output_names
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
 
 __all__ = ["ReferenceEngine", "missing", "open_engine"]
 
@@ -54,23 +55,29 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> ReferenceEngine:
     reason = missing(artifact, options)
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'reference' cannot run here: {reason}")
-    return ReferenceEngine(artifact.read("model.onnx"), artifact.manifest.precision)
+    manifest = artifact.manifest
+    return ReferenceEngine(artifact.read("model.onnx"), manifest.precision, manifest.outputs)
 
 
 class ReferenceEngine:
     """An open reference engine."""
 
-    def __init__(self, model: bytes, precision: str) -> None:
+    def __init__(self, model: bytes, precision: str, outputs: Mapping[str, str]) -> None:
         """Read a model.
 
         Args:
             model: The bytes of model.onnx.
             precision: "int8" or "float32", for the info only.
+            outputs: Names and kinds of its outputs.
+
+        Raises:
+            ArtifactFormatError: The graph has no such outputs.
         """
         onnx: Any = importlib.import_module("onnx")
         reference: Any = importlib.import_module("onnx.reference")
         self._evaluator: Any = reference.ReferenceEvaluator(onnx.load_from_string(model))
-        self._is_spans = "start_logits" in self._evaluator.output_names
+        self._outputs = dict(outputs)
+        check_output_names(self._outputs, self._evaluator.output_names)
         self._info = EngineInfo(
             name="reference",
             version=str(onnx.__version__),
@@ -86,15 +93,19 @@ class ReferenceEngine:
         """Name and precision of this engine."""
         return self._info
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return self._outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), by the model's
-            outputs.
+            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
 
         Raises:
             EngineInternalError: The engine is closed.
@@ -110,13 +121,13 @@ class ReferenceEngine:
                 "attention_mask": np.ones_like(ids),
                 "token_type_ids": types,
             }
-            names = ["start_logits", "end_logits"] if self._is_spans else ["logits"]
-            parts.append([x[0].astype(np.float32) for x in self._evaluator.run(names, feeds)])
-        if self._is_spans:
-            empty = np.zeros(0, np.float32)
-            starts, ends = (np.concatenate([empty, *(p[i] for p in parts)]) for i in (0, 1))
-            return SpanLogits(start_logits=starts, end_logits=ends)
-        return ClassLogits(logits=np.stack([p[0] for p in parts]))
+            arrays = self._evaluator.run([*self._outputs], feeds)
+            parts.append([array[0].astype(np.float32) for array in arrays])
+        columns = zip(self._outputs.items(), zip(*parts, strict=True), strict=True)
+        return {
+            name: np.concatenate(arrays) if kind == PER_TOKEN else np.stack(arrays)
+            for (name, kind), arrays in columns
+        }
 
     def close(self) -> None:
         """Free the model. Calling it twice is harmless."""

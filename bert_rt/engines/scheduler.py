@@ -17,7 +17,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ from bert_rt.errors import (
     EngineUnavailableError,
     OverloadedError,
 )
-from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits, TokenSequence
+from bert_rt.types import PER_TOKEN, Outputs, PackedBatch, TokenSequence
 
 __all__ = ["RequestCancelledError", "Scheduler"]
 
@@ -53,6 +53,7 @@ class Scheduler:
         """
         self._engine = engine
         self._is_packed = engine.info.is_packed
+        self._kinds = engine.outputs
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
         self._is_closed = False
@@ -73,8 +74,8 @@ class Scheduler:
         *,
         deadline_s: float = math.inf,
         cancelled: threading.Event | None = None,
-    ) -> list[Logits]:
-        """Compute the logits of some windows, together with those of other threads.
+    ) -> list[Outputs]:
+        """Compute the outputs of some windows, together with those of other threads.
 
         Args:
             features: Windows, none longer than max_batch_tokens.
@@ -83,7 +84,7 @@ class Scheduler:
             cancelled: Give up when this is set; looked at between batches.
 
         Returns:
-            For every window SpanLogits with arrays of shape (T,), or ClassLogits of shape (1, C).
+            For every window its outputs by name: of shape (T, ...) per token, else (...).
 
         Raises:
             OverloadedError: Too many tokens are waiting already; nothing was computed.
@@ -161,7 +162,7 @@ class Scheduler:
             max_tokens=self._max_batch_tokens,
         )
         try:
-            parts = _split(self._engine.run(packed), packed)
+            parts = _split(self._engine.run(packed), self._kinds, packed)
         except Exception as error:  # Whatever it is, waiting threads must learn of it.
             with self._condition:
                 for request, _ in batch:
@@ -210,7 +211,7 @@ class _Request:
     num_tokens: int
     deadline_s: float
     cancelled: threading.Event | None
-    results: dict[int, Logits] = field(default_factory=dict)
+    results: dict[int, Outputs] = field(default_factory=dict)
     error: Exception | None = None
     is_dropped: bool = False
 
@@ -233,7 +234,7 @@ class _Request:
                 f"deadline: passed with {len(self.results)} of {len(self.features)} windows done"
             )
 
-    def result(self) -> list[Logits]:
+    def result(self) -> list[Outputs]:
         if self.error is not None:
             # An exception of its own for each thread: raising one adds to its traceback.
             cls = type(self.error) if isinstance(self.error, BertRtError) else EngineInternalError
@@ -244,15 +245,16 @@ class _Request:
 _Batch = list[tuple[_Request, int]]
 
 
-def _split(logits: Logits, batch: PackedBatch) -> list[Logits]:
-    """Cut a batch's logits into those of its sequences (views, not copies)."""
-    if isinstance(logits, ClassLogits):
-        return [ClassLogits(logits.logits[b : b + 1]) for b in range(batch.num_sequences)]
+def _split(outputs: Outputs, kinds: Mapping[str, str], batch: PackedBatch) -> list[Outputs]:
+    """Cut a batch's outputs into those of its sequences (views, not copies)."""
     bounds = batch.cu_seqlens.tolist()
-    return [
-        SpanLogits(logits.start_logits[start:end], logits.end_logits[start:end])
-        for start, end in pairwise(bounds)
+    columns = [
+        [array[start:end] for start, end in pairwise(bounds)]
+        if kinds[name] == PER_TOKEN
+        else [*array]
+        for name, array in outputs.items()
     ]
+    return [dict(zip(outputs, arrays, strict=True)) for arrays in zip(*columns, strict=True)]
 
 
 _SCHEDULERS: weakref.WeakSet[Scheduler] = weakref.WeakSet()

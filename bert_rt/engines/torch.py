@@ -6,6 +6,7 @@ is the way to a CUDA device.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import importlib.util
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from bert_rt.engines.base import Engine, EngineInfo, EngineOptions
 from bert_rt.engines.packing import pad, unpad
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import ClassLogits, Logits, PackedBatch, SpanLogits
+from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
 
 if TYPE_CHECKING:
     from bert_rt.model.checkpoint import LoadedModel
@@ -76,13 +77,17 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
             f"checkpoint: weights in {options.checkpoint} have SHA-256 {got}; the artifact was "
             f"made of {want}"
         )
-    return TorchEngine(load_model(options.checkpoint, artifact.manifest.task), options)
+    manifest = artifact.manifest
+    loaded = load_model(options.checkpoint, manifest.task)
+    return TorchEngine(loaded, options, manifest.outputs)
 
 
 class TorchEngine:
     """Runs batches through bert_rt.model.heads in float32, padded to the longest sequence."""
 
-    def __init__(self, loaded: LoadedModel, options: EngineOptions) -> None:
+    def __init__(
+        self, loaded: LoadedModel, options: EngineOptions, outputs: Mapping[str, str]
+    ) -> None:
         """Move the model to its device and set the threads.
 
         torch has one number of threads for the whole process: opening this engine changes it for
@@ -91,13 +96,14 @@ class TorchEngine:
         Args:
             loaded: The model.
             options: Device and threads.
+            outputs: Names of what the model returns, in its order, and their kinds.
         """
         import torch
 
         torch.set_num_threads(resolve_num_threads(options.num_threads))
         self._model = loaded.model.to(options.device)
         self._pad_id = loaded.config.pad_token_id
-        self._task = loaded.task
+        self._outputs = dict(outputs)
         self._device = options.device
 
     @property
@@ -114,14 +120,19 @@ class TorchEngine:
             is_packed=False,
         )
 
-    def run(self, batch: PackedBatch) -> Logits:
-        """Compute the logits of every token (or sequence) of the batch.
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return self._outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
             batch: Sequences without padding.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), float32.
+            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
 
         Raises:
             EngineInternalError: torch failed, for example for lack of memory.
@@ -132,12 +143,15 @@ class TorchEngine:
             with torch.inference_mode():
                 inputs = (torch.from_numpy(x) for x in pad(batch, self._pad_id))
                 outputs = self._model(*(x.to(self._device) for x in inputs))
-            if self._task == "text-classification":
-                return ClassLogits(outputs.cpu().numpy())
-            start_T, end_T = (unpad(x.cpu().numpy(), batch.cu_seqlens) for x in outputs)
+            arrays = outputs if isinstance(outputs, tuple) else (outputs,)
+            return {
+                name: unpad(array.cpu().numpy(), batch.cu_seqlens)
+                if kind == PER_TOKEN
+                else array.cpu().numpy()
+                for (name, kind), array in zip(self._outputs.items(), arrays, strict=True)
+            }
         except (RuntimeError, IndexError) as error:
             raise EngineInternalError(f"torch failed on a batch: {error}") from error
-        return SpanLogits(start_T, end_T)
 
     def close(self) -> None:
         """Free the model. Calling it twice is harmless."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,11 @@ import numpy as np
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.engines.base import EngineInfo
 from bert_rt.errors import EngineError
-from bert_rt.model.config import AnsweringConfig
-from bert_rt.tasks.question_answering.answering import (
-    CallOptions,
-    PreparedQuestion,
-    Session,
-    check_pair,
-)
-from bert_rt.tasks.text_classification.classes import Classifier, check_input
-from bert_rt.types import Answer, SpanLogits, TextInput
+from bert_rt.tasks.base import CallOptions, SelfTestItem, Task
+from bert_rt.tasks.session import Session
+from bert_rt.types import TokenSequence
 
-__all__ = ["LOGIT_ATOL", "make_classifier_self_test", "make_self_test", "run_self_test"]
+__all__ = ["LOGIT_ATOL", "make_self_test", "run_self_test"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,31 +40,35 @@ _LOG = logging.getLogger(__name__)
 # which is what this is to find, moves logits by several units.
 LOGIT_ATOL = {"float32": 1e-2, "int8": 0.75}
 
-_COMPARED = {
-    "question-answering": ("text", "start", "end", "start_logit", "end_logit"),
-    "text-classification": ("logits",),
-}
 
-
-def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> None:
-    """Compute every item of the manifest's self-test and compare.
+def run_self_test(
+    session: Session, task: Task[Any, Any, Any], manifest: Manifest, info: EngineInfo
+) -> None:
+    """Compute the manifest's self-test as one batch and compare; check the model's outputs.
 
     Args:
         session: The open session.
+        task: The manifest's.
         manifest: Its self_test holds the items, its limits are what they were made with.
         info: The engine, for the message.
 
     Raises:
+        ArtifactFormatError: The outputs do not fit the manifest (another number of classes, say).
         EngineError: A result is another one; the message says which, got and wanted.
     """
     atol = LOGIT_ATOL[manifest.precision]
+    options = CallOptions(limits=task.read_limits(manifest), labels=manifest.labels)
+    items = [task.self_test_input(item) for item in manifest.self_test]
+    prepared = list(task.prepare(items, session, options))
+    # With a sequence of its own, so that outputs are checked where there are no items, too.
+    tokenizer = session.tokenizer
+    ids = np.array([tokenizer.cls_id, tokenizer.sep_id], np.int32)
+    probe = _Probe((TokenSequence(ids, np.zeros(2, np.int32)),))
+    (outputs,), *computed = session.compute([probe, *prepared], options)
+    task.check_outputs(outputs, manifest)
     for index, want in enumerate(manifest.self_test):
-        if manifest.task == "text-classification":
-            pair = (want["text"], want["text_pair"])
-            got = _classify(session, *pair, manifest.labels, manifest.limits)
-        else:
-            got = _answer(session, want["question"], want["context"], manifest.limits)
-        for name in _COMPARED[manifest.task]:
+        got = task.self_test_result(prepared[index], computed[index], options)
+        for name in task.compared:
             is_logit = "logit" in name
             # Written so that NaN is a difference, too.
             is_same = (
@@ -89,107 +88,41 @@ def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> Non
 
 def make_self_test(
     session: Session,
-    pairs: Sequence[tuple[str, str]],
-    config: AnsweringConfig,
+    task: Task[Any, Any, Any],
+    inputs: Sequence[Any],
+    options: CallOptions,
     *,
-    min_lead: float,
-) -> tuple[dict[str, Any], ...]:
+    min_lead: float = 0.0,
+) -> tuple[SelfTestItem, ...]:
     """Make the items of a manifest's self-test.
 
     Args:
         session: A session on the engine whose results are to be expected.
-        pairs: Questions and contexts to choose from.
-        config: The manifest's limits.
-        min_lead: Only answers whose raw score is so much above the next best span's become items,
-            so that rounding on another engine does not make the runner-up the answer.
+        task: The artifact's.
+        inputs: What task.check_input takes, to choose from.
+        options: The manifest's limits and labels.
+        min_lead: Only results whose raw score is so much above the next best one's become items,
+            where the task tells that, so that rounding on another engine does not make the
+            runner-up the result.
 
     Returns:
-        The items, in the order of the pairs; possibly none.
+        The items, in the order of the inputs; possibly none.
 
     Raises:
-        InputError: A pair is bad.
+        InputError: An input is bad.
         EngineError: The engine failed.
     """
-    items = [_answer(session, *pair, config) for pair in pairs]
-    return tuple(item for item in items if item.pop("lead") >= min_lead)
+    checked = [task.check_input(item, "self_test") for item in inputs]
+    prepared = list(task.prepare(checked, session, options))
+    items = [
+        task.self_test_result(item, outputs, options)
+        for item, outputs in zip(prepared, session.compute(prepared, options), strict=True)
+    ]
+    return tuple(item for item in items if item.pop("lead", math.inf) >= min_lead)
 
 
-def make_classifier_self_test(
-    session: Session,
-    texts: Sequence[str | tuple[str, str]],
-    labels: Sequence[str],
-    config: AnsweringConfig,
-) -> tuple[dict[str, Any], ...]:
-    """Make the items of a text classifier's self-test.
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """The shortest input, for a look at the outputs."""
 
-    Args:
-        session: A session on the engine whose results are to be expected.
-        texts: Texts, or pairs of them.
-        labels: The manifest's labels.
-        config: The manifest's limits.
-
-    Returns:
-        One item a text: what is compared is logits, so no text is too close a call.
-
-    Raises:
-        InputError: A text is bad.
-        EngineError: The engine failed.
-    """
-    inputs = [check_input(text, "self_test") for text in texts]
-    return tuple(_classify(session, i.text, i.text_pair, labels, config) for i in inputs)
-
-
-def _classify(
-    session: Session,
-    text: str,
-    text_pair: str | None,
-    labels: Sequence[str],
-    config: AnsweringConfig,
-) -> dict[str, Any]:
-    """Return an item of a text classifier's self-test."""
-    item = TextInput(text, text_pair)
-    result = next(
-        Classifier(session, labels).stream([item], CallOptions(config), place="self_test")
-    )
-    return {"text": text, "text_pair": text_pair, "logits": list(result.logits)}
-
-
-def _answer(
-    session: Session, question: str, context: str, config: AnsweringConfig
-) -> dict[str, Any]:
-    """Return an item of a self-test, and "lead", the best span's logit minus the next one's."""
-    prepared = session.prepare(check_pair((question, context), "self_test"), config)
-    options = CallOptions(config, top_k=2)
-    (logits,) = session.compute([prepared], options)
-    (answer,) = session.answer([prepared], options)
-    start_logit, end_logit = _logits_of(answer, prepared, logits)
-    runner_up = max((other.logit for other in answer.alternatives), default=-math.inf)
-    return {
-        "question": question,
-        "context": context,
-        "text": answer.text,
-        "start": answer.start,
-        "end": answer.end,
-        "start_logit": start_logit,
-        "end_logit": end_logit,
-        "lead": answer.logit - runner_up,
-    }
-
-
-def _logits_of(
-    answer: Answer, prepared: PreparedQuestion, logits: Sequence[SpanLogits]
-) -> tuple[float, float]:
-    """Return the start and the end logit that the answer's score is the sum of."""
-    if not answer.text:
-        # "No answer": the [CLS] token of the window where it scores least.
-        return min(((float(w.start_logits[0]), float(w.end_logits[0])) for w in logits), key=sum)
-    offsets = prepared.context.offsets
-    first = int(np.searchsorted(offsets[:, 0], answer.start))
-    # An answer may end behind its last token (combining marks), never before it.
-    last = int(np.searchsorted(offsets[:, 1], answer.end, side="right")) - 1
-    for feature, window in zip(prepared.features, logits, strict=True):
-        position = first - feature.context_start
-        if 0 <= position < feature.context_length and feature.is_max_context[position]:
-            row = feature.context_offset + position
-            return float(window.start_logits[row]), float(window.end_logits[row + last - first])
-    raise AssertionError("every context token is is_max_context in one window")
+    sequences: tuple[TokenSequence]

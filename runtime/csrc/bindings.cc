@@ -125,7 +125,14 @@ nb::dict info(const Engine& engine) {
   d["weight_bytes"] = engine.weight_bytes();
   d["ceiling_bytes"] = engine.ceiling_bytes();
   d["group_tokens"] = engine.group_tokens();
-  d["task"] = m.head == Head::kQuestionAnswering ? "question-answering" : "text-classification";
+  nb::dict outputs; // name to kind, in the order of run's arrays
+  if (m.head == Head::kQuestionAnswering) {
+    outputs["start_logits"] = "token";
+    outputs["end_logits"] = "token";
+  } else {
+    outputs["logits"] = "sequence";
+  }
+  d["outputs"] = outputs;
   d["num_labels"] = m.num_labels;
   d["vocab_size"] = m.vocab_size;
   d["hidden_size"] = m.hidden_size;

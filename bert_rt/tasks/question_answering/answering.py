@@ -1,80 +1,61 @@
-"""Texts -> answers over one scheduler: check, tokenize, cut into windows, compute, decode.
-
-Work is done in chunks, so that memory stays bounded however many questions there are, and a
-question that comes alone never waits for all of somebody's thousands.
-"""
+"""Question answering as a task: pairs of question and context -> windows -> logits -> Answer."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, TypeVar
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from bert_rt.engines.scheduler import Scheduler
-from bert_rt.errors import InputError
-from bert_rt.model.config import AnsweringConfig
+import numpy as np
+
+from bert_rt.artifact.checks import check_fields, check_int, check_logit, check_string, refuse
+from bert_rt.artifact.manifest import Manifest
+from bert_rt.errors import ArtifactFormatError, ConfigError, InputError
+from bert_rt.model.config import AnsweringConfig, Columns, from_dict
+from bert_rt.tasks.base import CallOptions, SelfTestItem, Task
 from bert_rt.tasks.question_answering.features import check_question, make_features
 from bert_rt.tasks.question_answering.spans import decode
-from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import (
-    Answer,
-    Encoding,
-    Feature,
-    Logits,
-    Question,
-    SpanLogits,
-    TokenSequence,
-)
+from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from bert_rt.tasks.session import Session
+from bert_rt.tasks.texts import with_place
+from bert_rt.types import PER_TOKEN, Answer, Encoding, Feature, Outputs, Question
 
-__all__ = [
-    "CallOptions",
-    "PreparedQuestion",
-    "Session",
-    "check_pair",
-    "pick_answer",
-    "placed",
-    "take_chunk",
-]
+if TYPE_CHECKING:
+    from bert_rt.api import Runtime
+    from bert_rt.support.progress import Progress
+    from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 
-ItemT = TypeVar("ItemT")
+__all__ = ["AnsweringOptions", "PreparedQuestion", "QuestionAnswering", "prepare_question"]
 
-# A chunk ends with whichever comes first. It makes 20 to 50 batches of the default size: enough to
-# sort windows by length with hardly any padding, and no more than some megabytes.
-_CHUNK_ITEMS = 512
-_CHUNK_CHARS = 2**19
-
-# Contexts stay encoded across calls (many questions on a few passages, asked one by one). Longer
-# texts do not, which bounds the cache at about 15 MB.
-_CACHE_CONTEXTS = 64
-_CACHE_CHARS = 2**15
-
-_FEW_TEXTS = 8
+_MAX_CHARS = 16 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class CallOptions:
-    """What one call asks for beside its texts.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweringOptions(CallOptions):
+    """What a call to answer asks for.
 
     Attributes:
-        config: Windows and spans.
-        top_k: Answers wanted of every question, at least 1.
-        deadline_s: When to give up, in seconds of time.monotonic.
-        cancelled: Give up when this is set.
         max_overlap: Most that two answers of a question may share, as in spans.decode.
-        score_temperature: What logits are divided by where scores are made of them; the
-            manifest's, for probabilities.
     """
 
-    config: AnsweringConfig
-    top_k: int = 1
-    deadline_s: float = math.inf
-    cancelled: threading.Event | None = None
     max_overlap: float | None = None
-    score_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check max_overlap.
+
+        Raises:
+            InputError: It is out of range.
+        """
+        overlap = self.max_overlap
+        if overlap is None:
+            return
+        is_number = isinstance(overlap, int | float) and not isinstance(overlap, bool)
+        if not is_number or not 0 <= overlap <= 1:
+            raise InputError(f"max_overlap: got {overlap!r}, want a number from 0 to 1, or None")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,259 +72,204 @@ class PreparedQuestion:
     context: Encoding
     features: list[Feature]
 
-
-def check_pair(pair: Any, place: str = "") -> Question:
-    """Check a question and its context, as the user gave them.
-
-    Args:
-        pair: A Question, or a tuple or list of question and context.
-        place: Where the pair stands, for messages, such as "pairs[3]".
-
-    Returns:
-        Both texts.
-
-    Raises:
-        InputError: It is no pair, or a text is of the wrong type, empty, too long or unreadable.
-    """
-    if isinstance(pair, Question):
-        pair = (pair.question, pair.context)
-    if not isinstance(pair, tuple | list) or len(pair) != 2:
-        got = f"{type(pair).__name__} of {len(pair)}" if hasattr(pair, "__len__") else repr(pair)
-        raise InputError(f"{place}: got {got}, want (question, context)")
-    try:
-        check_question(*pair)
-    except InputError as error:
-        raise placed(error, place) from None
-    return Question(*pair)
+    @property
+    def sequences(self) -> list[Feature]:
+        """The windows, as what the model reads."""
+        return self.features
 
 
-class Session:
-    """Answers questions through a scheduler. Thread-safe.
+class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
+    """Answers questions by spans of the caller's own context."""
 
-    Attributes:
-        tokenizer: The artifact's tokenizer.
-    """
+    name = "question-answering"
+    method = "answer"
+    noun = "pairs"
+    outputs: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+    )
+    compared = ("text", "start", "end", "start_logit", "end_logit")
 
-    def __init__(self, tokenizer: Tokenizer, scheduler: Scheduler) -> None:
-        """Join the two halves of the path.
+    def check_input(self, item: Any, place: str = "") -> Question:
+        """Check a question and its context, as the user gave them.
 
         Args:
-            tokenizer: The artifact's tokenizer.
-            scheduler: Runs the artifact's engine.
+            item: A Question, or a tuple or list of question and context.
+            place: Where the pair stands, for messages, such as "pairs[3]".
+
+        Returns:
+            Both texts.
+
+        Raises:
+            InputError: It is no pair, or a text is of the wrong type, empty, too long or
+                unreadable.
         """
-        self.tokenizer = tokenizer
-        self._scheduler = scheduler
-        self._cache: OrderedDict[str, Encoding] = OrderedDict()
-        self._cache_lock = threading.Lock()
+        pair = (item.question, item.context) if isinstance(item, Question) else item
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            got = repr(pair)
+            if hasattr(pair, "__len__"):
+                got = f"{type(pair).__name__} of {len(pair)}"
+            raise InputError(f"{place}: got {got}, want (question, context)")
+        try:
+            check_question(*pair)
+        except InputError as error:
+            raise with_place(error, place) from None
+        return Question(*pair)
 
-    def stream(
-        self, pairs: Iterable[Any], options: CallOptions, *, place: str = "pairs[{}]"
-    ) -> Iterator[Answer]:
-        """Answer any number of questions, chunk by chunk, in order.
+    def num_chars(self, item: Question) -> int:
+        """Return the length of the context, which is nearly all."""
+        return len(item.context)
+
+    def prepare(
+        self, items: Sequence[Question], session: Session, options: CallOptions
+    ) -> Iterator[PreparedQuestion]:
+        """Tokenize questions and cut their contexts into windows.
 
         Args:
-            pairs: What check_pair takes; pulled from one chunk at a time.
-            options: What is asked of every question.
-            place: How messages name the pair at an index.
+            items: Checked questions; a context that comes twice is tokenized once.
+            session: Tokenizes.
+            options: limits says how windows are cut.
 
         Yields:
-            One answer a pair. Where a pair is bad, or the iterable itself raises, the answers to
-            the pairs before it come first.
+            The questions, ready to be computed.
 
         Raises:
-            InputError: A pair is bad; the message names its place.
-            BertRtError: As in compute.
+            InputError: A text has no token, or a context makes too many windows.
         """
-        iterator = enumerate(pairs)
-        while True:
-            chunk, error = take_chunk(
-                iterator, check_pair, lambda pair: len(pair.context), place=place
-            )
-            prepared = []
-            try:
-                for (_, question), encodings in zip(chunk, self._encode(chunk), strict=True):
-                    prepared.append(self._cut(question, *encodings, options.config))
-            except InputError as failure:
-                error = placed(failure, place.format(chunk[len(prepared)][0]))
-            yield from self.answer(prepared, options)
-            if error is not None:
-                raise error
-            if not chunk:
-                return
+        contexts, questions = session.encode(
+            [item.context for item in items], [item.question for item in items]
+        )
+        tokenizer = session.tokenizer
+        ids = {
+            "cls_id": tokenizer.cls_id,
+            "sep_id": tokenizer.sep_id,
+            "num_separators": tokenizer.num_separators,
+        }
+        for item, question, context in zip(items, questions, contexts, strict=True):
+            features = make_features(0, question, context, config=options.limits, **ids)
+            yield PreparedQuestion(item, context, features)
 
-    def prepare(self, question: Question, config: AnsweringConfig) -> PreparedQuestion:
-        """Tokenize one checked question and cut its context into windows.
+    def decode(
+        self, prepared: PreparedQuestion, outputs: Sequence[Outputs], options: CallOptions
+    ) -> Answer:
+        """Find the best admissible spans over all windows.
 
         Args:
-            question: What check_pair returned.
-            config: Windows.
+            prepared: The question.
+            outputs: start_logits and end_logits of shape (T,) of its windows.
+            options: AnsweringOptions, or the options of any task for no max_overlap.
 
         Returns:
-            The question, ready for compute.
+            The answer.
 
         Raises:
-            InputError: A text has no token, or the context makes too many windows.
+            EngineInternalError: As in spans.decode.
         """
-        (encodings,) = self._encode([(0, question)])
-        return self._cut(question, *encodings, config)
-
-    def answer(
-        self, prepared: Sequence[PreparedQuestion], options: CallOptions
-    ) -> Iterator[Answer]:
-        """Compute questions together and yield their answers in order; raises what compute does."""
-        for item, logits in zip(prepared, self.compute(prepared, options), strict=True):
-            yield pick_answer(item, logits, options)
-
-    def compute(
-        self, prepared: Sequence[PreparedQuestion], options: CallOptions
-    ) -> list[list[SpanLogits]]:
-        """Run the windows of some questions.
-
-        Args:
-            prepared: Questions, computed together.
-            options: Deadline and cancellation.
-
-        Returns:
-            For every question, the logits of its windows, each of shape (T,).
-
-        Raises:
-            OverloadedError: Too much is waiting already.
-            DeadlineExceededError: The deadline has passed.
-            RequestCancelledError: The caller has cancelled.
-            EngineError: The engine failed or is closed.
-        """
-        features = [feature for item in prepared for feature in item.features]
-        results = self.run(features, options)
-        logits = iter([result for result in results if isinstance(result, SpanLogits)])
-        return [list(islice(logits, len(item.features))) for item in prepared]
-
-    def run(self, sequences: Sequence[TokenSequence], options: CallOptions) -> list[Logits]:
-        """Run any sequences of tokens, together with those of other threads.
-
-        Args:
-            sequences: What make_features or make_sequence gave; possibly none.
-            options: Deadline and cancellation.
-
-        Returns:
-            For every sequence SpanLogits with arrays of shape (T,), or ClassLogits of shape (1, C).
-
-        Raises:
-            BertRtError: As in compute.
-        """
-        if not sequences:
-            return []
-        return self._scheduler.run(
-            sequences, deadline_s=options.deadline_s, cancelled=options.cancelled
+        return decode(
+            prepared.question.context,
+            prepared.context,
+            prepared.features,
+            [window["start_logits"] for window in outputs],
+            [window["end_logits"] for window in outputs],
+            config=options.limits,
+            top_k=options.top_k,
+            max_overlap=getattr(options, "max_overlap", None),
+            score_temperature=options.score_temperature,
         )
 
-    def close(self) -> None:
-        """Close the scheduler and with it the engine. Calling it twice is harmless."""
-        self._scheduler.close()
+    def read_limits(self, manifest: Manifest) -> AnsweringConfig:
+        """Return how passages are cut into windows and answers are picked."""
+        wanted = {field.name for field in dataclasses.fields(AnsweringConfig)}
+        if set(manifest.limits) != wanted:
+            refuse("limits", sorted(manifest.limits), f"the fields {', '.join(sorted(wanted))}")
+        try:
+            return from_dict(AnsweringConfig, manifest.limits)
+        except ConfigError as error:
+            raise ArtifactFormatError(f"manifest.limits: {str(error)[:500]}") from None
 
-    def _encode(self, chunk: Sequence[tuple[int, Question]]) -> list[tuple[Encoding, Encoding]]:
-        """Tokenize questions and contexts; a context that is known or comes twice only once."""
-        contexts: dict[str, Encoding | None] = {item.context: None for _, item in chunk}
-        with self._cache_lock:
-            for text in contexts.keys() & self._cache.keys():
-                self._cache.move_to_end(text)
-                contexts[text] = self._cache[text]
-        absent = [text for text, encoding in contexts.items() if encoding is None]
-        texts = absent + [item.question for _, item in chunk]
-        # One by one where there are few: the library starts a pool of threads for a batch.
-        if len(texts) <= _FEW_TEXTS:
-            encodings = [self.tokenizer.encode(text) for text in texts]
-        else:
-            encodings = self.tokenizer.encode_batch(texts)
-        known = {text: encoding for text, encoding in contexts.items() if encoding is not None}
-        known |= zip(absent, encodings, strict=False)
-        self._remember(absent[-_CACHE_CONTEXTS:], known)
-        questions = encodings[len(absent) :]
-        return [
-            (question, known[item.context])
-            for question, (_, item) in zip(questions, chunk, strict=True)
-        ]
+    def check_self_test(self, where: str, item: SelfTestItem, manifest: Manifest) -> None:
+        """Refuse what is not a question with the span that answers it, and its logits."""
+        del manifest
+        check_fields(where, item, _SELF_TEST_FIELDS)
+        start, end, context = item["start"], item["end"], item["context"]
+        if not start <= end <= len(context) or context[start:end] != item["text"]:
+            refuse(where, (start, end), "the span of text in context")
 
-    def _remember(self, contexts: Sequence[str], encodings: Mapping[str, Encoding]) -> None:
-        with self._cache_lock:
-            for text in contexts:
-                if len(text) <= _CACHE_CHARS:
-                    self._cache[text] = encodings[text]
-            while len(self._cache) > _CACHE_CONTEXTS:
-                self._cache.popitem(last=False)
+    def self_test_input(self, item: SelfTestItem) -> Question:
+        """Return the question."""
+        return self.check_input((item["question"], item["context"]), "self_test")
 
-    def _cut(
-        self, item: Question, question: Encoding, context: Encoding, config: AnsweringConfig
-    ) -> PreparedQuestion:
-        ids = {
-            "cls_id": self.tokenizer.cls_id,
-            "sep_id": self.tokenizer.sep_id,
-            "num_separators": self.tokenizer.num_separators,
+    def self_test_result(
+        self, prepared: PreparedQuestion, outputs: Sequence[Outputs], options: CallOptions
+    ) -> SelfTestItem:
+        """Return the answer with its logits, and "lead", the score above the next span's."""
+        answer = self.decode(prepared, outputs, dataclasses.replace(options, top_k=2))
+        start_logit, end_logit = _logits_of(answer, prepared, outputs)
+        runner_up = max((other.logit for other in answer.alternatives), default=-math.inf)
+        return {
+            "question": prepared.question.question,
+            "context": prepared.question.context,
+            "text": answer.text,
+            "start": answer.start,
+            "end": answer.end,
+            "start_logit": start_logit,
+            "end_logit": end_logit,
+            "lead": answer.logit - runner_up,
         }
-        features = make_features(0, question, context, config=config, **ids)
-        return PreparedQuestion(item, context, features)
+
+    def read_examples(
+        self, path: str | Path, columns: Columns, labels: Sequence[str]
+    ) -> list[SquadExample]:
+        """Read a file in SQuAD's form; columns and labels are not used."""
+        del columns, labels
+        return read_squad(path)
+
+    def evaluate(
+        self, runtime: Runtime, examples: Sequence[SquadExample], *, progress: Progress | None = None
+    ) -> AnswerEvaluation:
+        """Measure exact match and F1."""
+        from bert_rt.tasks.question_answering.evaluation import evaluate
+
+        return evaluate(runtime, examples, progress=progress)
 
 
-def pick_answer(
-    prepared: PreparedQuestion, logits: Sequence[SpanLogits], options: CallOptions
-) -> Answer:
-    """Decode one question.
-
-    Args:
-        prepared: The question.
-        logits: Of its windows, as Session.compute gave them.
-        options: What is asked of it.
-
-    Returns:
-        The answer.
-
-    Raises:
-        EngineInternalError: As in spans.decode.
-    """
-    return decode(
-        prepared.question.context,
-        prepared.context,
-        prepared.features,
-        [window.start_logits for window in logits],
-        [window.end_logits for window in logits],
-        config=options.config,
-        top_k=options.top_k,
-        max_overlap=options.max_overlap,
-        score_temperature=options.score_temperature,
-    )
+def prepare_question(
+    session: Session, question: Question, limits: AnsweringConfig
+) -> PreparedQuestion:
+    """Tokenize one checked question and cut its context into windows; raises InputError."""
+    options = CallOptions(limits=limits)
+    return next(QuestionAnswering().prepare([question], session, options))
 
 
-def take_chunk(
-    items: Iterator[tuple[int, Any]],
-    check: Callable[[Any, str], ItemT],
-    num_chars: Callable[[ItemT], int],
-    *,
-    place: str,
-) -> tuple[list[tuple[int, ItemT]], Exception | None]:
-    """Take numbered items until there is a chunk of work, or until a bad one.
-
-    Args:
-        items: What callers gave, with its index.
-        check: Checks an item and gets its place for messages.
-        num_chars: How long a checked item is.
-        place: How messages name the item at an index.
-
-    Returns:
-        The checked items with their indices, and the error that belongs behind them, if any.
-    """
-    chunk: list[tuple[int, ItemT]] = []
-    total = 0
-    try:
-        for index, item in items:
-            checked = check(item, place.format(index))
-            chunk.append((index, checked))
-            total += num_chars(checked)
-            if len(chunk) >= _CHUNK_ITEMS or total >= _CHUNK_CHARS:
-                break
-    except Exception as error:  # The caller's iterable may raise whatever it likes.
-        return chunk, error
-    return chunk, None
+def _check_offset(where: str, value: object) -> None:
+    check_int(where, value, 0, _MAX_CHARS)
 
 
-def placed(error: InputError, place: str) -> InputError:
-    """Return the same error with the place of the item that it is about in front, unless ""."""
-    return type(error)(f"{place}.{error}" if place else str(error))
+_SELF_TEST_FIELDS = {
+    "question": check_string,
+    "context": check_string,
+    "text": check_string,
+    "start": _check_offset,
+    "end": _check_offset,
+    "start_logit": check_logit,
+    "end_logit": check_logit,
+}
+
+
+def _logits_of(
+    answer: Answer, prepared: PreparedQuestion, outputs: Sequence[Outputs]
+) -> tuple[float, float]:
+    """Return the start and the end logit that the answer's score is the sum of."""
+    pairs = [(window["start_logits"], window["end_logits"]) for window in outputs]
+    if not answer.text:
+        # "No answer": the [CLS] token of the window where it scores least.
+        return min(((float(starts[0]), float(ends[0])) for starts, ends in pairs), key=sum)
+    offsets = prepared.context.offsets
+    first = int(np.searchsorted(offsets[:, 0], answer.start))
+    # An answer may end behind its last token (combining marks), never before it.
+    last = int(np.searchsorted(offsets[:, 1], answer.end, side="right")) - 1
+    for feature, (starts, ends) in zip(prepared.features, pairs, strict=True):
+        position = first - feature.context_start
+        if 0 <= position < feature.context_length and feature.is_max_context[position]:
+            row = feature.context_offset + position
+            return float(starts[row]), float(ends[row + last - first])
+    raise AssertionError("every context token is is_max_context in one window")

@@ -6,73 +6,31 @@
 A context longer than a window is read in windows that share doc_stride tokens, so that an answer
 at the edge of one lies well inside its neighbour. Of the windows that show a token, one is that
 token's best view (is_max_context); only that one may start an answer there.
-
-A text that is classified is one sequence, cut off where the model ends:
-
-    [CLS] text [SEP]      or      [CLS] text [SEP] second text [SEP]
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_rt.errors import ConfigError, EmptyInputError, InputError, InputTooLongError
+from bert_rt.errors import ConfigError, EmptyInputError, InputTooLongError
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.text.tokenization import Tokenizer, check_encodable
-from bert_rt.types import Encoding, Feature, TextInput, TokenSequence
+from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
+from bert_rt.types import Encoding, Feature
 
 __all__ = [
-    "MAX_CONTEXT_CHARS",
     "MAX_QUESTION_CHARS",
     "MAX_WINDOWS",
     "check_question",
-    "check_text",
     "make_features",
-    "make_sequence",
-    "make_sequences",
 ]
 
 MAX_QUESTION_CHARS = 100_000
-MAX_CONTEXT_CHARS = 10_000_000
 # A context of the greatest length at one token a character makes 53,000 windows of the default
 # size; more than this come only from a doc_stride that barely lets the windows move.
 MAX_WINDOWS = 100_000
-
-# With fewer texts than this the pool of threads costs more than it saves.
-_FEW_TEXTS = 8
-
-
-def check_text(field: str, text: Any, *, max_chars: int) -> None:
-    """Check a text that a user gave.
-
-    Args:
-        field: What the text is, for the message.
-        text: The caller's value.
-        max_chars: Longest text allowed, in characters.
-
-    Raises:
-        EmptyInputError: The text is empty or only white space.
-        InputTooLongError: The text has more than max_chars characters.
-        InputError: The value is no str, or it holds a NUL character or a lone surrogate.
-    """
-    if not isinstance(text, str):
-        raise InputError(f"{field}: got {type(text).__name__}, want str")
-    if len(text) > max_chars:
-        raise InputTooLongError(
-            f"{field}: got {len(text)} characters, want at most {max_chars} characters"
-        )
-    if not text or text.isspace():
-        raise EmptyInputError(f"{field}: got {text[:20]!r}, want text that is not only white space")
-    position = text.find("\0")
-    if position >= 0:
-        raise InputError(
-            f"{field}: got a NUL character at character {position}, want text without NUL"
-        )
-    check_encodable(field, text)
 
 
 def check_question(question: Any, context: Any) -> None:
@@ -80,7 +38,7 @@ def check_question(question: Any, context: Any) -> None:
 
     Args:
         question: Text of at most MAX_QUESTION_CHARS characters.
-        context: Text of at most MAX_CONTEXT_CHARS characters.
+        context: Text of at most MAX_TEXT_CHARS characters.
 
     Raises:
         EmptyInputError: A text is empty or only white space.
@@ -88,7 +46,7 @@ def check_question(question: Any, context: Any) -> None:
         InputError: A value is no str, or it holds a NUL character or a lone surrogate.
     """
     check_text("question", question, max_chars=MAX_QUESTION_CHARS)
-    check_text("context", context, max_chars=MAX_CONTEXT_CHARS)
+    check_text("context", context, max_chars=MAX_TEXT_CHARS)
 
 
 def make_features(
@@ -145,89 +103,6 @@ def make_features(
         place = (question_index, context_offset, start, length)
         features.append(Feature(input_ids, token_type_ids, *place, is_max_context))
     return features
-
-
-def make_sequence(
-    text: Encoding,
-    text_pair: Encoding | None = None,
-    *,
-    max_seq_length: int,
-    cls_id: int,
-    sep_id: int,
-    num_separators: int = 1,
-) -> TokenSequence:
-    """Make the model's input of a text, or of a pair of texts, that is classified.
-
-    Args:
-        text: The text's tokens.
-        text_pair: The second text's tokens.
-        max_seq_length: Most tokens of the sequence, special tokens included. Of a text that is
-            longer the beginning is kept; of a pair the longer one is cut first.
-        cls_id: Id of the token that opens a sequence.
-        sep_id: Id of the token that ends a text.
-        num_separators: How many of it stand between two texts (Tokenizer.num_separators).
-
-    Returns:
-        The sequence; the second text and its [SEP] have token type 1.
-
-    Raises:
-        EmptyInputError: A text has no token (only control characters, say).
-
-    Source: `convert_single_example` and `_truncate_seq_pair` of Devlin et al.'s run_classifier.py.
-    """
-    for field, encoding in (("text", text), ("text_pair", text_pair)):
-        if encoding is not None and not len(encoding.input_ids):
-            raise EmptyInputError(f"{field}: got text without a single token, want readable text")
-    if text_pair is None:
-        ids = text.input_ids[: max_seq_length - 2]
-        input_ids = np.concatenate(([cls_id], ids, [sep_id]), dtype=np.int32)
-        return TokenSequence(input_ids, np.zeros(len(input_ids), np.int32))
-    first, second = len(text.input_ids), len(text_pair.input_ids)
-    room = max_seq_length - 2 - num_separators
-    if first + second > room:
-        # One token at a time off the longer one, off the second where both are as long.
-        first, second = (
-            max(min(first, room - room // 2), room - second),
-            max(min(second, room // 2), room - first),
-        )
-    ids, pair_ids = text.input_ids[:first], text_pair.input_ids[:second]
-    separators = [sep_id] * num_separators
-    input_ids = np.concatenate(([cls_id], ids, separators, pair_ids, [sep_id]), dtype=np.int32)
-    segments = np.arange(2, dtype=np.int32)
-    lengths = (len(ids) + 1 + num_separators, len(pair_ids) + 1)
-    return TokenSequence(input_ids, np.repeat(segments, lengths))
-
-
-def make_sequences(
-    inputs: Sequence[TextInput], tokenizer: Tokenizer, *, max_seq_length: int
-) -> Iterator[TokenSequence]:
-    """Tokenize checked texts, all together, and make the model's inputs one by one.
-
-    Args:
-        inputs: Texts and pairs of texts.
-        tokenizer: The model's.
-        max_seq_length: As in make_sequence.
-
-    Yields:
-        One sequence a text or pair, in order.
-
-    Raises:
-        EmptyInputError: A text has no token; the sequences before it have come by then.
-    """
-    texts = [text for item in inputs for text in (item.text, item.text_pair) if text is not None]
-    if len(texts) <= _FEW_TEXTS:
-        encodings = iter([tokenizer.encode(text) for text in texts])
-    else:
-        encodings = iter(tokenizer.encode_batch(texts))
-    ids = {
-        "cls_id": tokenizer.cls_id,
-        "sep_id": tokenizer.sep_id,
-        "num_separators": tokenizer.num_separators,
-    }
-    for item in inputs:
-        text = next(encodings)
-        text_pair = None if item.text_pair is None else next(encodings)
-        yield make_sequence(text, text_pair, max_seq_length=max_seq_length, **ids)
 
 
 def _room(config: AnsweringConfig, num_taken: int) -> int:

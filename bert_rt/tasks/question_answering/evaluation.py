@@ -1,6 +1,6 @@
-"""How well and how fast a Runtime answers a set of questions, or classifies a set of texts.
+"""How well and how fast a Runtime answers a set of questions.
 
-Shapes: N questions, Q texts, C classes.
+Shapes: N questions.
 """
 
 from __future__ import annotations
@@ -9,34 +9,33 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.progress import Progress
-from bert_rt.tasks.question_answering.answering import (
-    CallOptions,
-    PreparedQuestion,
-    check_pair,
-    pick_answer,
-    placed,
-)
-from bert_rt.tasks.question_answering.metrics import macro_f1
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import PreparedQuestion, QuestionAnswering
+from bert_rt.tasks.question_answering.metrics import reliability
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
 from bert_rt.tasks.question_answering.squad import SquadExample
-from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices
-from bert_rt.types import Answer, SpanLogits
+from bert_rt.tasks.texts import with_place
+from bert_rt.types import Answer, Outputs
 
-__all__ = ["ClassEvaluation", "Evaluation", "evaluate", "evaluate_classes", "stream_logits"]
+if TYPE_CHECKING:
+    from bert_rt.api import Runtime
 
+__all__ = ["AnswerEvaluation", "evaluate", "stream_logits"]
+
+_TASK = QuestionAnswering()
 # Enough for full batches with windows of like lengths, and few enough to keep their logits.
 _CHUNK_QUESTIONS = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
+class AnswerEvaluation:
     """What a Runtime answered and how it scored; N questions in the examples' order.
 
     Attributes:
@@ -67,6 +66,41 @@ class Evaluation:
     score_temperature: float
     no_answer: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """F1, on which gates look first, and exact match."""
+        return {"f1": self.f1, "exact_match": self.exact_match}
+
+    @property
+    def per_second(self) -> float:
+        """Questions a second."""
+        return self.questions_per_second
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error of the scores."""
+        return reliability(self.score_N, self.exact_N).expected_calibration_error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures by name, for JSON."""
+        return {
+            "exact_match": self.exact_match,
+            "f1": self.f1,
+            "total": self.total,
+            "expected_calibration_error": self.calibration_error,
+            **self.no_answer,
+            "questions_per_second": self.questions_per_second,
+        }
+
+    def describe(self) -> str:
+        """Return the figures as lines of text."""
+        return (
+            f"exact match {self.exact_match:.2f}, F1 {self.f1:.2f} over {self.total} questions\n"
+            f"expected calibration error of the scores {self.calibration_error:.4f}\n"
+            f"{_no_answer_lines(self.no_answer)}"
+            f"{self.questions_per_second:.1f} questions/s, text to answer,"
+        )
+
 
 def evaluate(
     runtime: Runtime,
@@ -74,7 +108,7 @@ def evaluate(
     *,
     progress: Progress | None = None,
     raw_scores: bool = False,
-) -> Evaluation:
+) -> AnswerEvaluation:
     """Answer all questions and score the answers with the official metrics.
 
     Args:
@@ -94,7 +128,7 @@ def evaluate(
     if not examples:
         raise InputError("examples: got 0 questions, want at least 1")
     # Always a span: with it and the margin, any threshold can be judged.
-    options = replace(runtime.options(), config=always_answering(runtime.limits))
+    options = replace(runtime.options(_TASK), limits=always_answering(runtime.limits))
     answers, raw = [], []
     start_s = time.perf_counter()
     for answer, raw_answer in _answers(runtime, examples, options, raw_scores):
@@ -105,7 +139,7 @@ def evaluate(
     seconds = time.perf_counter() - start_s
     scored = score_answers(examples, answers, runtime.limits)
     given = [scored.predictions[example.id] for example in examples]
-    return Evaluation(
+    return AnswerEvaluation(
         exact_match=scored.scores.exact_match,
         f1=scored.scores.f1,
         total=scored.scores.total,
@@ -122,7 +156,7 @@ def evaluate(
 
 def stream_logits(
     runtime: Runtime, examples: Sequence[SquadExample]
-) -> Iterator[tuple[PreparedQuestion, list[SpanLogits]]]:
+) -> Iterator[tuple[PreparedQuestion, list[Outputs]]]:
     """Compute questions without picking answers.
 
     Args:
@@ -130,22 +164,23 @@ def stream_logits(
         examples: Questions, those of a context next to each other.
 
     Yields:
-        Every question and the logits of its windows, for answering.pick_answer.
+        Every question and the logits of its windows, for QuestionAnswering.decode.
 
     Raises:
         InputError: A question cannot be answered; the message names its place.
         EngineError: The engine failed.
     """
-    session, options = runtime.session, runtime.options()
+    session, options = runtime.session, runtime.options(_TASK)
     for begin in range(0, len(examples), _CHUNK_QUESTIONS):
-        prepared = []
-        for index, example in enumerate(examples[begin : begin + _CHUNK_QUESTIONS], start=begin):
-            place = f"pairs[{index}]"
-            question = check_pair((example.question, example.context), place)
-            try:
-                prepared.append(session.prepare(question, options.config))
-            except InputError as error:
-                raise placed(error, place) from None
+        questions = [
+            _TASK.check_input((example.question, example.context), f"pairs[{index}]")
+            for index, example in enumerate(examples[begin : begin + _CHUNK_QUESTIONS], begin)
+        ]
+        prepared: list[PreparedQuestion] = []
+        try:
+            prepared.extend(_TASK.prepare(questions, session, options))
+        except InputError as error:
+            raise with_place(error, f"pairs[{begin + len(prepared)}]") from None
         yield from zip(prepared, session.compute(prepared, options), strict=True)
 
 
@@ -156,10 +191,10 @@ def _answers(
     if raw_scores:
         raw = replace(options, score_temperature=1.0)
         for item in stream_logits(runtime, examples):
-            yield pick_answer(*item, options), pick_answer(*item, raw)
+            yield _TASK.decode(*item, options), _TASK.decode(*item, raw)
         return
     pairs = ((example.question, example.context) for example in examples)
-    for answer in runtime.session.stream(pairs, options):
+    for answer in runtime.session.stream(_TASK, pairs, options):
         yield answer, answer
 
 
@@ -187,73 +222,17 @@ def _scores(
     return np.array(scores)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ClassEvaluation:
-    """What a Runtime made of labelled texts; Q texts in the examples' order.
-
-    Attributes:
-        accuracy: Share of the texts given their right class, in percent.
-        macro_f1: Mean of the classes' F1, in percent.
-        total: Number of texts, Q.
-        texts_per_second: From texts to classes, tokenization included.
-        predicted_Q: Shape (Q,), int64, the class that was given.
-        correct_Q: Shape (Q,), float64, each 0 or 1.
-        score_Q: Shape (Q,), float64, the scores of the classes that were given.
-        raw_score_Q: Shape (Q,), float64, what they were with a score_temperature of 1.
-        score_temperature: The artifact's.
-    """
-
-    accuracy: float
-    macro_f1: float
-    total: int
-    texts_per_second: float
-    predicted_Q: NDArray[np.int64]
-    correct_Q: NDArray[np.float64]
-    score_Q: NDArray[np.float64]
-    raw_score_Q: NDArray[np.float64]
-    score_temperature: float
-
-
-def evaluate_classes(
-    runtime: Runtime, examples: Sequence[LabelledText], *, progress: Progress | None = None
-) -> ClassEvaluation:
-    """Classify all texts and count the right ones.
-
-    Args:
-        runtime: What classifies.
-        examples: At least one text.
-        progress: Is told of every text.
-
-    Returns:
-        Scores, classes and speed.
-
-    Raises:
-        InputError: There are no examples, a text cannot be classified, or a label is none of the
-            artifact's.
-        EngineError: The engine failed.
-    """
-    if not examples:
-        raise InputError("examples: got 0 texts, want at least 1")
-    options = runtime.options(task="text-classification")
-    gold_Q = np.array(class_indices(examples, runtime.manifest.labels), np.int64)
-    results = []
-    start_s = time.perf_counter()
-    for result in runtime.classifier.stream((example.input for example in examples), options):
-        results.append(result)
-        if progress is not None:
-            progress.advance()
-    seconds = time.perf_counter() - start_s
-    predicted_Q = np.array([result.index for result in results], np.int64)
-    logits_QC = np.array([result.logits for result in results])
-    correct_Q = (predicted_Q == gold_Q).astype(np.float64)
-    return ClassEvaluation(
-        accuracy=float(100 * correct_Q.mean()),
-        macro_f1=macro_f1(predicted_Q, gold_Q),
-        total=len(examples),
-        texts_per_second=len(examples) / seconds,
-        predicted_Q=predicted_Q,
-        correct_Q=correct_Q,
-        score_Q=np.array([result.score for result in results]),
-        raw_score_Q=1 / np.exp(logits_QC - logits_QC.max(axis=1, keepdims=True)).sum(axis=1),
-        score_temperature=options.score_temperature,
+def _no_answer_lines(figures: Mapping[str, float]) -> str:
+    """Return the official figures of a file in which questions have no answer, a line each."""
+    if not figures:
+        return ""
+    kinds = [
+        f"{name}: exact match {figures[f'{name}_exact']:.2f}, F1 {figures[f'{name}_f1']:.2f} over "
+        f"{figures[f'{name}_total']} questions\n"
+        for name in ("HasAns", "NoAns")
+        if figures[f"{name}_total"]
+    ]
+    return "".join(kinds) + (
+        f"best F1 {figures['best_f1']:.2f} with null_score_diff_threshold "
+        f"{figures['best_f1_thresh']:.3f}\n"
     )

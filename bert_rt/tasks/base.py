@@ -1,0 +1,213 @@
+"""What a task is: all that question answering and the other tasks differ in, behind one interface.
+
+    caller's item -> check_input -> prepare (TokenSequences) -> engine -> decode -> result
+
+A task is one object without state. What an artifact adds (limits, labels, temperature) and what a
+call asks for come as CallOptions. bert_rt.tasks.registry lists the tasks.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from bert_rt.artifact.manifest import Manifest
+from bert_rt.errors import ArtifactFormatError
+from bert_rt.types import Outputs, TokenSequence
+
+if TYPE_CHECKING:
+    from bert_rt.api import Runtime
+    from bert_rt.model.config import Columns
+    from bert_rt.support.progress import Progress
+    from bert_rt.tasks.session import Session
+
+__all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task"]
+
+ItemT = TypeVar("ItemT")
+PreparedT = TypeVar("PreparedT", bound="Prepared")
+ResultT = TypeVar("ResultT")
+
+
+class Limits(Protocol):
+    """The limits that a task's artifacts have: a frozen dataclass of the task."""
+
+    @property
+    def max_seq_length(self) -> int:
+        """Most tokens of a sequence, special tokens included."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOptions:
+    """What one call asks for beside its inputs; tasks add fields of their own.
+
+    Attributes:
+        limits: The artifact's limits, or those that the caller gave in their place.
+        labels: The artifact's class names.
+        top_k: Results wanted of every input, at least 1.
+        deadline_s: When to give up, in seconds of time.monotonic.
+        cancelled: Give up when this is set.
+        score_temperature: What logits are divided by where scores are made of them; the
+            manifest's, for probabilities.
+    """
+
+    limits: Any
+    labels: tuple[str, ...] = ()
+    top_k: int = 1
+    deadline_s: float = math.inf
+    cancelled: threading.Event | None = None
+    score_temperature: float = 1.0
+
+
+class Prepared(Protocol):
+    """An input that is ready to be computed."""
+
+    @property
+    def sequences(self) -> Sequence[TokenSequence]:
+        """What the model reads, at least one sequence."""
+        ...
+
+
+class Evaluation(Protocol):
+    """What a Runtime made of a labelled file."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The task's figures by name, the one that gates look at first."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Number of examples."""
+        ...
+
+    @property
+    def per_second(self) -> float:
+        """Examples a second, from texts to results."""
+        ...
+
+
+# An item of a manifest's self-test: plain JSON values by name.
+SelfTestItem = dict[str, Any]
+
+
+class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
+    """One task. Implementations are stateless and thread-safe.
+
+    Attributes:
+        name: As in manifests and on command lines, such as "question-answering".
+        method: The method of Runtime that asks it, such as "answer".
+        noun: What a caller's inputs are called in messages, such as "pairs".
+        outputs: Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE.
+        compared: Fields of a self-test item that are compared; those with "logit" in their name
+            within a tolerance, others exactly.
+    """
+
+    name: ClassVar[str]
+    method: ClassVar[str]
+    noun: ClassVar[str]
+    outputs: ClassVar[Mapping[str, str]]
+    compared: ClassVar[tuple[str, ...]]
+
+    # From a caller's input to a result.
+
+    @abstractmethod
+    def check_input(self, item: Any, place: str = "") -> ItemT:
+        """Check an input as the caller gave it; raises InputError, with its place in front."""
+
+    @abstractmethod
+    def num_chars(self, item: ItemT) -> int:
+        """Return how long a checked input is, in characters."""
+
+    @abstractmethod
+    def prepare(
+        self, items: Sequence[ItemT], session: Session, options: CallOptions
+    ) -> Iterator[PreparedT]:
+        """Tokenize checked inputs together and yield them one by one, ready to be computed.
+
+        Raises:
+            InputError: An input cannot be computed; those before it have come by then.
+        """
+
+    @abstractmethod
+    def decode(
+        self, prepared: PreparedT, outputs: Sequence[Outputs], options: CallOptions
+    ) -> ResultT:
+        """Make a result of what the model gave for an input's sequences.
+
+        Args:
+            prepared: The input.
+            outputs: For each of its sequences the arrays by name: of shape (T, ...) where they are
+                per token, else of the shape that one sequence has.
+            options: What is asked.
+        """
+
+    # What an artifact says.
+
+    @abstractmethod
+    def read_limits(self, manifest: Manifest) -> Any:
+        """Return the manifest's limits as the task's own dataclass; raises ArtifactFormatError."""
+
+    @abstractmethod
+    def check_self_test(self, where: str, item: SelfTestItem, manifest: Manifest) -> None:
+        """Refuse a self-test item that is none of this task's; raises ArtifactFormatError."""
+
+    def check_labels(self, labels: Sequence[str]) -> None:
+        """Refuse labels of a task that has none; tasks with classes override it."""
+        if labels:
+            raise ArtifactFormatError(
+                f"manifest.labels: got {len(labels)} labels, want none for {self.name}"
+            )
+
+    def check_outputs(self, outputs: Outputs, manifest: Manifest) -> None:
+        """Compare one sequence's arrays with the manifest; raises ArtifactFormatError."""
+
+    def check_manifest(self, manifest: Manifest) -> None:
+        """Check what of a manifest depends on the task.
+
+        Args:
+            manifest: Of an artifact for this task.
+
+        Raises:
+            ArtifactFormatError: Limits, labels, outputs or a self-test item are not this task's.
+        """
+        self.read_limits(manifest)
+        self.check_labels(manifest.labels)
+        for name, kind in self.outputs.items():
+            got = manifest.outputs.get(name)
+            if got != kind:
+                raise ArtifactFormatError(
+                    f"manifest.models.model.outputs: got {dict(manifest.outputs)}, want {name!r} "
+                    f"of kind {kind!r} for {self.name}"
+                )
+        for index, item in enumerate(manifest.self_test):
+            self.check_self_test(f"self_test[{index}]", item, manifest)
+
+    # The self-test.
+
+    @abstractmethod
+    def self_test_input(self, item: SelfTestItem) -> ItemT:
+        """Return the input that a self-test item holds."""
+
+    @abstractmethod
+    def self_test_result(
+        self, prepared: PreparedT, outputs: Sequence[Outputs], options: CallOptions
+    ) -> SelfTestItem:
+        """Return the self-test item that these outputs make; may hold "lead", see make_self_test."""
+
+    # Labelled data.
+
+    @abstractmethod
+    def read_examples(self, path: str | Path, columns: Columns, labels: Sequence[str]) -> list[Any]:
+        """Read a labelled file, checked against a model's labels; raises InputError."""
+
+    @abstractmethod
+    def evaluate(
+        self, runtime: Runtime, examples: Sequence[Any], *, progress: Progress | None = None
+    ) -> Evaluation:
+        """Run a Runtime on labelled examples and score it."""

@@ -16,7 +16,8 @@ from bert_rt.engines.base import missing
 from bert_rt.evaluation import evaluate
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from compile import compiler, export, int8
+from compile import compiler, export
+from compile.int8 import recipe
 from tests.support.outliers import scale_channels
 from tests.unit.compile import tiny
 
@@ -56,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def damage(monkeypatch: pytest.MonkeyPatch, names: Sequence[str]) -> None:
     """Spoil the quantization of some layers: of their inputs nothing is left."""
-    search = int8.plan_layers
+    search = recipe.plan_layers
 
     def plan_badly(*arguments: object) -> dict[str, object]:
         plans = search(*arguments)
@@ -64,7 +65,7 @@ def damage(monkeypatch: pytest.MonkeyPatch, names: Sequence[str]) -> None:
             plans[name] = dataclasses.replace(plans[name], scale=plans[name].scale * 1000)
         return plans
 
-    monkeypatch.setattr(int8, "plan_layers", plan_badly)
+    monkeypatch.setattr(recipe, "plan_layers", plan_badly)
 
 
 def common(output_dir: Path, checkpoint: Path | None = None) -> list[object]:

@@ -24,12 +24,16 @@ from bert_rt import Runtime
 from bert_rt.artifact.artifact import TOKENIZER_NAME, default_artifact_path
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, run_command
-from bert_rt.tasks.question_answering.answering import Session, check_pair, pick_answer
+from bert_rt.tasks.question_answering.answering import PreparedQuestion, QuestionAnswering
+from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Question
 
 ResultT = TypeVar("ResultT")
+
+TASK = QuestionAnswering()
 
 
 class Steps:
@@ -51,6 +55,12 @@ def tokenize(tokenizer: Tokenizer, question: Question) -> tuple[Encoding, Encodi
     return tokenizer.encode(question.question), tokenizer.encode(question.context)
 
 
+def cut(tokenizer: Tokenizer, question: Encoding, context: Encoding, limits: Any) -> Any:
+    """Cut a context into windows."""
+    ids = {name: getattr(tokenizer, name) for name in ("cls_id", "sep_id", "num_separators")}
+    return make_features(0, question, context, config=limits, **ids)
+
+
 def measure(session: Session, library: Tokenizer, questions: list[Question], options: Any) -> Steps:
     """Take every question through the whole path, alone."""
     steps = Steps()
@@ -59,9 +69,10 @@ def measure(session: Session, library: Tokenizer, questions: list[Question], opt
         for name, tokenizer in ways:
             encodings = steps.time(name, tokenize, tokenizer, question)
         ways.reverse()
-        prepared = steps.time("windows", session._cut, question, *encodings, options.config)
+        windows = steps.time("windows", cut, session.tokenizer, *encodings, options.limits)
+        prepared = PreparedQuestion(question, encodings[1], windows)
         (logits,) = steps.time("engine and batching", session.compute, [prepared], options)
-        steps.time("decode", pick_answer, prepared, logits, options)
+        steps.time("decode", TASK.decode, prepared, logits, options)
     return steps
 
 
@@ -77,7 +88,7 @@ def main(argv: Sequence[str]) -> None:
     if len(examples) < 2:
         raise InputError(f"--data: got {len(examples)} questions, want at least 2")
     examples = examples[:: max(1, len(examples) // args.limit)][: args.limit]
-    questions = [check_pair((example.question, example.context)) for example in examples]
+    questions = [TASK.check_input((example.question, example.context)) for example in examples]
     with Runtime.load(args.artifact, num_threads=args.num_threads) as runtime:
         library = Tokenizer.from_bytes((args.artifact / TOKENIZER_NAME).read_bytes())
         library._native = None

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
 from bert_rt.support.cli import int_at_least, run_command
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import PackedBatch
 from runtime.bench.workload import make_batches, read_workload
@@ -88,7 +89,9 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     artifact = load_artifact(args.artifact)
     tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
-    work = read_workload(args.data, tokenizer, artifact.manifest.limits, limit=400, seed=0)
+    work = read_workload(
+        args.data, tokenizer, QuestionAnswering().read_limits(artifact.manifest), limit=400, seed=0
+    )
     batches = list(make_batches(work.features, max_tokens=args.max_tokens))
     settings = {"num_threads": args.num_threads, "isa": args.isa}
     context = multiprocessing.get_context("spawn")

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import platform
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,11 +20,18 @@ import torch
 
 import bert_rt
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import Artifact, check_output_dir, write_artifact
-from bert_rt.artifact.manifest import ManifestFields
+from bert_rt.artifact.artifact import (
+    MODEL_NAME,
+    TOKENIZER_NAME,
+    Artifact,
+    build_artifact,
+    check_output_dir,
+    write_artifact,
+)
+from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
 from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model
-from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.model.config import AnsweringConfig, Columns, to_dict
 from bert_rt.support.progress import progress
 from bert_rt.text.tokenization import Tokenizer
 from compile.graph.fuse import OPSET, fuse
@@ -143,7 +149,6 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         accuracy_gate=options.accuracy_gate,
         columns=options.columns,
     )
-    options = replace(options, limits=task.limits(options.limits))
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
     _check_limits(options.limits, loaded)
     _check_weights(loaded)
@@ -158,7 +163,8 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         task=loaded.task,
         architecture=loaded.config,
         precision="float32",
-        limits=options.limits,
+        limits=to_dict(task.limits(options.limits)),
+        models={"model": ModelEntry(file=MODEL_NAME, outputs=task.outputs)},
         labels=task.labels,
         fusions=fusions,
         provenance=_provenance(options, parity),
@@ -227,7 +233,7 @@ def _tuned(compiled: Compiled, task: CompileTask, data: _Data, options: CompileO
         threshold = tune_threshold(compiled.files, fields, data.held_out)
         told = {**dataclasses.asdict(threshold), "held_out": len(data.held_out)}
         limits = replace(options.limits, null_score_diff_threshold=threshold.value)
-        fields = _with(fields, "threshold", told, limits=limits)
+        fields = _with(fields, "threshold", told, limits=to_dict(limits))
     if data.scored:
         found = tune_temperature(compiled.files, fields, data.scored, task.fit_temperature)
         is_own = options.score_calibration_file is not None
@@ -254,21 +260,16 @@ def _measure(
     options: CompileOptions,
 ) -> None:
     """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate."""
-    with tempfile.TemporaryDirectory(prefix="bert-rt-") as scratch:
-        artifact_dir = Path(scratch) / "artifact"
-        write_artifact(artifact_dir, files=compiled.files, **compiled.fields)
-        with Runtime.load(artifact_dir, engine="onnxruntime") as runtime:
-            compiled.fields["self_test"] = task.golden_items(runtime)
-        if options.eval_file is None:
-            return
-        float_dir = artifact_dir
-        if options.int8:
-            float_dir = Path(scratch) / "float"
-            write_artifact(float_dir, files=reference.files, **reference.fields)
-        score = task.evaluate
-        float_result = measure(float_dir, evaluation, engines=("onnxruntime",), score=score)
-        reference_result = float_result["onnxruntime"]
-        int8_results = measure(artifact_dir, evaluation, score=score) if options.int8 else {}
+    artifact = build_artifact(files=compiled.files, **compiled.fields)
+    with Runtime.open(artifact, engine="onnxruntime") as runtime:
+        compiled.fields["self_test"] = task.golden_items(runtime)
+    if options.eval_file is None:
+        return
+    in_float = build_artifact(files=reference.files, **reference.fields)
+    score = task.evaluate
+    float_result = measure(in_float, evaluation, engines=("onnxruntime",), score=score)
+    reference_result = float_result["onnxruntime"]
+    int8_results = measure(artifact, evaluation, score=score) if options.int8 else {}
     receipt = task.receipt(options.eval_file, evaluation, reference_result, int8_results)
     compiled.fields["receipt"] = receipt
     if options.int8:
@@ -298,8 +299,8 @@ def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
     # The path of the machine that compiled is nobody's business, and would change the hash.
     proto.producer_name, proto.producer_version = "bert-rt", bert_rt.__version__
     return {
-        "model.onnx": proto.SerializeToString(deterministic=True),
-        "tokenizer.json": tokenizer.to_json(),
+        MODEL_NAME: proto.SerializeToString(deterministic=True),
+        TOKENIZER_NAME: tokenizer.to_json(),
     }
 
 

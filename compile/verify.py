@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import default_artifact_path, load_artifact
-from bert_rt.artifact.manifest import Manifest
+from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
 from bert_rt.engines.base import missing
 from bert_rt.errors import ArtifactFormatError, InputError, ParityError
-from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.model.config import Columns
 from bert_rt.support.cli import (
     add_column_flags,
@@ -24,8 +22,10 @@ from bert_rt.support.cli import (
     run_command,
     write_json,
 )
-from bert_rt.tasks.question_answering.metrics import reliability
+from bert_rt.tasks.metrics import reliability
+from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.tasks.text_classification.evaluation import evaluate_classes
 from bert_rt.tasks.text_classification.labelled import read_labelled
 from compile.judge.gate import data_hash, measure
 
@@ -105,23 +105,22 @@ def main(argv: Sequence[str]) -> int:
     for engine in _ENGINES:
         reason = missing(engine, artifact)
         if reason is None:
-            # Loading runs the self-test.
-            Runtime.load(path, engine=engine).close()
+            # Opening runs the self-test.
+            Runtime.open(artifact, engine=engine).close()
             print(f"{engine}: self-test passed, {len(manifest.self_test)} items")
         else:
             print(f"{engine}: not checked: {reason}")
         result["engines"][engine] = reason or "passed"
     if args.eval_file is not None:
-        result["scores"] = _verify_receipt(path, manifest, args.eval_file, columns(args))
+        result["scores"] = _verify_receipt(artifact, args.eval_file, columns(args))
     write_json(args.json, result)
     return 0
 
 
-def _verify_receipt(
-    path: Path, manifest: Manifest, eval_file: Path, columns: Columns
-) -> dict[str, Any]:
+def _verify_receipt(artifact: Artifact, eval_file: Path, columns: Columns) -> dict[str, Any]:
+    manifest = artifact.manifest
     if manifest.receipt is None:
-        raise InputError(f"eval_file: {path} carries no receipt to compare with")
+        raise InputError(f"eval_file: {artifact.path} carries no receipt to compare with")
     measure_of = _MEASURES[manifest.task]
     field, field_name = next(iter(measure_of.names.items()))
     name, wanted_hash, claimed = _claims(manifest.receipt, field)
@@ -132,7 +131,7 @@ def _verify_receipt(
             f"{wanted_hash}"
         )
     examples = measure_of.read(eval_file, columns)
-    results = measure(path, examples, engines=tuple(claimed), score=measure_of.score)
+    results = measure(artifact, examples, engines=tuple(claimed), score=measure_of.score)
     scores = {}
     for engine, measured in results.items():
         scores[engine] = {metric: getattr(measured, metric) for metric in measure_of.names}

@@ -12,7 +12,7 @@ from typing import Any
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
-from bert_rt.tasks.question_answering.answering import CallOptions
+from bert_rt.tasks.base import CallOptions
 from bert_rt.types import Answer
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         _print(answer, {})
         return 0
     with load_runtime(args) as runtime:
-        options = runtime.options(args.top_k, max_overlap=args.max_overlap)
+        options = runtime.options(top_k=args.top_k, max_overlap=args.max_overlap)
         for lines in batches(sys.stdin.fileno()):
             _answer_lines(runtime, lines, options)
     return 0
@@ -94,7 +94,7 @@ def _answer_lines(
     """Answer what stands before the first bad line, then raise its error."""
     entries, failure = parse_lines(lines, _parse)
     pairs = ((entry["question"], entry["context"]) for _, entry in entries)
-    answers = runtime.session.stream(pairs, options, place="")
+    answers = runtime.session.stream(runtime.task, pairs, options, place="")
     try:
         for number, entry in entries:
             try:

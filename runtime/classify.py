@@ -11,7 +11,7 @@ from typing import Any
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
-from bert_rt.tasks.question_answering.answering import CallOptions
+from bert_rt.tasks.base import CallOptions
 from bert_rt.types import Classification, TextInput
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         if args.text is not None:
             _print(runtime.classify(args.text, args.text_pair, top_k=args.top_k), {})
             return 0
-        options = runtime.options(args.top_k, task="text-classification")
+        options = runtime.options(top_k=args.top_k)
         parse = _PARSERS.get(args.format)
         for lines in batches(sys.stdin.fileno()):
             first = next((line for _, line in lines if line.strip()), None)
@@ -78,7 +78,7 @@ def _classify_lines(
 ) -> None:
     """Classify what stands before the first bad line, then raise its error."""
     inputs = (TextInput(entry["text"], entry.get("text_pair")) for _, entry in entries)
-    results = runtime.classifier.stream(inputs, options, place="")
+    results = runtime.session.stream(runtime.task, inputs, options, place="")
     try:
         for number, entry in entries:
             try:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bert_rt import __version__
-from bert_rt.api import Runtime
-from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
     add_column_flags,
@@ -21,9 +17,7 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.progress import progress
-from bert_rt.tasks.question_answering.metrics import reliability
-from bert_rt.tasks.question_answering.squad import read_squad, write_predictions
-from bert_rt.tasks.text_classification.labelled import read_labelled
+from bert_rt.tasks.question_answering.squad import write_predictions
 from runtime.loading import add_runtime_flags, load_runtime
 
 __all__ = ["main"]
@@ -55,12 +49,17 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
 
     with load_runtime(args) as runtime:
-        info = runtime.info
-        measure = _classes if runtime.manifest.task == "text-classification" else _answers
-        scores, told = measure(runtime, args)
+        info, task = runtime.info, runtime.task
+        examples = task.read_examples(args.data, columns(args), runtime.manifest.labels)
+        examples = examples[: args.limit]
+        title = f"evaluate on {info.name}"
+        with progress(title, total=len(examples), unit="examples") as shown:
+            result = task.evaluate(runtime, examples, progress=shown)
         limits = to_dict(runtime.limits)
+    if args.predictions is not None:
+        write_predictions(args.predictions, result.predictions)
     summary = {
-        **scores,
+        **result.to_dict(),
         "engine": info.name,
         "precision": info.precision,
         "engine_version": info.version,
@@ -75,76 +74,10 @@ def main(argv: Sequence[str]) -> int:
     write_json(args.json, summary)
     isa = f" ({info.isa})" if info.isa else ""
     print(
-        f"{told} on {info.name} {info.version}{isa}, {info.precision}, {info.device}, "
+        f"{result.describe()} on {info.name} {info.version}{isa}, {info.precision}, {info.device}, "
         f"{info.num_threads} threads"
     )
     return 0
-
-
-def _answers(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Return the scores of question answering, and how they are told."""
-    examples = read_squad(args.data)[: args.limit]
-    title = f"evaluate on {runtime.info.name}"
-    with progress(title, total=len(examples), unit="questions") as shown:
-        result = evaluate(runtime, examples, progress=shown)
-    if args.predictions is not None:
-        write_predictions(args.predictions, result.predictions)
-    calibration_error = reliability(result.score_N, result.exact_N).expected_calibration_error
-    scores = {
-        "exact_match": result.exact_match,
-        "f1": result.f1,
-        "total": result.total,
-        "expected_calibration_error": calibration_error,
-        **result.no_answer,
-        "questions_per_second": result.questions_per_second,
-    }
-    return scores, (
-        f"exact match {result.exact_match:.2f}, F1 {result.f1:.2f} over {result.total} questions\n"
-        f"expected calibration error of the scores {calibration_error:.4f}\n"
-        f"{_no_answer(result.no_answer)}"
-        f"{result.questions_per_second:.1f} questions/s, text to answer,"
-    )
-
-
-def _no_answer(figures: Mapping[str, float]) -> str:
-    """Tell the official figures of a file in which questions have no answer, a line each."""
-    if not figures:
-        return ""
-    kinds = [
-        f"{name}: exact match {figures[f'{name}_exact']:.2f}, F1 {figures[f'{name}_f1']:.2f} over "
-        f"{figures[f'{name}_total']} questions\n"
-        for name in ("HasAns", "NoAns")
-        if figures[f"{name}_total"]
-    ]
-    return "".join(kinds) + (
-        f"best F1 {figures['best_f1']:.2f} with null_score_diff_threshold "
-        f"{figures['best_f1_thresh']:.3f}\n"
-    )
-
-
-def _classes(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Return the scores of text classification, and how they are told."""
-    examples = read_labelled(args.data, columns(args))[: args.limit]
-    title = f"evaluate on {runtime.info.name}"
-    with progress(title, total=len(examples), unit="texts") as shown:
-        result = evaluate_classes(runtime, examples, progress=shown)
-    if args.predictions is not None:
-        labels = runtime.manifest.labels
-        given = {str(n): labels[index] for n, index in enumerate(result.predicted_Q.tolist())}
-        write_predictions(args.predictions, given)
-    calibration_error = reliability(result.score_Q, result.correct_Q).expected_calibration_error
-    scores = {
-        "accuracy": result.accuracy,
-        "macro_f1": result.macro_f1,
-        "total": result.total,
-        "expected_calibration_error": calibration_error,
-        "texts_per_second": result.texts_per_second,
-    }
-    return scores, (
-        f"accuracy {result.accuracy:.2f}, macro F1 {result.macro_f1:.2f} over {result.total} "
-        f"texts\nexpected calibration error of the scores {calibration_error:.4f}\n"
-        f"{result.texts_per_second:.1f} texts/s, text to class,"
-    )
 
 
 if __name__ == "__main__":

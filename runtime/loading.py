@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.errors import ConfigError
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.support.cli import add_answering_flags, answering_config, int_at_least
+from bert_rt.support.cli import add_answering_flags, int_at_least
+from bert_rt.tasks.registry import task_of_artifact
 
 __all__ = ["add_runtime_flags", "load_runtime"]
 
@@ -58,12 +61,23 @@ def load_runtime(args: argparse.Namespace) -> Runtime:
     Raises:
         BertRtError: The artifact, the engine or a flag is not what can be used.
     """
-    path = args.artifact or default_artifact_path()
-    config = None
-    if any(hasattr(args, field.name) for field in dataclasses.fields(AnsweringConfig)):
-        config = answering_config(args, load_artifact(path).manifest.limits)
-    return Runtime.load(
-        path,
+    artifact = load_artifact(args.artifact or default_artifact_path())
+    given = [
+        field.name for field in dataclasses.fields(AnsweringConfig) if hasattr(args, field.name)
+    ]
+    config: Any = None
+    if given:
+        limits = task_of_artifact(artifact.manifest.task).read_limits(artifact.manifest)
+        known = [field.name for field in dataclasses.fields(limits)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ConfigError(
+                f"--{unknown[0]}: means nothing for {artifact.manifest.task}, whose limits are "
+                f"{', '.join(known)}"
+            )
+        config = dataclasses.replace(limits, **{name: getattr(args, name) for name in given})
+    return Runtime.open(
+        artifact,
         engine=args.engine,
         device=args.device,
         num_threads=args.num_threads,

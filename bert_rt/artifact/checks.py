@@ -86,7 +86,9 @@ def check_choice(where: str, value: object, choices: Sequence[str]) -> None:
         refuse(where, value, f"one of {', '.join(choices)}")
 
 
-def check_fields(where: str, item: Any, fields: Mapping[str, Callable[[str, object], None]]) -> None:
+def check_fields(
+    where: str, item: Any, fields: Mapping[str, Callable[[str, object], None]]
+) -> None:
     """Refuse an object that has other fields, or a field that its check refuses.
 
     Args:

@@ -385,9 +385,7 @@ def _check_files(files: Mapping[str, FileEntry]) -> None:
 def _version_1_models(labels: Sequence[str]) -> dict[str, ModelEntry]:
     """Return what version 1, which has no "models", means: with labels a classifier's graph."""
     outputs = (
-        {"logits": PER_SEQUENCE}
-        if labels
-        else {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+        {"logits": PER_SEQUENCE} if labels else {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
     )
     return {_MODEL: ModelEntry(file="model.onnx", outputs=outputs)}
 

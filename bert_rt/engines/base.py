@@ -1,7 +1,7 @@
 """What an engine is, which engines there are, and which one is chosen.
 
-An engine turns a PackedBatch into named arrays and knows nothing of text or tasks. It lives in a module of its
-own under `bert_rt.engines`, which is imported only when somebody asks for it, and which has
+An engine turns a PackedBatch into named arrays and knows nothing of text or tasks. It lives in a
+module of its own under `bert_rt.engines`, which is imported only when it is asked for, and has
 
 - `missing(artifact, options) -> str | None`: None where the engine can run here, else what lacks;
 - `open_engine(artifact, options) -> Engine`.
@@ -180,7 +180,8 @@ def check_output_names(wanted: Mapping[str, str], got: Collection[str]) -> None:
     absent = [name for name in wanted if name not in got]
     if absent:
         raise ArtifactFormatError(
-            f"model.onnx: got the outputs {sorted(got)}, want {sorted(wanted)}, as the manifest says"
+            f"model.onnx: got the outputs {sorted(got)}, want those that the manifest names, "
+            f"{sorted(wanted)}"
         )
 
 

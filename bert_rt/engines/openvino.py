@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from bert_rt.artifact.artifact import MODEL_NAME, Artifact
-from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, check_output_names, lacks_package
+from bert_rt.engines.base import (
+    Engine,
+    EngineInfo,
+    EngineOptions,
+    check_output_names,
+    lacks_package,
+)
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.packing import pad, unpad
 from bert_rt.engines.threads import resolve_num_threads

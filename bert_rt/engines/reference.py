@@ -7,9 +7,9 @@ what QuantizeLinear and DequantizeLinear mean exactly. It is far too slow for an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np

@@ -6,8 +6,8 @@ is the way to a CUDA device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import importlib.util
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bert_rt.artifact.artifact import Artifact

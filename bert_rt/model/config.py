@@ -16,6 +16,7 @@ __all__ = [
     "AnsweringConfig",
     "BertConfig",
     "Columns",
+    "SequenceLimits",
     "architecture_fields",
     "from_dict",
     "to_dict",
@@ -265,6 +266,25 @@ class AnsweringConfig:
                 f"(max_seq_length {self.max_seq_length} - max_query_length "
                 f"{self.max_query_length} - 3 special tokens), else windows cannot move"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceLimits:
+    """How long the sequences of a task without windows may be.
+
+    Attributes:
+        max_seq_length: Most tokens of a sequence, special tokens included.
+    """
+
+    max_seq_length: int = 384
+
+    def __post_init__(self) -> None:
+        """Check the field.
+
+        Raises:
+            ConfigError: It is out of range.
+        """
+        _check_int("SequenceLimits", "max_seq_length", self.max_seq_length, 8, 2**16)
 
 
 @dataclass(frozen=True, kw_only=True)

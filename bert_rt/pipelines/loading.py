@@ -12,25 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bert_rt.api import Runtime
+from bert_rt.api import Runtime, open_session
 from bert_rt.artifact.artifact import MANIFEST_NAME
 from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
-from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
 from bert_rt.model.checkpoint import label_names, load_model, read_config, task_of
 from bert_rt.model.weights import parse_object
-from bert_rt.tasks.question_answering.answering import Session
+from bert_rt.tasks.registry import find_task
+from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from bert_rt.pipelines.torch_model import TorchModel
 
 __all__ = ["AnyModel", "OpenModel", "open_model", "open_torch_model", "task_of_directory"]
-
-# As in bert_rt.api, whose words on it hold here, too.
-_MAX_BATCH_TOKENS = 4096
-_MAX_QUEUE_TOKENS = 2**21
 
 
 class AnyModel(Protocol):
@@ -243,14 +239,10 @@ def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions)
     tokenizer = Tokenizer.from_directory(path)
     from bert_rt.engines.torch import TorchEngine
 
-    opened = ForkSafeEngine(lambda: TorchEngine(load_model(path, task), options))
-    scheduler = Scheduler(
-        opened,
-        max_batch_tokens=max(_MAX_BATCH_TOKENS, config.max_sequence_length),
-        max_queue_tokens=_MAX_QUEUE_TOKENS,
-    )
+    outputs = find_task(task).outputs
+    opened = ForkSafeEngine(lambda: TorchEngine(load_model(path, task), options, outputs))
     return OpenModel(
-        Session(tokenizer, scheduler),
+        open_session(opened, tokenizer, config.max_sequence_length),
         opened.info,
         config.max_sequence_length,
         _model_max_length(path, config),

@@ -17,7 +17,8 @@ from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.base import Pipeline, check_int, chunks, reject_unknown
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
-from bert_rt.tasks.question_answering.answering import CallOptions, PreparedQuestion, check_pair
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import PreparedQuestion, QuestionAnswering
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.types import Encoding, Question
 
@@ -152,7 +153,7 @@ class QuestionAnsweringPipeline(Pipeline):
             )
         ]
         # compute looks at no field of the configuration.
-        logits = self.model.session.compute(prepared, CallOptions(AnsweringConfig()))
+        logits = self.model.session.compute(prepared, CallOptions(limits=AnsweringConfig()))
         for item, windows in zip(prepared, logits, strict=True):
             is_word_start = self.tokenizer.word_starts(item.question.context, item.context)
             answers = find_answers(
@@ -232,4 +233,4 @@ def _check(example: Any, place: str) -> Question:
     else:
         got = type(example).__name__
         raise InputError(f"{place}: got {got}, want {{'question': ..., 'context': ...}}")
-    return check_pair(pair, place)
+    return QuestionAnswering().check_input(pair, place)

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from bert_rt.errors import InputError
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.base import Pipeline, check_int, chunks
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.texts import Truncation, check_input, make_input, read_truncation
-from bert_rt.tasks.question_answering.answering import CallOptions
-from bert_rt.types import ClassLogits, FloatArray
+from bert_rt.tasks.base import CallOptions
+from bert_rt.types import FloatArray
 
 __all__ = ["TextClassificationPipeline"]
 
@@ -148,9 +147,8 @@ class TextClassificationPipeline(Pipeline):
                 sequences.append(make_input(self.tokenizer, item, options.truncation, place=place))
                 index += 1
             # Of the options only deadline and cancellation count here; neither is set.
-            for logits in self.model.session.run(sequences, CallOptions(AnsweringConfig())):
-                assert isinstance(logits, ClassLogits), "a classifier gives ClassLogits"
-                yield self._result(logits.logits[0], options)
+            for outputs in self.model.session.run(sequences, CallOptions(limits=None)):
+                yield self._result(outputs["logits"], options)
 
     def _result(self, logits_C: FloatArray, options: ClassifyOptions) -> Any:
         scores = _apply(options.function_to_apply or self._function(), logits_C).tolist()

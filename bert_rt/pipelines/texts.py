@@ -12,7 +12,8 @@ import numpy as np
 from bert_rt.errors import InputError, InputTooLongError
 from bert_rt.pipelines.base import check_int, reject_unknown
 from bert_rt.pipelines.loading import AnyModel
-from bert_rt.tasks.question_answering.features import MAX_CONTEXT_CHARS, check_text, make_sequence
+from bert_rt.tasks.text_classification.sequences import make_sequence
+from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, TextInput, TokenSequence
 
@@ -86,7 +87,7 @@ def check_input(value: Any, place: str) -> TextInput:
         )
     for name, text in value.items():
         if name == "text" or text is not None:
-            check_text(f"{place}.{name}", text, max_chars=MAX_CONTEXT_CHARS)
+            check_text(f"{place}.{name}", text, max_chars=MAX_TEXT_CHARS)
     return TextInput(value["text"], value.get("text_pair"))
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import EngineInternalError
-from bert_rt.types import Encoding, Feature, FloatArray, SpanLogits
+from bert_rt.types import Encoding, Feature, FloatArray, Outputs
 
 __all__ = ["SpanRules", "find_answers"]
 
@@ -56,7 +56,7 @@ def find_answers(
     encoding: Encoding,
     is_word_start: NDArray[np.bool_],
     features: Sequence[Feature],
-    logits: Sequence[SpanLogits],
+    logits: Sequence[Outputs],
     rules: SpanRules,
 ) -> list[dict[str, Any]]:
     """Find the best answers to one question.
@@ -81,8 +81,8 @@ def find_answers(
     null_scores = []
     found: dict[str, dict[str, Any]] = {}
     for feature, window in zip(features, logits, strict=True):
-        start_C = _probabilities(window.start_logits, feature)
-        end_C = _probabilities(window.end_logits, feature)
+        start_C = _probabilities(window["start_logits"], feature)
+        end_C = _probabilities(window["end_logits"], feature)
         null_scores.append(float(start_C[0] * end_C[0]))
         scores, firsts, lasts = _best_spans(start_C[1:], end_C[1:], rules.max_answer_len, count)
         if rules.align_to_words:

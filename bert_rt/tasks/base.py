@@ -91,6 +91,19 @@ class Evaluation(Protocol):
         """Examples a second, from texts to results."""
         ...
 
+    @property
+    def predictions(self) -> Mapping[str, str]:
+        """What was given, as text, by the example's id or row."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures by name, for JSON."""
+        ...
+
+    def describe(self) -> str:
+        """Return the figures as lines of text."""
+        ...
+
 
 # An item of a manifest's self-test: plain JSON values by name.
 SelfTestItem = dict[str, Any]
@@ -104,6 +117,7 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
         method: The method of Runtime that asks it, such as "answer".
         noun: What a caller's inputs are called in messages, such as "pairs".
         outputs: Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE.
+        options_class: CallOptions, or what the task's own options are.
         compared: Fields of a self-test item that are compared; those with "logit" in their name
             within a tolerance, others exactly.
     """
@@ -112,6 +126,7 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     method: ClassVar[str]
     noun: ClassVar[str]
     outputs: ClassVar[Mapping[str, str]]
+    options_class: ClassVar[type[CallOptions]] = CallOptions
     compared: ClassVar[tuple[str, ...]]
 
     # From a caller's input to a result.
@@ -198,7 +213,7 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     def self_test_result(
         self, prepared: PreparedT, outputs: Sequence[Outputs], options: CallOptions
     ) -> SelfTestItem:
-        """Return the self-test item that these outputs make; may hold "lead", see make_self_test."""
+        """Return the self-test item that these outputs make, perhaps with "lead"."""
 
     # Labelled data.
 

@@ -97,9 +97,7 @@ class Session:
             if not chunk:
                 return
 
-    def compute(
-        self, prepared: Sequence[Prepared], options: CallOptions
-    ) -> list[list[Outputs]]:
+    def compute(self, prepared: Sequence[Prepared], options: CallOptions) -> list[list[Outputs]]:
         """Run the sequences of some inputs together.
 
         Args:

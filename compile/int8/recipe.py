@@ -6,17 +6,14 @@ that cost too much, judged on examples that were set aside
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 
-from bert_rt.artifact.artifact import write_artifact
+from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import ManifestFields
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.progress import progress
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
@@ -138,7 +135,7 @@ def _plan(
     examples: Sequence[Any],
     tokenizer: Tokenizer,
     quant: QuantConfig,
-    limits: AnsweringConfig,
+    limits: Mapping[str, Any],
     num_heads: int,
 ) -> tuple[dict[str, LayerPlan], Sequence[TokenSequence]]:
     """Observe, balance, and find every encoder layer's quantization; also return the windows."""
@@ -164,11 +161,9 @@ def _plan(
 
 
 def _score(compiled: Compiled, task: CompileTask, examples: Sequence[Any]) -> Any:
-    """Score a model on ONNX Runtime, from an artifact that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bert-rt-") as scratch:
-        artifact_dir = Path(scratch) / "artifact"
-        write_artifact(artifact_dir, files=compiled.files, **compiled.fields)
-        return measure(artifact_dir, examples, engines=(_ENGINE,), score=task.evaluate)[_ENGINE]
+    """Score a model on ONNX Runtime."""
+    artifact = build_artifact(files=compiled.files, **compiled.fields)
+    return measure(artifact, examples, engines=(_ENGINE,), score=task.evaluate)[_ENGINE]
 
 
 def _told(

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import load_artifact
+from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import missing
 from bert_rt.errors import CalibrationError, ConfigError, ParityError
-from bert_rt.evaluation import Evaluation, evaluate
 from bert_rt.support.progress import progress
+from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 from bert_rt.tasks.question_answering.squad import SquadExample
 from compile.int8.search import LayerPlan
 from compile.judge.noninferiority import METHOD, cluster_ids, percentile_interval, resampled_means
@@ -157,16 +157,16 @@ def check_disjoint(
 
 
 def measure(
-    artifact_dir: Path,
+    artifact: Artifact,
     examples: Sequence[Any],
     *,
     engines: Sequence[str] = _ENGINES,
-    score: Callable[..., Any] = evaluate,
+    score: Callable[..., Any],
 ) -> dict[str, Any]:
     """Score an artifact on every engine that can run it.
 
     Args:
-        artifact_dir: The artifact.
+        artifact: The artifact, on the disk or only in memory.
         examples: The questions or texts, all of them.
         engines: Engines to try; those that cannot run here are left out.
         score: Makes an evaluation of a Runtime, the examples and `progress`.
@@ -174,13 +174,10 @@ def measure(
     Returns:
         Engine name to its evaluation.
     """
-    artifact = load_artifact(artifact_dir)
     able = [engine for engine in engines if missing(engine, artifact) is None]
-    # Each Runtime reads the files for itself.
-    del artifact
     results = {}
     for engine in able:
-        with Runtime.load(artifact_dir, engine=engine) as runtime:
+        with Runtime.open(artifact, engine=engine) as runtime:
             title = f"evaluate {runtime.info.precision} on {engine}"
             with progress(title, total=len(examples), unit="examples") as shown:
                 results[engine] = score(runtime, examples, progress=shown)
@@ -190,8 +187,8 @@ def measure(
 def make_receipt(
     eval_file: Path,
     examples: Sequence[SquadExample],
-    float_result: Evaluation,
-    int8_results: Mapping[str, Evaluation],
+    float_result: AnswerEvaluation,
+    int8_results: Mapping[str, AnswerEvaluation],
 ) -> dict[str, Any]:
     """Put the measured figures into the manifest's receipt.
 
@@ -244,7 +241,7 @@ def make_receipt(
     return receipt
 
 
-def _scores(result: Evaluation) -> dict[str, Any]:
+def _scores(result: AnswerEvaluation) -> dict[str, Any]:
     assert result.raw_score_N is not None, "a receipt's evaluations have raw scores"
     return score_receipt(
         result.score_temperature, result.raw_score_N, result.score_N, result.exact_N

@@ -12,22 +12,21 @@ Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import write_artifact
+from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import ManifestFields
-from bert_rt.evaluation import stream_logits
 from bert_rt.support.progress import Progress, progress
-from bert_rt.tasks.question_answering.answering import pick_answer
-from bert_rt.tasks.question_answering.metrics import evaluate_squad, reliability
+from bert_rt.tasks.metrics import reliability
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
+from bert_rt.tasks.question_answering.evaluation import stream_logits
+from bert_rt.tasks.question_answering.metrics import evaluate_squad
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices
 
@@ -41,6 +40,7 @@ __all__ = [
     "tune_temperature",
 ]
 
+_ANSWERING = QuestionAnswering()
 # With so few the temperature's standard deviation is a fifth of it already (on SQuAD; with 1000 it
 # is a twentieth: benchmarks/results/2026-11-25-calibration.md).
 MIN_EXAMPLES = 50
@@ -117,7 +117,7 @@ def fit_span_temperature(
     kept, predictions = [], {}
     for example, (prepared, logits) in zip(examples, stream_logits(runtime, examples), strict=True):
         kept.append((prepared, logits))
-        predictions[example.id] = pick_answer(prepared, logits, options).text
+        predictions[example.id] = _ANSWERING.decode(prepared, logits, options).text
         progress.advance()
     is_v2 = runtime.limits.version_2_with_negative
     correct_Q = evaluate_squad(
@@ -126,7 +126,7 @@ def fit_span_temperature(
 
     def log_loss(temperature: float) -> float:
         at = replace(options, score_temperature=temperature)
-        score_Q = np.array([pick_answer(*item, at).score for item in kept])
+        score_Q = np.array([_ANSWERING.decode(*item, at).score for item in kept])
         return _mean_log(np.where(correct_Q, score_Q, 1 - score_Q))
 
     return _fit(log_loss, correct_Q)
@@ -145,9 +145,9 @@ def fit_class_temperature(
     Returns:
         The temperature with which the right classes are likeliest.
     """
-    options = runtime.options(task="text-classification")
+    options = runtime.options()
     rows = []
-    for result in runtime.classifier.stream((example.input for example in examples), options):
+    for result in runtime.ask_stream((example.input for example in examples), options):
         rows.append(result.logits)
         progress.advance()
     logits_QC = np.array(rows)
@@ -180,14 +180,12 @@ def tune_temperature(
     Returns:
         The temperature on ONNX Runtime.
     """
-    with tempfile.TemporaryDirectory(prefix="bert-rt-") as scratch:
-        artifact_dir = Path(scratch) / "artifact"
-        write_artifact(artifact_dir, files=files, **fields)
-        with (
-            Runtime.load(artifact_dir, engine="onnxruntime") as runtime,
-            progress("calibrate scores", total=len(examples), unit="examples") as shown,
-        ):
-            return fit(runtime, examples, shown)
+    artifact = build_artifact(files=files, **fields)
+    with (
+        Runtime.open(artifact, engine="onnxruntime") as runtime,
+        progress("calibrate scores", total=len(examples), unit="examples") as shown,
+    ):
+        return fit(runtime, examples, shown)
 
 
 def score_receipt(

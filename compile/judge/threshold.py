@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import write_artifact
+from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.errors import CalibrationError
+from bert_rt.model.config import AnsweringConfig, from_dict
 from bert_rt.support.progress import progress
 from bert_rt.tasks.question_answering.metrics import evaluate_squad
 from bert_rt.tasks.question_answering.no_answer import Threshold, always_answering, best_threshold
@@ -53,20 +52,18 @@ def tune_threshold(
     Returns:
         The threshold on ONNX Runtime.
     """
-    config = always_answering(fields["limits"])
+    limits = from_dict(AnsweringConfig, fields["limits"])
+    artifact = build_artifact(files=files, **fields)
     predictions, margins = {}, []
-    with tempfile.TemporaryDirectory(prefix="bert-rt-") as scratch:
-        artifact_dir = Path(scratch) / "artifact"
-        write_artifact(artifact_dir, files=files, **fields)
-        with (
-            Runtime.load(artifact_dir, engine="onnxruntime", config=config) as runtime,
-            progress("tune threshold", total=len(examples), unit="questions") as shown,
-        ):
-            answers = runtime.stream((e.question, e.context) for e in examples)
-            for example, answer in zip(examples, answers, strict=True):
-                predictions[example.id] = answer.text
-                margins.append(answer.null_score - answer.logit)
-                shown.advance(1)
+    with (
+        Runtime.open(artifact, engine="onnxruntime", config=always_answering(limits)) as runtime,
+        progress("tune threshold", total=len(examples), unit="questions") as shown,
+    ):
+        answers = runtime.stream((e.question, e.context) for e in examples)
+        for example, answer in zip(examples, answers, strict=True):
+            predictions[example.id] = answer.text
+            margins.append(answer.null_score - answer.logit)
+            shown.advance(1)
     spans = evaluate_squad(predictions, examples, version_2_with_negative=True)
     nothing = dict.fromkeys(predictions, "")
     nulls = evaluate_squad(nothing, examples, version_2_with_negative=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_rt.evaluation import Evaluation
+from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 from bert_rt.tasks.question_answering.squad import SquadExample
 
 __all__ = ["ChangedAnswer", "changed_answers", "equal_answers"]
@@ -34,7 +34,7 @@ class ChangedAnswer:
 
 
 def equal_answers(
-    float_result: Evaluation, int8_result: Evaluation, examples: Sequence[SquadExample]
+    float_result: AnswerEvaluation, int8_result: AnswerEvaluation, examples: Sequence[SquadExample]
 ) -> NDArray[np.float64]:
     """Tell for every question whether both gave the same text.
 
@@ -51,7 +51,7 @@ def equal_answers(
 
 
 def changed_answers(
-    float_result: Evaluation, int8_result: Evaluation, examples: Sequence[SquadExample]
+    float_result: AnswerEvaluation, int8_result: AnswerEvaluation, examples: Sequence[SquadExample]
 ) -> list[ChangedAnswer]:
     """List the questions whose answers differ.
 

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bert_rt.api import Runtime
-from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.model.checkpoint import LoadedModel, read_config, task_of
-from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits, from_dict
 from bert_rt.support.progress import Progress
+from bert_rt.tasks.base import Limits
+from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
+from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from bert_rt.tasks.text_classification.classifying import TextClassification as ClassifyingTask
+from bert_rt.tasks.text_classification.evaluation import evaluate_classes
 from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices, read_labelled
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
@@ -53,7 +57,12 @@ class CompileTask(Protocol):
         """What the gate wants, by name."""
         ...
 
-    def limits(self, limits: AnsweringConfig) -> AnsweringConfig:
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names and kinds of the graph's outputs."""
+        ...
+
+    def limits(self, limits: AnsweringConfig) -> Limits:
         """Return the limits that the artifact gets."""
         ...
 
@@ -85,7 +94,7 @@ class CompileTask(Protocol):
         self,
         examples: Sequence[Any],
         tokenizer: Tokenizer,
-        config: AnsweringConfig,
+        limits: Mapping[str, Any],
         *,
         num_samples: int,
         seed: int,
@@ -120,6 +129,7 @@ class QuestionAnswering:
     """Questions over passages, in files like SQuAD's."""
 
     labels: tuple[str, ...] = ()
+    outputs = AnsweringTask.outputs
 
     def __init__(self, gate: Gate) -> None:
         """Take what INT8 must keep."""
@@ -163,12 +173,13 @@ class QuestionAnswering:
         self,
         examples: Sequence[SquadExample],
         tokenizer: Tokenizer,
-        config: AnsweringConfig,
+        limits: Mapping[str, Any],
         *,
         num_samples: int,
         seed: int,
     ) -> Sequence[TokenSequence]:
         """Draw windows, at most one question a passage."""
+        config = from_dict(AnsweringConfig, limits)
         return calibration_features(examples, tokenizer, config, num_samples=num_samples, seed=seed)
 
     def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:
@@ -205,6 +216,8 @@ class QuestionAnswering:
 class TextClassification:
     """Labelled texts, in TSV, CSV or JSON Lines."""
 
+    outputs = ClassifyingTask.outputs
+
     def __init__(self, gate: AccuracyGate, labels: tuple[str, ...], columns: Columns) -> None:
         """Take what INT8 must keep, the model's classes, and how files name their columns."""
         self._gate = gate
@@ -212,9 +225,9 @@ class TextClassification:
         self.labels = labels
         self.bars: Mapping[str, float] = dataclasses.asdict(gate)
 
-    def limits(self, limits: AnsweringConfig) -> AnsweringConfig:
-        """Return the limits with those of windows set to what means nothing."""
-        return _without_windows(limits)
+    def limits(self, limits: AnsweringConfig) -> SequenceLimits:
+        """Return how long a text may be."""
+        return SequenceLimits(max_seq_length=limits.max_seq_length)
 
     def read(self, path: Path) -> list[LabelledText]:
         """Read a file of labelled texts; every label must be one of the model's."""
@@ -251,14 +264,18 @@ class TextClassification:
         self,
         examples: Sequence[LabelledText],
         tokenizer: Tokenizer,
-        config: AnsweringConfig,
+        limits: Mapping[str, Any],
         *,
         num_samples: int,
         seed: int,
     ) -> Sequence[TokenSequence]:
         """Draw texts."""
         return calibration_sequences(
-            examples, tokenizer, config, num_samples=num_samples, seed=seed
+            examples,
+            tokenizer,
+            from_dict(SequenceLimits, limits),
+            num_samples=num_samples,
+            seed=seed,
         )
 
     def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:

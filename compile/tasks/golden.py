@@ -47,4 +47,6 @@ def golden_items(runtime: Runtime) -> tuple[dict[str, Any], ...]:
         Items for the manifest, those with a clear lead only; possibly none.
     """
     pairs = [(question, _CONTEXTS[index]) for question, index in _QUESTIONS]
-    return make_self_test(runtime.session, pairs, runtime.limits, min_lead=_MIN_LEAD)
+    return make_self_test(
+        runtime.session, runtime.task, pairs, runtime.options(), min_lead=_MIN_LEAD
+    )

@@ -14,10 +14,10 @@ import numpy as np
 
 from bert_rt.api import Runtime
 from bert_rt.errors import CalibrationError, ConfigError, ParityError, UnsupportedOpError
-from bert_rt.evaluation import ClassEvaluation
 from bert_rt.model.checkpoint import LoadedModel, label_names
-from bert_rt.model.config import AnsweringConfig
-from bert_rt.tasks.selftest import make_classifier_self_test
+from bert_rt.model.config import SequenceLimits
+from bert_rt.tasks.selftest import make_self_test
+from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
 from bert_rt.tasks.text_classification.labelled import LabelledText, encode_labelled
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
@@ -171,7 +171,7 @@ def check_disjoint_texts(
 def calibration_sequences(
     examples: Sequence[LabelledText],
     tokenizer: Tokenizer,
-    config: AnsweringConfig,
+    limits: SequenceLimits,
     *,
     num_samples: int,
     seed: int,
@@ -181,7 +181,7 @@ def calibration_sequences(
     Args:
         examples: Rows of training data.
         tokenizer: The model's.
-        config: max_seq_length is used.
+        limits: How long a text may be.
         num_samples: Texts wanted; fewer where there are fewer.
         seed: Of the draw.
 
@@ -193,7 +193,7 @@ def calibration_sequences(
     """
     order = np.random.default_rng(seed).permutation(len(examples))[:num_samples]
     drawn = [examples[index] for index in order]
-    return list(encode_labelled(drawn, tokenizer, max_seq_length=config.max_seq_length))
+    return list(encode_labelled(drawn, tokenizer, max_seq_length=limits.max_seq_length))
 
 
 def classifier_golden_items(runtime: Runtime) -> tuple[dict[str, Any], ...]:
@@ -205,9 +205,7 @@ def classifier_golden_items(runtime: Runtime) -> tuple[dict[str, Any], ...]:
     Returns:
         Items for the manifest.
     """
-    return make_classifier_self_test(
-        runtime.session, _GOLDEN_TEXTS, runtime.manifest.labels, runtime.limits
-    )
+    return make_self_test(runtime.session, runtime.task, _GOLDEN_TEXTS, runtime.options())
 
 
 def make_class_receipt(

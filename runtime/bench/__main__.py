@@ -13,6 +13,7 @@ from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import ConfigError
 from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
 from bert_rt.support.files import atomic_write_bytes
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature
 from runtime.bench.measure import SCOPES, Clock
@@ -101,16 +102,19 @@ def _plan(args: argparse.Namespace) -> Plan:
     os.environ.setdefault("RAYON_NUM_THREADS", str(num_threads))
     artifact = load_artifact(args.artifact or default_artifact_path())
     manifest = artifact.manifest
-    if manifest.task != "question-answering":
-        raise ConfigError(f"--artifact: got a {manifest.task} artifact, want question-answering")
+    if manifest.task != QuestionAnswering.name:
+        raise ConfigError(
+            f"--artifact: got a {manifest.task} artifact, want {QuestionAnswering.name}"
+        )
     tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
-    work = read_workload(args.data, tokenizer, manifest.limits, limit=args.limit, seed=args.seed)
+    limits = QuestionAnswering().read_limits(manifest)
+    work = read_workload(args.data, tokenizer, limits, limit=args.limit, seed=args.seed)
     calibration: tuple[Feature, ...] = ()
     if args.calibration_file is not None:
         text = read_workload(
             args.calibration_file,
             tokenizer,
-            manifest.limits,
+            limits,
             limit=CALIBRATION_WINDOWS,
             seed=args.seed,
         )
@@ -127,6 +131,7 @@ def _plan(args: argparse.Namespace) -> Plan:
     return Plan(
         setup=setup,
         tokenizer=tokenizer,
+        limits=limits,
         work=work,
         data=str(args.data),
         num_rounds=min(args.rounds, len(work.examples)),

@@ -18,7 +18,9 @@ from typing import TypeVar
 from bert_rt.engines.packing import pack
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
+from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import PackedBatch
 from runtime.bench.peers.base import Peer
@@ -108,7 +110,8 @@ class Timer:
             clock: Where time comes from.
         """
         self._tokenizer = tokenizer
-        self._options = CallOptions(limits)
+        self._task = AnsweringTask()
+        self._options = CallOptions(limits=limits)
         self.clock = clock
 
     def throughput(self, peer: Peer, scope: str, work: Workload, record: Record) -> None:
@@ -131,7 +134,7 @@ class Timer:
             session = self._session(peer)
             pairs = work.pairs
             before = self._start(record)
-            answers = list(session.stream(pairs, self._options))
+            answers = list(session.stream(self._task, pairs, self._options))
             seconds, cpu_seconds = self._stop(before)
             for example, answer in zip(work.examples, answers, strict=True):
                 record.predictions[example.id] = answer.text
@@ -162,7 +165,7 @@ class Timer:
             self._start(record)
             for pair in work.pairs:
                 start = now()
-                list(session.stream([pair], self._options))
+                list(session.stream(self._task, [pair], self._options))
                 latencies_ms.append((now() - start) * 1e3)
         record.latencies_ms.setdefault(scope, []).append(latencies_ms)
 

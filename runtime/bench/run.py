@@ -9,8 +9,10 @@ from typing import Any
 
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ConfigError, EngineUnavailableError
+from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.progress import progress
-from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 from runtime.bench.machine import IssueMeter, LoadMeter, describe_machine, measure_peaks
 from runtime.bench.measure import (
@@ -82,6 +84,7 @@ class Plan:
     Attributes:
         setup: What engines are opened with.
         tokenizer: The artifact's.
+        limits: The artifact's.
         work: All questions.
         data: Name of their file.
         num_rounds: At most the number of questions.
@@ -95,6 +98,7 @@ class Plan:
 
     setup: Setup
     tokenizer: Tokenizer
+    limits: AnsweringConfig
     work: Workload
     data: str
     num_rounds: int
@@ -135,7 +139,7 @@ def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
             warm_up(peer, rounds, latency_per_round)
             shown.advance(note=peer.name)
     peaks = _peaks(plan, kept)
-    timer = Timer(plan.tokenizer, plan.setup.artifact.manifest.limits, clock)
+    timer = Timer(plan.tokenizer, plan.limits, clock)
     load, issue = LoadMeter(), IssueMeter(plan.setup.num_threads)
     total = len(kept) * len(rounds) * len(plan.scopes) * 2
     with progress("measure", total=total, unit="passes") as shown:
@@ -218,7 +222,7 @@ def _result(
     manifest = plan.setup.artifact.manifest
     operations = [num_operations(manifest.architecture, work.lengths) for work in rounds]
     isas = {peer.engine: peer.runner.info.isa for peer in records}
-    negative = manifest.limits.version_2_with_negative
+    negative = plan.limits.version_2_with_negative
     rows = make_rows(findings, records, plan.work, with_negative=negative)
     ratios = make_ratios(records, plan.scopes) | make_shares(
         records, operations, peaks, {name: isa for name, isa in isas.items() if isa}
@@ -301,7 +305,7 @@ def _loadgen(plan: Plan, records: Records) -> list[dict[str, Any]]:
             max_batch_tokens=peer.max_batch_tokens,
             max_queue_tokens=_MAX_QUEUE_TOKENS,
         )
-        options = CallOptions(plan.setup.artifact.manifest.limits)
+        options = CallOptions(limits=plan.limits)
         for scenario in SCENARIOS:
             row = run_scenario(
                 scenario,

@@ -22,10 +22,12 @@ from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import LoadedModel, load_model, read_tokenizer_files, save_checkpoint
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
 from train.data.batching import EpochBatches, Padding
@@ -264,11 +266,13 @@ class QuestionAnswering:
         )
         threads = torch.get_num_threads()
         device = next(model.parameters()).device.type
-        engine = TorchEngine(loaded, EngineOptions(device, threads, None))
+        engine = TorchEngine(loaded, EngineOptions(device, threads, None), AnsweringTask.outputs)
         scheduler = Scheduler(engine, max_batch_tokens=_EVALUATION_TOKENS, max_queue_tokens=2**31)
         session = Session(self._tokenizer, scheduler)
         pairs = ((example.question, example.context) for example in self._held_out)
-        answers = session.stream(pairs, CallOptions(always_answering(self._config)))
+        answers = session.stream(
+            AnsweringTask(), pairs, CallOptions(limits=always_answering(self._config))
+        )
         scored = score_answers(self._held_out, answers, self._config)
         scores = scored.scores
         return {"f1": scores.f1, "exact_match": scores.exact_match, **scored.no_answer}

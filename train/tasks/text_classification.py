@@ -26,7 +26,7 @@ from bert_rt.model.checkpoint import (
     save_checkpoint,
 )
 from bert_rt.model.config import Columns
-from bert_rt.tasks.question_answering.metrics import macro_f1
+from bert_rt.tasks.metrics import macro_f1
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,

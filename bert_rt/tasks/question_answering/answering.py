@@ -87,6 +87,7 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     outputs: ClassVar[Mapping[str, str]] = MappingProxyType(
         {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
     )
+    options_class = AnsweringOptions
     compared = ("text", "start", "end", "start_logit", "end_logit")
 
     def check_input(self, item: Any, place: str = "") -> Question:
@@ -224,7 +225,11 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
         return read_squad(path)
 
     def evaluate(
-        self, runtime: Runtime, examples: Sequence[SquadExample], *, progress: Progress | None = None
+        self,
+        runtime: Runtime,
+        examples: Sequence[SquadExample],
+        *,
+        progress: Progress | None = None,
     ) -> AnswerEvaluation:
         """Measure exact match and F1."""
         from bert_rt.tasks.question_answering.evaluation import evaluate

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from bert_rt.errors import InputError
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.metrics import reliability
 from bert_rt.tasks.question_answering.answering import PreparedQuestion, QuestionAnswering
-from bert_rt.tasks.question_answering.metrics import reliability
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.tasks.texts import with_place

@@ -149,7 +149,8 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         """Refuse what is not a text or a pair with one logit a label."""
         check_fields(where, item, _SELF_TEST_FIELDS)
         if len(item["logits"]) != len(manifest.labels):
-            refuse(f"{where}.logits", item["logits"], f"{len(manifest.labels)} numbers, one a label")
+            want = f"{len(manifest.labels)} numbers, one a label"
+            refuse(f"{where}.logits", item["logits"], want)
 
     def self_test_input(self, item: SelfTestItem) -> TextInput:
         """Return the text or the pair."""
@@ -172,7 +173,11 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         return examples
 
     def evaluate(
-        self, runtime: Runtime, examples: Sequence[LabelledText], *, progress: Progress | None = None
+        self,
+        runtime: Runtime,
+        examples: Sequence[LabelledText],
+        *,
+        progress: Progress | None = None,
     ) -> ClassEvaluation:
         """Measure accuracy and macro F1."""
         from bert_rt.tasks.text_classification.evaluation import evaluate_classes

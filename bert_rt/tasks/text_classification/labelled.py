@@ -18,7 +18,8 @@ from bert_rt.errors import InputError
 from bert_rt.model.config import Columns
 from bert_rt.support.files import read_text
 from bert_rt.support.strict_json import parse_json
-from bert_rt.tasks.question_answering.features import MAX_CONTEXT_CHARS, check_text, make_sequences
+from bert_rt.tasks.text_classification.sequences import make_sequences
+from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput, TokenSequence
 
@@ -76,7 +77,7 @@ def read_labelled(path: str | Path, columns: Columns | None = None) -> list[Labe
         place = f"{file}, line {line}"
         texts = [_field(row, name, place) for name in _text_columns(row, columns, place)]
         for name, text in texts:
-            check_text(f"{place}: {name}", text, max_chars=MAX_CONTEXT_CHARS)
+            check_text(f"{place}: {name}", text, max_chars=MAX_TEXT_CHARS)
         _, label = _field(row, columns.label, place)
         result.append(LabelledText(TextInput(*(t for _, t in texts)), _label(label, place), place))
     if not result:

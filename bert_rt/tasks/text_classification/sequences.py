@@ -1,6 +1,6 @@
 """Checked texts -> sequences of the model, cut off where the model ends.
 
-    [CLS] text [SEP]      or      [CLS] text [SEP] second text [SEP]
+[CLS] text [SEP]      or      [CLS] text [SEP] second text [SEP]
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the library does around an engine, and the native engine from nothing that other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, missing, ope
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.packing import pad, plan_batches, unpad
 from bert_rt.errors import EngineUnavailableError
-from bert_rt.types import Feature, Logits, PackedBatch, SpanLogits
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
+from bert_rt.types import Feature, Outputs, PackedBatch
 
 __all__ = [
     "PRODUCT_BATCH_TOKENS",
@@ -157,14 +158,19 @@ class PaddedRunner:
         """What the engine says of itself."""
         return self._info
 
-    def run(self, batch: PackedBatch) -> Logits:
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names of what run returns, and their kind."""
+        return QuestionAnswering.outputs
+
+    def run(self, batch: PackedBatch) -> Outputs:
         """Compute the logits of every token of the batch.
 
         Args:
             batch: Sequences without padding.
 
         Returns:
-            SpanLogits with arrays of shape (T,), float32, in the batch's order.
+            start_logits and end_logits of shape (T,), float32, in the batch's order.
         """
         assert self._infer is not None, "the runner is closed"
         groups = plan_batches(
@@ -180,7 +186,7 @@ class PaddedRunner:
         for part, (start_BS, end_BS) in zip(parts, outputs, strict=True):
             start_T[part.rows] = unpad(start_BS, part.batch.cu_seqlens)
             end_T[part.rows] = unpad(end_BS, part.batch.cu_seqlens)
-        return SpanLogits(start_T, end_T)
+        return {"start_logits": start_T, "end_logits": end_T}
 
     def close(self) -> None:
         """Let go of the engine. Calling it twice is harmless."""

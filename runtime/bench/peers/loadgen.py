@@ -18,7 +18,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
+from bert_rt.tasks.session import Session
 
 __all__ = ["SCENARIOS", "missing_loadgen", "parse_summary", "run_scenario"]
 
@@ -72,7 +74,7 @@ class _System:
             wanted = [sample for sample in taken if sample is not None]
             if wanted:
                 pairs = [self._pairs[index] for _, index in wanted]
-                for _ in self._session.stream(pairs, self._options):
+                for _ in self._session.stream(AnsweringTask(), pairs, self._options):
                     pass
                 self._loadgen.QuerySamplesComplete(
                     [self._loadgen.QuerySampleResponse(ident, 0, 0) for ident, _ in wanted]

@@ -13,7 +13,7 @@ import torch
 from bert_rt.api import Runtime
 from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.evaluation import evaluate, evaluate_classes
-from bert_rt.tasks.question_answering.metrics import reliability
+from bert_rt.tasks.metrics import reliability
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import TextInput

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from bert_rt.errors import InputError
+from bert_rt.tasks.metrics import macro_f1, reliability
 from bert_rt.tasks.question_answering.metrics import (
     evaluate_squad,
     exact_match_score,
     f1_score,
-    macro_f1,
     normalize_answer,
-    reliability,
 )
 from bert_rt.tasks.question_answering.squad import read_squad
 

@@ -1,0 +1,133 @@
+"""The calls of a Runtime, for every task alike: one input, many, a stream, asynchronously.
+
+The named methods of each task (answer, classify, ...) are made of these, in the task's own room.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from bert_rt.artifact.manifest import Manifest
+from bert_rt.errors import InputError
+from bert_rt.tasks.base import CallOptions, Task
+from bert_rt.tasks.session import Session
+
+__all__ = ["Asking"]
+
+_MAX_TOP_K = 10_000
+
+
+class Asking:
+    """What a Runtime can be asked. Thread-safe."""
+
+    session: Session
+    manifest: Manifest
+    task: Task[Any, Any, Any]
+    limits: Any
+
+    def options(
+        self,
+        task: Task[Any, Any, Any] | None = None,
+        *,
+        top_k: int = 1,
+        timeout_s: float | None = None,
+        **wanted: Any,
+    ) -> CallOptions:
+        """Make the options of a call.
+
+        Args:
+            task: The task that is asked; None for the artifact's own.
+            top_k: Results wanted of every input.
+            timeout_s: Seconds from now to the deadline; None for none.
+            **wanted: Fields that the task's own options have beside these.
+
+        Returns:
+            The options, with this Runtime's limits and the artifact's score_temperature.
+
+        Raises:
+            InputError: The artifact is for another task, or a value is out of range.
+        """
+        task = task or self.task
+        if self.task.name != task.name:
+            raise InputError(
+                f"task: got a {self.task.name} artifact, which is asked with "
+                f"`{self.task.method}`; want {task.name}"
+            )
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
+            raise InputError(f"top_k: got {top_k!r}, want an integer from 1 to {_MAX_TOP_K}")
+        return task.options_class(
+            limits=self.limits,
+            labels=self.manifest.labels,
+            top_k=top_k,
+            deadline_s=math.inf if timeout_s is None else time.monotonic() + timeout_s,
+            score_temperature=self.manifest.score_temperature,
+            **wanted,
+        )
+
+    def ask(self, item: Any, options: CallOptions | None = None) -> Any:
+        """Compute one input.
+
+        Args:
+            item: What the task takes.
+            options: What options made; None for its defaults.
+
+        Returns:
+            The task's result.
+
+        Raises:
+            InputError: The input is bad.
+            OverloadedError: Too much is waiting already.
+            DeadlineExceededError: The deadline has passed.
+            EngineError: The engine failed, or the Runtime is closed.
+        """
+        options = options or self.options()
+        item = self.task.check_input(item)
+        return next(self.session.stream(self.task, [item], options, place=""))
+
+    def ask_batch(self, items: Iterable[Any], options: CallOptions | None = None) -> list[Any]:
+        """Compute many inputs together; all are checked before any is computed.
+
+        Args:
+            items: What the task takes.
+            options: What options made; None for its defaults.
+
+        Returns:
+            One result an input, in order.
+
+        Raises:
+            BertRtError: As in ask; the message of an InputError names the input.
+        """
+        task, options = self.task, options or self.options()
+        checked = [task.check_input(item, f"{task.noun}[{i}]") for i, item in enumerate(items)]
+        return list(self.session.stream(task, checked, options))
+
+    def ask_stream(self, items: Iterable[Any], options: CallOptions | None = None) -> Iterator[Any]:
+        """Compute any number of inputs in order and bounded memory; a bad one raises at its place.
+
+        Args:
+            items: What the task takes; pulled as they are needed.
+            options: What options made; None for its defaults.
+
+        Returns:
+            An iterator of results.
+        """
+        return self.session.stream(self.task, items, options or self.options())
+
+    async def ask_async(self, item: Any, options: CallOptions | None = None) -> Any:
+        """Do what ask does without blocking the event loop; cancelling drops the request."""
+        import asyncio  # whoever calls this has it; others would wait for it
+
+        cancelled = threading.Event()
+        options = dataclasses.replace(options or self.options(), cancelled=cancelled)
+        item = self.task.check_input(item)
+        try:
+            return await asyncio.to_thread(
+                lambda: next(self.session.stream(self.task, [item], options, place=""))
+            )
+        finally:
+            cancelled.set()

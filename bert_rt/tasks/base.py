@@ -143,7 +143,15 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     def prepare(
         self, items: Sequence[ItemT], session: Session, options: CallOptions
     ) -> Iterator[PreparedT]:
-        """Tokenize checked inputs together and yield them one by one, ready to be computed.
+        """Tokenize checked inputs together and make them ready to be computed.
+
+        Args:
+            items: What check_input returned.
+            session: Tokenizes.
+            options: What is asked; limits is used.
+
+        Yields:
+            One prepared input an item, in order.
 
         Raises:
             InputError: An input cannot be computed; those before it have come by then.
@@ -160,6 +168,9 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
             outputs: For each of its sequences the arrays by name: of shape (T, ...) where they are
                 per token, else of the shape that one sequence has.
             options: What is asked.
+
+        Returns:
+            The result.
         """
 
     # What an artifact says.

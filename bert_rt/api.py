@@ -16,7 +16,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.artifact.artifact import (
-    MODEL_NAME,
     TOKENIZER_NAME,
     Artifact,
     default_artifact_path,
@@ -26,7 +25,7 @@ from bert_rt.artifact.manifest import Manifest
 from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
-from bert_rt.errors import ConfigError
+from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.tasks.asking import Asking
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.question_answering.methods import AnswerMethods
@@ -149,9 +148,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
-        manifest = artifact.manifest
-        task = task_of_artifact(manifest.task)
-        task.check_manifest(manifest)
+        manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         longest = manifest.architecture.max_sequence_length
         if limits.max_seq_length > longest:
@@ -162,7 +159,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         checkpoint = None if checkpoint is None else os.fspath(checkpoint)
         options = EngineOptions(device, num_threads, checkpoint)
         opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
-        artifact.release(MODEL_NAME)
+        artifact.release(manifest.model.file)
         info = _explain(engine, opened.info, artifact, options)
         tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
         session = open_session(opened, tokenizer, longest, max_queue_tokens=max_queue_tokens)
@@ -210,6 +207,18 @@ def open_session(
         max_queue_tokens=max_queue_tokens,
     )
     return Session(tokenizer, scheduler)
+
+
+def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
+    """Return an artifact's task, by which its manifest was checked."""
+    try:
+        task = task_of_artifact(artifact.manifest.task)
+        task.check_manifest(artifact.manifest)
+    except ArtifactFormatError as error:
+        if artifact.path is None:
+            raise
+        raise ArtifactFormatError(f"{artifact.path}: {error}") from None
+    return task
 
 
 def _explain(

@@ -115,7 +115,7 @@ class ModelEntry:
         Raises:
             ArtifactFormatError: The file's name is none, or an output's name or kind.
         """
-        check_file_name(self.file)
+        check_file_name(self.file, "models.*.file")
         outputs = plain_object("models.*.outputs", self.outputs)
         if not 1 <= len(outputs) <= _MAX_OUTPUTS:
             refuse("models.*.outputs", outputs, f"1 to {_MAX_OUTPUTS} outputs")
@@ -217,11 +217,16 @@ class Manifest:
         _check_models(self.models, self.files)
 
     @property
-    def outputs(self) -> Mapping[str, str]:
-        """Names and kinds of the outputs of the graph "model"; raises ArtifactFormatError."""
+    def model(self) -> ModelEntry:
+        """The graph that engines run, the one named "model"; raises ArtifactFormatError."""
         if _MODEL not in self.models:
             refuse("models", sorted(self.models), f"{_MODEL!r} among them")
-        return self.models[_MODEL].outputs
+        return self.models[_MODEL]
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Names and kinds of the outputs of that graph; raises ArtifactFormatError."""
+        return self.model.outputs
 
 
 class _RequiredFields(TypedDict):
@@ -325,9 +330,12 @@ def manifest_from_json(data: bytes) -> Manifest:
     if version == 1:
         values["models"] = {}
     else:
+        models = object_of("models", values.get("models"))
+        if not models:  # which the constructor takes for what version 1 means
+            refuse("models", models, f"1 to {_MAX_MODELS} graphs")
         values["models"] = {
             name: _make(ModelEntry, "models.*", object_of("models.*", entry))
-            for name, entry in object_of("models", values.get("models")).items()
+            for name, entry in models.items()
         }
     values["files"] = {
         name: _make(FileEntry, "files.*", object_of("files.*", entry))
@@ -336,7 +344,7 @@ def manifest_from_json(data: bytes) -> Manifest:
     return _make(Manifest, "top level", values)
 
 
-def check_file_name(name: str) -> None:
+def check_file_name(name: str, where: str = "files") -> None:
     """Check that a file name is one plain, portable name.
 
     Letters, digits, ".", "_" and "-", starting with a letter or digit: so it is never absolute,
@@ -344,12 +352,13 @@ def check_file_name(name: str) -> None:
 
     Args:
         name: A key of the manifest's "files".
+        where: The field that it stands in, for the message.
 
     Raises:
         ArtifactFormatError: The name is anything else, or the manifest's own.
     """
     if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or name == "manifest.json":
-        refuse("files", name, "plain file names of letters, digits, '.', '_' and '-'")
+        refuse(where, name, "plain file names of letters, digits, '.', '_' and '-'")
 
 
 def _is_extension(name: str) -> bool:

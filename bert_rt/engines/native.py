@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bert_rt.artifact.artifact import MODEL_NAME, Artifact
+from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import EngineInfo, EngineOptions, check_output_names
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import (
@@ -78,10 +78,11 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> NativeEngine:
     reason = missing(artifact, options)
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'native' cannot run here: {reason}")
+    manifest = artifact.manifest
     engine = NativeEngine(
-        artifact.read(MODEL_NAME), num_threads=resolve_num_threads(options.num_threads)
+        artifact.read(manifest.model.file), num_threads=resolve_num_threads(options.num_threads)
     )
-    check_output_names(artifact.manifest.outputs, engine.outputs)
+    check_output_names(manifest.outputs, engine.outputs)
     return engine
 
 

@@ -7,9 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from bert_rt.artifact.artifact import MODEL_NAME, Artifact
+from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import (
     Engine,
     EngineInfo,
@@ -18,10 +16,10 @@ from bert_rt.engines.base import (
     lacks_package,
 )
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
-from bert_rt.engines.packing import pad, unpad
+from bert_rt.engines.packing import pad, unpad_outputs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
+from bert_rt.types import Outputs, PackedBatch
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -81,7 +79,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
         raise EngineUnavailableError(f"engine: 'onnxruntime' cannot run here: {reason}")
     num_threads = resolve_num_threads(options.num_threads)
     session = open_session(
-        artifact.read(MODEL_NAME), device=options.device, num_threads=num_threads
+        artifact.read(artifact.manifest.model.file), device=options.device, num_threads=num_threads
     )
     return OnnxRuntimeEngine(session, artifact, options.device, num_threads)
 
@@ -202,6 +200,7 @@ class OnnxRuntimeEngine:
 
         Raises:
             EngineInternalError: ONNX Runtime failed, or the engine is closed.
+            ArtifactFormatError: As in unpad_outputs.
         """
         if self._session is None:
             raise EngineInternalError("onnxruntime: the engine is closed")
@@ -211,12 +210,7 @@ class OnnxRuntimeEngine:
             arrays = self._session.run([*self._outputs], inputs)
         except Exception as error:  # The library's own classes have no common public base.
             raise EngineInternalError(f"onnxruntime failed on a batch: {error}") from error
-        return {
-            name: unpad(array, batch.cu_seqlens)
-            if kind == PER_TOKEN
-            else np.asarray(array, np.float32)
-            for (name, kind), array in zip(self._outputs.items(), arrays, strict=True)
-        }
+        return unpad_outputs(dict(zip(self._outputs, arrays, strict=True)), self._outputs, batch)
 
     def close(self) -> None:
         """Free the session. Calling it twice is harmless."""

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from bert_rt.artifact.artifact import MODEL_NAME, Artifact
+from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import (
     Engine,
     EngineInfo,
@@ -18,10 +16,10 @@ from bert_rt.engines.base import (
     lacks_package,
 )
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
-from bert_rt.engines.packing import pad, unpad
+from bert_rt.engines.packing import pad, unpad_outputs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
+from bert_rt.types import Outputs, PackedBatch
 
 __all__ = ["OpenVinoEngine", "missing", "open_engine"]
 
@@ -78,7 +76,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     settings = _settings(device, num_threads)
     core = _library().Core()
     try:
-        model = core.read_model(artifact.read(MODEL_NAME))
+        model = core.read_model(artifact.read(artifact.manifest.model.file))
     except Exception as error:  # RuntimeError by documentation, others by experience.
         raise EngineInternalError(f"openvino cannot read model.onnx: {_short(error)}") from error
     try:
@@ -145,6 +143,7 @@ class OpenVinoEngine:
 
         Raises:
             EngineInternalError: OpenVINO failed, or the engine is closed.
+            ArtifactFormatError: As in unpad_outputs.
         """
         if self._request is None:
             raise EngineInternalError("openvino: the engine is closed")
@@ -157,12 +156,7 @@ class OpenVinoEngine:
             arrays = {name: results[name] for name in self._outputs}
         except Exception as error:  # RuntimeError by documentation, others by experience.
             raise EngineInternalError(f"openvino failed on a batch: {_short(error)}") from error
-        return {
-            name: unpad(arrays[name], batch.cu_seqlens)
-            if kind == PER_TOKEN
-            else np.array(arrays[name], np.float32)
-            for name, kind in self._outputs.items()
-        }
+        return unpad_outputs(arrays, self._outputs, batch)
 
     def close(self) -> None:
         """Free the compiled model. Calling it twice is harmless."""

@@ -7,17 +7,17 @@ Shapes: B sequences, S padded length, T packed tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_rt.errors import InputTooLongError
-from bert_rt.types import IntArray, PackedBatch, TokenSequence
+from bert_rt.errors import ArtifactFormatError, InputTooLongError
+from bert_rt.types import PER_TOKEN, FloatArray, IntArray, Outputs, PackedBatch, TokenSequence
 
-__all__ = ["pack", "pad", "plan_batches", "unpack", "unpad"]
+__all__ = ["pack", "pad", "plan_batches", "unpack", "unpad", "unpad_outputs"]
 
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -100,6 +100,38 @@ def unpad(array_BS: NDArray[ScalarT], cu_seqlens: IntArray) -> NDArray[ScalarT]:
         A new array of shape (T,) or (T, ...), of the same dtype.
     """
     return array_BS[_is_token(cu_seqlens)]
+
+
+def unpad_outputs(
+    arrays: Mapping[str, FloatArray], kinds: Mapping[str, str], batch: PackedBatch
+) -> Outputs:
+    """Drop the padding of everything that a model gave for a batch.
+
+    Args:
+        arrays: By name: of shape (B, S, ...) per token, (B, ...) per sequence, float32.
+        kinds: Name to PER_TOKEN or PER_SEQUENCE, of the outputs that are wanted.
+        batch: What was computed.
+
+    Returns:
+        New arrays, float32, in the order of kinds: of shape (T, ...) per token, (B, ...) per
+        sequence.
+
+    Raises:
+        ArtifactFormatError: An array has another shape than its kind says.
+    """
+    outputs = {}
+    for name, kind in kinds.items():
+        array = arrays[name]
+        want = (batch.num_sequences, batch.max_seqlen)[: 2 if kind == PER_TOKEN else 1]
+        if array.shape[: len(want)] != want:
+            raise ArtifactFormatError(
+                f"manifest.models.model.outputs.{name}: got {kind!r}, and the graph gives an array "
+                f"of shape {array.shape} for a batch of {batch.num_sequences} sequences and "
+                f"{batch.max_seqlen} tokens; want one row a {kind}"
+            )
+        is_padded = kind == PER_TOKEN
+        outputs[name] = unpad(array, batch.cu_seqlens) if is_padded else np.array(array, np.float32)
+    return outputs
 
 
 def _is_token(cu_seqlens: IntArray) -> NDArray[np.bool_]:

@@ -16,8 +16,9 @@ import numpy as np
 
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import EngineInfo, EngineOptions, check_output_names
+from bert_rt.engines.packing import unpad_outputs
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
+from bert_rt.types import Outputs, PackedBatch
 
 __all__ = ["ReferenceEngine", "missing", "open_engine"]
 
@@ -56,7 +57,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> ReferenceEngine:
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'reference' cannot run here: {reason}")
     manifest = artifact.manifest
-    return ReferenceEngine(artifact.read("model.onnx"), manifest.precision, manifest.outputs)
+    return ReferenceEngine(artifact.read(manifest.model.file), manifest.precision, manifest.outputs)
 
 
 class ReferenceEngine:
@@ -109,6 +110,7 @@ class ReferenceEngine:
 
         Raises:
             EngineInternalError: The engine is closed.
+            ArtifactFormatError: As in unpad_outputs.
         """
         if self._evaluator is None:
             raise EngineInternalError("engine: 'reference' is closed")
@@ -122,12 +124,10 @@ class ReferenceEngine:
                 "token_type_ids": types,
             }
             arrays = self._evaluator.run([*self._outputs], feeds)
-            parts.append([array[0].astype(np.float32) for array in arrays])
-        columns = zip(self._outputs.items(), zip(*parts, strict=True), strict=True)
-        return {
-            name: np.concatenate(arrays) if kind == PER_TOKEN else np.stack(arrays)
-            for (name, kind), arrays in columns
-        }
+            named = zip(self._outputs, (array.astype(np.float32) for array in arrays), strict=True)
+            one = PackedBatch(ids[0], types[0], np.array([0, end - start], np.int32), end - start)
+            parts.append(unpad_outputs(dict(named), self._outputs, one))
+        return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
     def close(self) -> None:
         """Free the model. Calling it twice is harmless."""

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import Engine, EngineInfo, EngineOptions
-from bert_rt.engines.packing import pad, unpad
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, check_output_names
+from bert_rt.engines.packing import pad, unpad_outputs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
+from bert_rt.types import Outputs, PackedBatch
 
 if TYPE_CHECKING:
     from bert_rt.model.checkpoint import LoadedModel
@@ -63,6 +63,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     Raises:
         EngineUnavailableError: Something lacks, or the checkpoint is another than the artifact's.
         CheckpointError: The checkpoint cannot be read.
+        ArtifactFormatError: The task's model has other outputs than the manifest says.
     """
     reason = missing(artifact, options)
     if reason is not None:
@@ -78,8 +79,14 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
             f"made of {want}"
         )
     manifest = artifact.manifest
+    from bert_rt.model.heads import OUTPUT_NAMES
+
+    names = OUTPUT_NAMES.get(manifest.task, ())
+    check_output_names(manifest.outputs, names)
     loaded = load_model(options.checkpoint, manifest.task)
-    return TorchEngine(loaded, options, manifest.outputs)
+    # A manifest that was read has its outputs sorted by name, not in the model's order.
+    outputs = {name: manifest.outputs[name] for name in names}
+    return TorchEngine(loaded, options, outputs)
 
 
 class TorchEngine:
@@ -136,6 +143,7 @@ class TorchEngine:
 
         Raises:
             EngineInternalError: torch failed, for example for lack of memory.
+            ArtifactFormatError: As in unpad_outputs.
         """
         import torch
 
@@ -143,15 +151,11 @@ class TorchEngine:
             with torch.inference_mode():
                 inputs = (torch.from_numpy(x) for x in pad(batch, self._pad_id))
                 outputs = self._model(*(x.to(self._device) for x in inputs))
-            arrays = outputs if isinstance(outputs, tuple) else (outputs,)
-            return {
-                name: unpad(array.cpu().numpy(), batch.cu_seqlens)
-                if kind == PER_TOKEN
-                else array.cpu().numpy()
-                for (name, kind), array in zip(self._outputs.items(), arrays, strict=True)
-            }
+            tensors = outputs if isinstance(outputs, tuple) else (outputs,)
+            arrays = [tensor.cpu().numpy() for tensor in tensors]
         except (RuntimeError, IndexError) as error:
             raise EngineInternalError(f"torch failed on a batch: {error}") from error
+        return unpad_outputs(dict(zip(self._outputs, arrays, strict=True)), self._outputs, batch)
 
     def close(self) -> None:
         """Free the model. Calling it twice is harmless."""

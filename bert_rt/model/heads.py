@@ -24,6 +24,7 @@ from bert_rt.model.config import BertConfig
 from bert_rt.model.encoder import BertModel, attention, initialize
 
 __all__ = [
+    "OUTPUT_NAMES",
     "BertForPreTraining",
     "BertForQuestionAnswering",
     "BertForSequenceClassification",
@@ -164,6 +165,13 @@ class BertForSequenceClassification(nn.Module):
 TaskModel: TypeAlias = (
     BertModel | BertForPreTraining | BertForQuestionAnswering | BertForSequenceClassification
 )
+
+
+# What the models that compile return, in their order; the names are those of a graph's outputs.
+OUTPUT_NAMES = {
+    "question-answering": ("start_logits", "end_logits"),
+    "text-classification": ("logits",),
+}
 
 
 def build_model(

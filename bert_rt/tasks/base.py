@@ -8,6 +8,7 @@ call asks for come as CallOptions. bert_rt.tasks.registry lists the tasks.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
+from bert_rt.artifact.checks import refuse
 from bert_rt.artifact.manifest import Manifest
-from bert_rt.errors import ArtifactFormatError
+from bert_rt.errors import ArtifactFormatError, ConfigError
+from bert_rt.model.config import from_dict
 from bert_rt.types import Outputs, TokenSequence
 
 if TYPE_CHECKING:
@@ -26,11 +29,12 @@ if TYPE_CHECKING:
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.session import Session
 
-__all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task"]
+__all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task", "limits_of"]
 
 ItemT = TypeVar("ItemT")
 PreparedT = TypeVar("PreparedT", bound="Prepared")
 ResultT = TypeVar("ResultT")
+LimitsT = TypeVar("LimitsT", bound="Limits")
 
 
 class Limits(Protocol):
@@ -237,3 +241,26 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
         self, runtime: Runtime, examples: Sequence[Any], *, progress: Progress | None = None
     ) -> Evaluation:
         """Run a Runtime on labelled examples and score it."""
+
+
+def limits_of(manifest: Manifest, cls: type[LimitsT]) -> LimitsT:
+    """Read a manifest's limits as a dataclass, for Task.read_limits.
+
+    Args:
+        manifest: Any manifest.
+        cls: The dataclass; every one of its fields must be there, and no other.
+
+    Returns:
+        The limits, checked by the dataclass.
+
+    Raises:
+        ArtifactFormatError: A field is missing, unknown or wrong.
+    """
+    # A default belongs to the writer: a reader that filled one in would guess.
+    wanted = sorted(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+    if sorted(manifest.limits) != wanted:
+        refuse("limits", sorted(manifest.limits), f"the fields {', '.join(wanted)}")
+    try:
+        return from_dict(cls, manifest.limits)
+    except ConfigError as error:
+        raise ArtifactFormatError(f"manifest.limits: {str(error)[:500]}") from None

@@ -10,8 +10,9 @@ from bert_rt.engines.onnxruntime import open_session
 from bert_rt.engines.threads import available_cpus
 from bert_rt.errors import ParityError
 from bert_rt.model.checkpoint import LoadedModel
+from bert_rt.model.heads import OUTPUT_NAMES
 from bert_rt.support.progress import Progress
-from compile.graph.trace import INPUT_NAMES, OUTPUT_NAMES
+from compile.graph.trace import INPUT_NAMES
 
 __all__ = ["NUM_SHAPES", "check_parity"]
 

@@ -12,14 +12,11 @@ import torch
 
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
+from bert_rt.model.heads import OUTPUT_NAMES
 
-__all__ = ["INPUT_NAMES", "OUTPUT_NAMES", "TRACE_OPSET", "trace"]
+__all__ = ["INPUT_NAMES", "TRACE_OPSET", "trace"]
 
 INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUT_NAMES = {
-    "question-answering": ("start_logits", "end_logits"),
-    "text-classification": ("logits",),
-}
 # The exporter's own operator set; the rewrite rules raise it to what the fused operators need.
 TRACE_OPSET = 18
 

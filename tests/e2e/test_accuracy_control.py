@@ -13,8 +13,8 @@ import pytest
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
 from bert_rt.engines.base import missing
-from bert_rt.evaluation import evaluate
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from compile import compiler, export
 from compile.int8 import recipe
@@ -169,8 +169,8 @@ def test_the_threshold_of_no_answer(given: bool, tmp_path: Path) -> None:
     threshold = ["--null_score_diff_threshold", 0.125] if given else []
     assert run(*flags, *bars, *threshold) == 0
     manifest = load_artifact(tmp_path / "art").manifest
-    assert manifest.limits.version_2_with_negative
-    found = manifest.limits.null_score_diff_threshold
+    assert manifest.limits["version_2_with_negative"]
+    found = manifest.limits["null_score_diff_threshold"]
     if given:
         assert found == 0.125 and "threshold" not in manifest.provenance
         return

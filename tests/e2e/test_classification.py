@@ -12,10 +12,10 @@ from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
 from bert_rt.engines.base import missing
 from bert_rt.errors import EngineError
-from bert_rt.evaluation import evaluate_classes
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.heads import build_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.text_classification.evaluation import evaluate_classes
 from bert_rt.tasks.text_classification.labelled import read_labelled
 from compile import export, verify
 from compile.graph.fuse import expected_counts
@@ -42,7 +42,7 @@ def test_the_float_artifact_is_the_checkpoint() -> None:
     assert (manifest.task, manifest.labels) == ("text-classification", tiny_classifier.LABELS)
     assert manifest.fusions == expected_counts(tiny.CONFIG, task="text-classification")
     assert manifest.receipt is None and len(manifest.self_test) >= 5
-    assert manifest.limits.max_seq_length == tiny.LIMITS.max_seq_length
+    assert manifest.limits == {"max_seq_length": tiny.LIMITS.max_seq_length}
     texts = tiny_classifier.texts(40, seed=11)
     want = logits(made.float_dir, "torch", texts, checkpoint=made.checkpoint)
     assert want.std() > 1000 * FLOAT32_ATOL

@@ -51,7 +51,7 @@ def test_questions_without_answer_from_v1_to_the_runtime(
     assert not artifact.exists()
     assert run_command(export.main, [*argv, str(held_out)]) == 0
     manifest = load_artifact(artifact).manifest
-    threshold = manifest.limits.null_score_diff_threshold
+    threshold = manifest.limits["null_score_diff_threshold"]
     assert manifest.provenance["threshold"]["value"] == threshold != 0.0
 
     argv = ["--artifact", str(artifact), "--data", str(dev), "--engine", "onnxruntime"]

@@ -44,7 +44,7 @@ def write_asked(path: Path, count: int, seed: int) -> Path:
     float_dir = tiny.exports().float_dir
     with Runtime.load(float_dir, engine="onnxruntime", config=_LIMITS) as runtime:
         options = dataclasses.replace(runtime.options(), score_temperature=_SURE)
-        answers = runtime.session.stream([(e.question, e.context) for e in asked], options)
+        answers = runtime.ask_stream([(e.question, e.context) for e in asked], options)
         gold = [
             dataclasses.replace(e, **_gold(e, a.text, random.random() < a.score))
             for e, a in zip(asked, answers, strict=True)

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
-from bert_rt.tasks.question_answering.features import make_sequences
 from bert_rt.tasks.text_classification.labelled import read_labelled
+from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 from tests.tolerances import FLOAT32_ATOL

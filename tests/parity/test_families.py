@@ -20,9 +20,11 @@ from bert_rt.engines.base import EngineOptions, missing, open_engine
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.packing import pack, pad, unpad
 from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model, save_checkpoint
-from bert_rt.tasks.question_answering.features import make_features, make_sequence
+from bert_rt.model.config import to_dict
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.text_classification.sequences import make_sequence
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import PackedBatch, SpanLogits, TokenSequence
+from bert_rt.types import PackedBatch, TokenSequence
 from compile.graph.fuse import fuse
 from compile.graph.linear import find_linear_layers
 from compile.graph.trace import trace
@@ -100,9 +102,9 @@ def run(artifact: Artifact, engine: str, batch: PackedBatch, checkpoint: Path) -
 
 
 def _stacked(logits: Any) -> Logits:
-    if isinstance(logits, SpanLogits):
-        return np.stack([logits.start_logits, logits.end_logits])
-    result: Logits = logits.logits
+    if "start_logits" in logits:
+        return np.stack([logits["start_logits"], logits["end_logits"]])
+    result: Logits = logits["logits"]
     return result
 
 
@@ -140,7 +142,7 @@ def compiled(name: str, task: str) -> Compiled:
         task=task,
         architecture=loaded.config,
         precision="float32",
-        limits=tiny.LIMITS,
+        limits=to_dict(tiny.LIMITS),
         labels=("no", "yes") if task == "text-classification" else (),
         fusions=fusions,
         provenance={"checkpoint_sha256": checkpoint_hash(place / "checkpoint")},

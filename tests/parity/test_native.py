@@ -18,10 +18,12 @@ from bert_rt.artifact.artifact import default_artifact_path, load_artifact
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.reference import ReferenceEngine
 from bert_rt.engines.scheduler import Scheduler
-from bert_rt.tasks.question_answering.answering import CallOptions, Session
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.question_answering.squad import read_squad
+from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import Answer, PackedBatch, SpanLogits
+from bert_rt.types import PER_TOKEN, Answer, PackedBatch
 from tests.kernels import graphs
 from tests.kernels.graphs import GraphSpec
 from tests.kernels.support import ISAS, _native
@@ -84,9 +86,9 @@ def test_close_to_the_reference(name: str) -> None:
     spec: GraphSpec = SPECS[name]
     model = graphs.build(spec).SerializeToString()
     ids, types, cu = graphs.random_batch(spec, (9, 20), seed=5)
-    logits = ReferenceEngine(model, "int8").run(PackedBatch(ids, types, cu, 20))
-    assert isinstance(logits, SpanLogits)
-    want = np.stack([logits.start_logits, logits.end_logits])
+    outputs = {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+    logits = ReferenceEngine(model, "int8", outputs).run(PackedBatch(ids, types, cu, 20))
+    want = np.stack([logits[name] for name in outputs])
     error = np.sqrt(((run(model, (ids, types, cu)) - want) ** 2).mean()) / want.std()
     assert error < MAX_INT8_DIFFERENCE
 
@@ -188,7 +190,8 @@ def test_200_real_questions_have_the_same_answers_on_every_vector_isa(shared_dir
     tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
     examples = read_squad(shared_dir / "data/squad/dev-v1.1.json.gz")[::52][:200]
     pairs = [(example.question, example.context) for example in examples]
-    options = CallOptions(artifact.manifest.limits, top_k=3)
+    task = QuestionAnswering()
+    options = CallOptions(limits=task.read_limits(artifact.manifest), top_k=3)
     answers: dict[str, list[Answer]] = {}
     for isa in ISAS:
         if isa == "scalar":  # Minutes; small models stand for it above.
@@ -196,7 +199,7 @@ def test_200_real_questions_have_the_same_answers_on_every_vector_isa(shared_dir
         engine = NativeEngine(artifact.read("model.onnx"), num_threads=2, isa=isa)
         assert engine.info.isa == isa
         scheduler = Scheduler(engine, max_batch_tokens=4096, max_queue_tokens=2**31)
-        answers[isa] = list(Session(tokenizer, scheduler).stream(pairs, options))
+        answers[isa] = list(Session(tokenizer, scheduler).stream(task, pairs, options))
         scheduler.close()
     first, *others = answers.values()
     assert len(first) == 200

@@ -6,6 +6,7 @@ The graph is the float form that the compile stage writes: the standard's fused 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
-from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.model.config import AnsweringConfig, BertConfig, SequenceLimits, to_dict
 from tests.support.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(
@@ -30,7 +31,7 @@ CONFIG = BertConfig(
 LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=12, max_query_length=16, max_answer_length=8)
 
 LABELS = ("bad", "good", "neither")
-CLASSIFIER_LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=0, max_query_length=1)
+CLASSIFIER_LIMITS = SequenceLimits(max_seq_length=48)
 
 # Questions over contexts of one to four windows, in the words and letters of VOCAB.
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -160,13 +161,19 @@ def make_model(config: BertConfig = CONFIG, *, seed: int = 0, num_labels: int = 
     return data
 
 
+def _plain(fields: dict[str, Any]) -> Any:
+    """Return fields of a manifest with limits that may be a task's dataclass."""
+    limits = fields["limits"]
+    return fields | {"limits": to_dict(limits) if dataclasses.is_dataclass(limits) else limits}
+
+
 def write_tiny_artifact(directory: Path, **fields: Any) -> Artifact:
     """Write the artifact; fields replace those of the manifest."""
     values = ManifestFields(
-        task="question-answering", architecture=CONFIG, precision="float32", limits=LIMITS
+        task="question-answering", architecture=CONFIG, precision="float32", limits=to_dict(LIMITS)
     )
     files = {"model.onnx": make_model(), "tokenizer.json": make_tokenizer().to_json()}
-    return write_artifact(directory, files=files, **{**values, **fields})  # type: ignore[arg-type]
+    return write_artifact(directory, files=files, **_plain({**values, **fields}))
 
 
 def write_tiny_classifier(directory: Path, **fields: Any) -> Artifact:
@@ -175,11 +182,11 @@ def write_tiny_classifier(directory: Path, **fields: Any) -> Artifact:
         task="text-classification",
         architecture=CONFIG,
         precision="float32",
-        limits=CLASSIFIER_LIMITS,
+        limits=to_dict(CLASSIFIER_LIMITS),
         labels=LABELS,
     )
     files = {
         "model.onnx": make_model(num_labels=len(LABELS)),
         "tokenizer.json": make_tokenizer().to_json(),
     }
-    return write_artifact(directory, files=files, **{**values, **fields})  # type: ignore[arg-type]
+    return write_artifact(directory, files=files, **_plain({**values, **fields}))

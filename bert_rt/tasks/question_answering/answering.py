@@ -14,9 +14,9 @@ import numpy as np
 
 from bert_rt.artifact.checks import check_fields, check_int, check_logit, check_string, refuse
 from bert_rt.artifact.manifest import Manifest
-from bert_rt.errors import ArtifactFormatError, ConfigError, InputError
-from bert_rt.model.config import AnsweringConfig, Columns, from_dict
-from bert_rt.tasks.base import CallOptions, SelfTestItem, Task
+from bert_rt.errors import ArtifactFormatError, InputError
+from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.question_answering.features import check_question, make_features
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
@@ -179,13 +179,16 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
 
     def read_limits(self, manifest: Manifest) -> AnsweringConfig:
         """Return how passages are cut into windows and answers are picked."""
-        wanted = {field.name for field in dataclasses.fields(AnsweringConfig)}
-        if set(manifest.limits) != wanted:
-            refuse("limits", sorted(manifest.limits), f"the fields {', '.join(sorted(wanted))}")
-        try:
-            return from_dict(AnsweringConfig, manifest.limits)
-        except ConfigError as error:
-            raise ArtifactFormatError(f"manifest.limits: {str(error)[:500]}") from None
+        return limits_of(manifest, AnsweringConfig)
+
+    def check_outputs(self, outputs: Outputs, manifest: Manifest) -> None:
+        """Refuse what is not one number a token."""
+        for name in self.outputs:
+            if outputs[name].ndim != 1:
+                raise ArtifactFormatError(
+                    f"{manifest.model.file}: got {name} of shape {outputs[name].shape} for a "
+                    "sequence, want one number a token"
+                )
 
     def check_self_test(self, where: str, item: SelfTestItem, manifest: Manifest) -> None:
         """Refuse what is not a question with the span that answers it, and its logits."""

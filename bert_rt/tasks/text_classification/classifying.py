@@ -21,9 +21,9 @@ from bert_rt.artifact.checks import (
     refuse,
 )
 from bert_rt.artifact.manifest import Manifest
-from bert_rt.errors import ArtifactFormatError, ConfigError, InputError
-from bert_rt.model.config import Columns, SequenceLimits, from_dict
-from bert_rt.tasks.base import CallOptions, SelfTestItem, Task
+from bert_rt.errors import ArtifactFormatError, InputError
+from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits
+from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
 from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices, read_labelled
@@ -121,13 +121,11 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
 
     def read_limits(self, manifest: Manifest) -> SequenceLimits:
         """Return how long a sequence may be; version 1 has the fields of answering beside it."""
-        values = manifest.limits
         if manifest.version == 1:
-            values = {"max_seq_length": values["max_seq_length"]}
-        try:
-            return from_dict(SequenceLimits, values)
-        except ConfigError as error:
-            raise ArtifactFormatError(f"manifest.limits: {str(error)[:500]}") from None
+            return SequenceLimits(
+                max_seq_length=limits_of(manifest, AnsweringConfig).max_seq_length
+            )
+        return limits_of(manifest, SequenceLimits)
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Refuse a classifier without classes."""
@@ -141,8 +139,8 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         shape, count = outputs["logits"].shape, len(manifest.labels)
         if shape != (count,):
             raise ArtifactFormatError(
-                f"model.onnx: got logits of shape {shape} for a text, want ({count},), one for "
-                "each of the manifest's labels"
+                f"{manifest.model.file}: got logits of shape {shape} for a text, want ({count},), "
+                "one for each of manifest.labels"
             )
 
     def check_self_test(self, where: str, item: SelfTestItem, manifest: Manifest) -> None:

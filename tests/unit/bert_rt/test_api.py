@@ -27,7 +27,8 @@ from bert_rt.errors import (
     EngineUnavailableError,
     InputError,
 )
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.model.config import AnsweringConfig, to_dict
+from bert_rt.tasks.registry import TASKS
 from bert_rt.types import Answer
 from tests.support.artifacts import CONFIG, LIMITS, PAIRS, write_tiny_artifact
 
@@ -225,7 +226,8 @@ def test_what_a_runtime_says_of_itself(runtime: Runtime) -> None:
     assert (info.precision, info.device, info.num_threads) == ("float32", "cpu", 2)
     assert info.version
     assert info.notice == ""
-    assert runtime.limits == runtime.manifest.limits == LIMITS
+    assert runtime.limits == LIMITS and runtime.manifest.limits == to_dict(LIMITS)
+    assert runtime.task is TASKS["question-answering"]
     assert runtime.manifest.architecture == CONFIG
 
 

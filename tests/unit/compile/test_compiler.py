@@ -10,6 +10,7 @@ import pytest
 from bert_rt.artifact.artifact import load_artifact
 from bert_rt.errors import ConfigError
 from bert_rt.model.checkpoint import checkpoint_hash
+from bert_rt.model.config import to_dict
 from compile.compiler import CompileOptions
 from compile.graph.fuse import expected_counts
 from compile.judge.gate import data_hash
@@ -37,7 +38,7 @@ def test_the_manifest_says_where_everything_came_from() -> None:
     assert provenance["float_parity"]["max_abs_error"] <= provenance["float_parity"]["limit"]
     assert {"bert-rt", "python", "torch", "onnxscript", "onnxruntime"} <= set(provenance["tools"])
     assert manifest.fusions == expected_counts(tiny.CONFIG)
-    assert manifest.limits == tiny.LIMITS
+    assert manifest.limits == to_dict(tiny.LIMITS)
 
 
 def test_the_manifest_says_how_every_layer_was_quantized() -> None:

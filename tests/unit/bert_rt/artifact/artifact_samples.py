@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
-from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.artifact.manifest import ModelEntry
+from bert_rt.model.config import AnsweringConfig, BertConfig, to_dict
+from bert_rt.types import PER_TOKEN
 
 FILES: dict[str, bytes] = {
     "model.onnx": bytes(range(256)) * 8,
@@ -20,7 +22,12 @@ def sample_fields() -> ManifestFields:
         task="question-answering",
         architecture=BertConfig(hidden_size=32, num_attention_heads=4, num_hidden_layers=2),
         precision="int8",
-        limits=AnsweringConfig(max_seq_length=384),
+        limits=to_dict(AnsweringConfig(max_seq_length=384)),
+        models={
+            "model": ModelEntry(
+                file="model.onnx", outputs={"end_logits": PER_TOKEN, "start_logits": PER_TOKEN}
+            )
+        },
         quantization={"scheme": "u8s8s32", "activation": "per_tensor", "weight": "per_channel"},
         fusions={"layer_norm": 5, "attention": 2},
         labels=(),

@@ -22,7 +22,7 @@ from bert_rt.errors import (
     EngineUnavailableError,
     InputError,
 )
-from bert_rt.types import ClassLogits, PackedBatch, SpanLogits
+from bert_rt.types import PER_SEQUENCE, PER_TOKEN, PackedBatch
 from tests.kernels import graphs
 from tests.kernels.support import ISAS, _native
 
@@ -36,8 +36,9 @@ def batch_of(lengths: list[int], seed: int = 0) -> PackedBatch:
 
 def spans(engine: NativeEngine, batch: PackedBatch) -> NDArray[np.float32]:
     logits = engine.run(batch)
-    assert isinstance(logits, SpanLogits)
-    return np.stack([logits.start_logits, logits.end_logits])
+    assert engine.outputs == {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+    assert logits.keys() == engine.outputs.keys()
+    return np.stack([logits["start_logits"], logits["end_logits"]])
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,9 @@ def test_spans_and_classes_have_their_shapes(model: bytes) -> None:
     spec = replace(graphs.TINY, num_labels=5)
     engine = NativeEngine(graphs.build(spec).SerializeToString(), num_threads=1)
     logits = engine.run(batch_of([3, 5, 1]))
-    assert isinstance(logits, ClassLogits)
-    assert logits.logits.shape == (3, 5)
+    assert engine.outputs == {"logits": PER_SEQUENCE}
+    assert logits.keys() == {"logits"}
+    assert logits["logits"].shape == (3, 5)
 
 
 def test_an_empty_batch_gives_empty_logits(model: bytes) -> None:
@@ -174,16 +176,16 @@ from bert_rt.types import PackedBatch
 engine = NativeEngine(sys.stdin.buffer.read(), num_threads=2)
 ids = np.arange(60, dtype=np.int32)
 batch = PackedBatch(ids, np.zeros_like(ids), np.array([0, 30, 60], np.int32), 30)
-want = engine.run(batch).start_logits
+want = engine.run(batch)["start_logits"]
 for _ in range(3):
     child = os.fork()
     if child == 0:
-        same = np.array_equal(engine.run(batch).start_logits, want)
-        same = same and np.array_equal(engine.run(batch).start_logits, want)
+        same = np.array_equal(engine.run(batch)["start_logits"], want)
+        same = same and np.array_equal(engine.run(batch)["start_logits"], want)
         engine.close()
         os._exit(0 if same else 1)
     assert os.waitpid(child, 0)[1] == 0
-    assert np.array_equal(engine.run(batch).start_logits, want)
+    assert np.array_equal(engine.run(batch)["start_logits"], want)
 """
 
 

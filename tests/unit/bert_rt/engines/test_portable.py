@@ -18,7 +18,8 @@ from bert_rt.engines import onnxruntime as ort_engine
 from bert_rt.engines import openvino as openvino_engine
 from bert_rt.engines.base import Engine, EngineOptions
 from bert_rt.errors import ConfigError, EngineInternalError, EngineUnavailableError
-from bert_rt.types import PackedBatch, SpanLogits
+from bert_rt.model.config import to_dict
+from bert_rt.types import Outputs, PackedBatch
 from tests.support.artifacts import CONFIG, LIMITS, make_model, write_tiny_artifact
 from tests.tolerances import FLOAT32_ATOL
 
@@ -52,10 +53,10 @@ def make_batch(lengths: tuple[int, ...] = LENGTHS) -> PackedBatch:
     )
 
 
-def run(engine: Engine, batch: PackedBatch) -> SpanLogits:
+def run(engine: Engine, batch: PackedBatch) -> Outputs:
     logits = engine.run(batch)
-    assert isinstance(logits, SpanLogits)
-    for array in (logits.start_logits, logits.end_logits):
+    assert logits.keys() == engine.outputs.keys() == {"start_logits", "end_logits"}
+    for array in logits.values():
         assert array.shape == (batch.num_tokens,)
         assert array.dtype == np.float32
     return logits
@@ -70,8 +71,8 @@ def test_padding_does_not_change_logits(module: ModuleType, artifact: Artifact) 
         alone = PackedBatch(ids, types, np.array([0, end - start], np.int32), int(end - start))
         want = run(engine, alone)
         for name in ("start_logits", "end_logits"):
-            got = getattr(together, name)[start:end]
-            np.testing.assert_allclose(got, getattr(want, name), atol=FLOAT32_ATOL, rtol=0)
+            got = together[name][start:end]
+            np.testing.assert_allclose(got, want[name], atol=FLOAT32_ATOL, rtol=0)
 
 
 @pytest.mark.skipif(len(MODULES) < 2, reason="needs both libraries")
@@ -79,17 +80,15 @@ def test_engines_agree(artifact: Artifact) -> None:
     batch = make_batch()
     got, want = (run(m.open_engine(artifact, EngineOptions()), batch) for m in MODULES)
     for name in ("start_logits", "end_logits"):
-        np.testing.assert_allclose(
-            getattr(got, name), getattr(want, name), atol=FLOAT32_ATOL, rtol=0
-        )
+        np.testing.assert_allclose(got[name], want[name], atol=FLOAT32_ATOL, rtol=0)
 
 
 def test_results_survive_the_next_batch(module: ModuleType, artifact: Artifact) -> None:
     engine = module.open_engine(artifact, EngineOptions())
     first = run(engine, make_batch())
-    before = first.start_logits.copy()
+    before = first["start_logits"].copy()
     run(engine, make_batch((64, 64)))
-    np.testing.assert_array_equal(first.start_logits, before)
+    np.testing.assert_array_equal(first["start_logits"], before)
 
 
 def test_failures_are_engine_errors(module: ModuleType, artifact: Artifact) -> None:
@@ -110,7 +109,7 @@ def test_a_model_that_is_none_is_refused(module: ModuleType) -> None:
         task="question-answering",
         architecture=CONFIG,
         precision="float32",
-        limits=LIMITS,
+        limits=to_dict(LIMITS),
     )
     with pytest.raises(EngineInternalError, match=r"model\.onnx"):
         module.open_engine(broken, EngineOptions())

@@ -22,7 +22,7 @@ from bert_rt.errors import (
     InputTooLongError,
     OverloadedError,
 )
-from bert_rt.types import ClassLogits, Feature, Logits, PackedBatch, SpanLogits
+from bert_rt.types import PER_SEQUENCE, PER_TOKEN, Feature, Outputs, PackedBatch
 
 POISON = 666  # a token that makes the engine fail
 
@@ -33,6 +33,8 @@ class FakeEngine:
     def __init__(self, *, is_packed: bool = False, classifies: bool = False) -> None:
         self.info = EngineInfo("fake", "1", "cpu", "float32", 1, is_packed)
         self.classifies = classifies
+        spans = {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+        self.outputs = {"logits": PER_SEQUENCE} if classifies else spans
         self.batches: list[list[int]] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -41,7 +43,7 @@ class FakeEngine:
         self.is_closed = False
         self.interrupts = 0
 
-    def run(self, batch: PackedBatch) -> Logits:
+    def run(self, batch: PackedBatch) -> Outputs:
         self.num_inside += 1
         assert self.num_inside == 1, "two threads at a time"
         try:
@@ -55,9 +57,12 @@ class FakeEngine:
                 raise EngineInternalError("fake: poisoned")
             if self.classifies:
                 first = batch.input_ids[batch.cu_seqlens[:-1]]
-                return ClassLogits(first[:, None].astype(np.float32))
+                return {"logits": first[:, None].astype(np.float32)}
             ids, types = batch.input_ids, batch.token_type_ids
-            return SpanLogits(ids.astype(np.float32), types.astype(np.float32))
+            return {
+                "start_logits": ids.astype(np.float32),
+                "end_logits": types.astype(np.float32),
+            }
         finally:
             self.num_inside -= 1
 
@@ -76,8 +81,9 @@ def scheduler_of(engine: FakeEngine, **options: Any) -> Scheduler:
     return Scheduler(engine, **{"max_batch_tokens": 32, "max_queue_tokens": 1000, **options})
 
 
-def starts(results: list[Logits]) -> list[list[int]]:
-    return [list(r.start_logits.astype(int)) for r in results if isinstance(r, SpanLogits)]
+def starts(results: list[Outputs]) -> list[list[int]]:
+    assert all(not result["end_logits"].any() for result in results)
+    return [list(result["start_logits"].astype(int)) for result in results]
 
 
 @pytest.fixture
@@ -95,7 +101,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def occupied(
     engine: FakeEngine, scheduler: Scheduler, pool: ThreadPoolExecutor
-) -> Future[list[Logits]]:
+) -> Future[list[Outputs]]:
     """Let one request hold the engine until its gate is opened."""
     engine.gate.clear()
     engine.entered.clear()
@@ -119,7 +125,7 @@ def test_results_come_back_in_order(is_packed: bool) -> None:
 def test_class_logits_are_split_by_sequence() -> None:
     engine = FakeEngine(classifies=True)
     results = scheduler_of(engine).run([window(4, 7), window(5, 9)])
-    assert [r.logits.tolist() for r in results if isinstance(r, ClassLogits)] == [[[7.0]], [[9.0]]]
+    assert [(*r, r["logits"].tolist()) for r in results] == [("logits", [7.0]), ("logits", [9.0])]
 
 
 def test_no_windows_are_no_work() -> None:

@@ -19,7 +19,7 @@ from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.model.checkpoint import checkpoint_hash, save_checkpoint
 from bert_rt.model.config import BertConfig
 from bert_rt.model.heads import build_model
-from bert_rt.types import ClassLogits, PackedBatch, SpanLogits
+from bert_rt.types import PER_SEQUENCE, PER_TOKEN, PackedBatch
 from tests.tolerances import FLOAT32_ATOL
 
 CONFIG = BertConfig(
@@ -31,6 +31,11 @@ CONFIG = BertConfig(
     max_position_embeddings=32,
 )
 LENGTHS = (3, 17, 1, 8)
+# As a manifest has them: sorted by name.
+OUTPUTS = {
+    "question-answering": {"end_logits": PER_TOKEN, "start_logits": PER_TOKEN},
+    "text-classification": {"logits": PER_SEQUENCE},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +51,8 @@ def make_artifact(path: Path, task: str, sha256: str | None = None) -> Any:
     torch.manual_seed(0)
     save_checkpoint(path, build_model(task, CONFIG, 3), CONFIG, tokenizer_files={})
     provenance = {"checkpoint_sha256": sha256 or checkpoint_hash(path)}
-    return SimpleNamespace(manifest=SimpleNamespace(task=task, provenance=provenance))
+    manifest = SimpleNamespace(task=task, provenance=provenance, outputs=OUTPUTS[task])
+    return SimpleNamespace(manifest=manifest)
 
 
 def make_batch(lengths: tuple[int, ...] = LENGTHS) -> PackedBatch:
@@ -74,22 +80,22 @@ def test_span_logits_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     engine = open_engine(artifact, EngineOptions(checkpoint=str(tmp_path), num_threads=1))
     batch = make_batch()
     got = engine.run(batch)
-    assert isinstance(got, SpanLogits)
-    assert got.start_logits.shape == (sum(LENGTHS),)
-    assert got.start_logits.dtype == np.float32
+    assert got.keys() == engine.outputs.keys() == {"start_logits", "end_logits"}
+    assert got["start_logits"].shape == got["end_logits"].shape == (sum(LENGTHS),)
+    assert got["start_logits"].dtype == got["end_logits"].dtype == np.float32
     singles = [engine.run(single) for single in one_by_one(batch)]
     for name in ("start_logits", "end_logits"):
-        want = np.concatenate([getattr(single, name) for single in singles])
-        np.testing.assert_allclose(getattr(got, name), want, atol=FLOAT32_ATOL, rtol=0)
+        want = np.concatenate([single[name] for single in singles])
+        np.testing.assert_allclose(got[name], want, atol=FLOAT32_ATOL, rtol=0)
 
 
 def test_class_logits(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path, "text-classification")
     engine = open_engine(artifact, EngineOptions(checkpoint=str(tmp_path)))
     got = engine.run(make_batch())
-    assert isinstance(got, ClassLogits)
-    assert got.logits.shape == (len(LENGTHS), 3)
-    assert got.logits.dtype == np.float32
+    assert got.keys() == engine.outputs.keys() == {"logits"}
+    assert got["logits"].shape == (len(LENGTHS), 3)
+    assert got["logits"].dtype == np.float32
 
 
 def test_info_and_close(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bert_rt.artifact.manifest import manifest_from_json, manifest_to_json
 from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
 from bert_rt.model.checkpoint import TASKS, read_config, task_of
-from bert_rt.model.config import AnsweringConfig, BertConfig, from_dict, to_dict
+from bert_rt.model.config import BertConfig, from_dict, to_dict
 from bert_rt.model.heads import build_model
 from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields
 
@@ -183,8 +183,8 @@ def test_a_manifest_with_another_architecture_is_refused(
 def test_the_longest_window_is_what_the_positions_leave() -> None:
     fields = sample_fields()
     fields["architecture"] = config_of("roberta", max_position_embeddings=66)
-    fields["limits"] = AnsweringConfig(max_seq_length=64, doc_stride=8, max_query_length=16)
+    fields["limits"] = {**fields["limits"], "max_seq_length": 64}
     build_artifact(files=FILES, **fields)
-    fields["limits"] = AnsweringConfig(max_seq_length=65, doc_stride=8, max_query_length=16)
+    fields["limits"] = {**fields["limits"], "max_seq_length": 65}
     with pytest.raises(ArtifactFormatError, match=r"got 65, want at most .* sequence \(64\)"):
         build_artifact(files=FILES, **fields)

@@ -10,18 +10,20 @@ import pytest
 from bert_rt.errors import EngineInternalError
 from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
-from bert_rt.types import SpanLogits
+from bert_rt.types import FloatArray, Outputs
 from tests.support.text import make_context, make_encoding, make_windows
 
 CONFIG = AnsweringConfig(max_seq_length=16, doc_stride=4, max_query_length=2)
 NUM_TOKENS = 26  # one letter each: "a" and "A" would be one answer
 
 
-def make_logits(seed: int, lengths: list[int]) -> list[SpanLogits]:
+def spans(start_logits: FloatArray, end_logits: FloatArray) -> Outputs:
+    return {"start_logits": start_logits, "end_logits": end_logits}
+
+
+def make_logits(seed: int, lengths: list[int]) -> list[Outputs]:
     generator = np.random.default_rng(seed)
-    return [
-        SpanLogits(*(generator.normal(0, 3, (2, length)).astype(np.float32))) for length in lengths
-    ]
+    return [spans(*(generator.normal(0, 3, (2, length)).astype(np.float32))) for length in lengths]
 
 
 def find(rules: SpanRules, *, is_word_start: Any = None, seed: int = 0) -> list[dict[str, Any]]:
@@ -43,7 +45,7 @@ def by_definition(rules: SpanRules, seed: int) -> dict[tuple[int, int], float]:
         first = feature.context_offset
         rows = [0, *range(first, first + feature.context_length)]
         parts = []
-        for array in (logits.start_logits, logits.end_logits):
+        for array in (logits["start_logits"], logits["end_logits"]):
             weights = np.exp(array[rows].astype(np.float64))
             parts.append((weights / weights.sum())[1:])
         for s in range(feature.context_length):
@@ -99,7 +101,7 @@ def test_equal_texts_are_one_answer_whatever_their_case() -> None:
     context, encoding = "x X x", make_encoding(3)
     features = make_windows(3, CONFIG)
     zeros = np.zeros(features[0].num_tokens, np.float32)
-    logits = [SpanLogits(zeros, zeros)]
+    logits = [spans(zeros, zeros)]
     rules = SpanRules(top_k=9, max_answer_len=1, align_to_words=False)
     answers = find_answers(context, encoding, np.ones(3, np.bool_), features, logits, rules)
     # Start and end are one of [CLS] and three tokens each: 1/4 x 1/4 a span.
@@ -112,7 +114,7 @@ def test_no_answer_has_the_least_score_over_the_windows() -> None:
     for index, feature in enumerate(features):
         array = np.zeros(feature.num_tokens, np.float32)
         array[0] = 1.0 + index
-        logits.append(SpanLogits(array, array))
+        logits.append(spans(array, array))
     rules = SpanRules(top_k=5000, handle_impossible_answer=True)
     context, encoding = make_context(NUM_TOKENS), make_encoding(NUM_TOKENS)
     words = np.ones(NUM_TOKENS, np.bool_)
@@ -131,6 +133,6 @@ def test_nan_is_an_error() -> None:
             make_encoding(3),
             np.ones(3, np.bool_),
             features,
-            [SpanLogits(array, array)],
+            [spans(array, array)],
             SpanRules(),
         )

@@ -9,8 +9,13 @@ import pytest
 
 from bert_rt.api import Runtime
 from bert_rt.errors import EmptyInputError, EngineError
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.selftest import LOGIT_ATOL, make_self_test
 from tests.support.artifacts import LIMITS, PAIRS, write_tiny_artifact
+
+TASK = QuestionAnswering()
+OPTIONS = CallOptions(limits=LIMITS)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +23,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], ...
     path = tmp_path_factory.mktemp("selftest") / "artifact"
     write_tiny_artifact(path)
     with Runtime.load(path, engine="onnxruntime") as runtime:
-        return make_self_test(runtime.session, PAIRS, LIMITS, min_lead=0.0)
+        return make_self_test(runtime.session, TASK, PAIRS, runtime.options())
 
 
 def test_items_say_what_was_answered(items: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
@@ -33,9 +38,9 @@ def test_items_say_what_was_answered(items: tuple[dict[str, Any], ...], tmp_path
 def test_unclear_answers_make_no_items(tmp_path: Path) -> None:
     write_tiny_artifact(tmp_path / "a")
     with Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime:
-        assert make_self_test(runtime.session, PAIRS, LIMITS, min_lead=100.0) == ()
+        assert make_self_test(runtime.session, TASK, PAIRS, OPTIONS, min_lead=100.0) == ()
         with pytest.raises(EmptyInputError, match=r"self_test\.context"):
-            make_self_test(runtime.session, [("who", "")], LIMITS, min_lead=0.0)
+            make_self_test(runtime.session, TASK, [("who", "")], OPTIONS)
 
 
 def test_no_answer_is_an_item_too(tmp_path: Path) -> None:
@@ -48,7 +53,9 @@ def test_no_answer_is_an_item_too(tmp_path: Path) -> None:
     )
     write_tiny_artifact(tmp_path / "a", limits=limits)
     with Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime:
-        items = make_self_test(runtime.session, PAIRS, limits, min_lead=-1e6)
+        items = make_self_test(
+            runtime.session, TASK, PAIRS, CallOptions(limits=limits), min_lead=-1e6
+        )
         answers = runtime.answer_batch(PAIRS)
     assert [item["text"] for item in items] == [""] * len(PAIRS)
     for item, answer in zip(items, answers, strict=True):

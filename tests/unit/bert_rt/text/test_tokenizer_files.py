@@ -14,7 +14,8 @@ from tokenizers import processors
 from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
 from bert_rt.model.checkpoint import load_model, read_tokenizer_files
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.tasks.question_answering.features import make_features, make_sequence
+from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.text_classification.sequences import make_sequence
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.text.tokenizer_files import backend_from_directory
 from tests.support.families import FAMILIES, write_byte_level_bpe, write_unigram

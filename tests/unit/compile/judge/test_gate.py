@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bert_rt.artifact.artifact import load_artifact
 from bert_rt.errors import CalibrationError, ConfigError, ParityError
-from bert_rt.evaluation import Evaluation
+from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation, evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from compile.judge import gate as gate_module
 from compile.judge.gate import Gate, check_disjoint, data_hash, make_receipt, measure
@@ -118,9 +119,9 @@ def test_data_hash(tmp_path: Path) -> None:
     assert data_hash(file) == hashlib.sha256(b"as it stands on the disk").hexdigest()
 
 
-def evaluation(f1_N: list[float], texts: str) -> Evaluation:
+def evaluation(f1_N: list[float], texts: str) -> AnswerEvaluation:
     predictions = dict(zip("abcd", texts, strict=True))
-    return Evaluation(
+    return AnswerEvaluation(
         exact_match=50.0,
         f1=100 * float(np.mean(f1_N)),
         total=4,
@@ -191,7 +192,8 @@ def test_measure_leaves_out_what_cannot_run(monkeypatch: pytest.MonkeyPatch) -> 
         return None if engine == "onnxruntime" else "is not made for this artifact"
 
     monkeypatch.setattr(gate_module, "missing", missing)
-    results = measure(made.int8_dir, read_squad(made.eval_file)[:3])
+    artifact = load_artifact(made.int8_dir)
+    results = measure(artifact, read_squad(made.eval_file)[:3], score=evaluate)
     assert list(results) == ["onnxruntime"]
     assert results["onnxruntime"].total == 3
     # Each was asked about this artifact: an engine may run some and not others.

@@ -12,9 +12,11 @@ import torch
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.manifest import ManifestFields
-from bert_rt.evaluation import evaluate, evaluate_classes
+from bert_rt.model.config import to_dict
 from bert_rt.tasks.metrics import reliability
+from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample
+from bert_rt.tasks.text_classification.evaluation import evaluate_classes
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import TextInput
 from compile.judge.temperature import (
@@ -68,7 +70,7 @@ def asked_of(path: Path, *, sure: float, count: int = 400) -> list[SquadExample]
     random = np.random.default_rng(0)
     with Runtime.load(path, engine="onnxruntime") as runtime:
         options = dataclasses.replace(runtime.options(), score_temperature=sure)
-        answers = list(runtime.session.stream([(e.question, e.context) for e in asked], options))
+        answers = list(runtime.ask_stream([(e.question, e.context) for e in asked], options))
     return [
         dataclasses.replace(
             e,
@@ -125,8 +127,7 @@ def test_classes_that_are_right_as_often_as_scores_say(sure: float, tmp_path: Pa
     asked = labelled(artifact.path, sure=sure)
     with Runtime.load(artifact.path, engine="onnxruntime") as runtime:
         found = fit_class_temperature(runtime, asked, tiny.Silent())
-        options = runtime.options(task="text-classification")
-        results = list(runtime.classifier.stream((e.input for e in asked), options))
+        results = list(runtime.classify_stream(e.input for e in asked))
         plain = evaluate_classes(runtime, asked)
     assert found.score_temperature == pytest.approx(sure, rel=0.25)
     assert found.verdict == "fitted" and found.log_loss < found.log_loss_at_one
@@ -146,7 +147,7 @@ def test_the_fit_of_files(tmp_path: Path) -> None:
     asked = asked_of(artifact.path, sure=0.3)
     files = {"model.onnx": make_model(), "tokenizer.json": make_tokenizer().to_json()}
     fields = ManifestFields(
-        task="question-answering", architecture=CONFIG, precision="float32", limits=LIMITS
+        task="question-answering", architecture=CONFIG, precision="float32", limits=to_dict(LIMITS)
     )
     found = tune_temperature(files, fields, asked, fit_span_temperature)
     # What stands there already has no say.

@@ -10,7 +10,8 @@ import pytest
 from bert_rt.api import Runtime
 from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.errors import CalibrationError
-from bert_rt.evaluation import evaluate
+from bert_rt.model.config import to_dict
+from bert_rt.tasks.question_answering.evaluation import evaluate
 from compile.judge.threshold import check_both_kinds, tune_threshold
 from tests.support.artifacts import CONFIG, LIMITS, make_model, write_tiny_artifact
 from tests.support.text import make_tokenizer
@@ -33,7 +34,7 @@ def test_the_runtime_scores_what_was_promised(tmp_path: Path) -> None:
     ]
     files = {"model.onnx": make_model(), "tokenizer.json": make_tokenizer().to_json()}
     fields = ManifestFields(
-        task="question-answering", architecture=CONFIG, precision="float32", limits=limits
+        task="question-answering", architecture=CONFIG, precision="float32", limits=to_dict(limits)
     )
     found = tune_threshold(files, fields, asked)
     assert found.f1 > 50.0

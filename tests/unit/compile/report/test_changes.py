@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from bert_rt.evaluation import Evaluation
+from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 from bert_rt.tasks.question_answering.squad import SquadExample
 from compile.report.changes import ChangedAnswer, changed_answers, equal_answers
 
 EXAMPLES = [SquadExample(name, "", f"{name}?", "c", (), (), True) for name in "abcd"]
 
 
-def evaluation(f1_N: list[float], texts: list[str]) -> Evaluation:
+def evaluation(f1_N: list[float], texts: list[str]) -> AnswerEvaluation:
     predictions = dict(zip("abcd", texts, strict=True))
     zeros = np.zeros(4)
-    return Evaluation(0.0, 0.0, 4, 1.0, predictions, zeros, np.array(f1_N), zeros, None, 1.0)
+    return AnswerEvaluation(0.0, 0.0, 4, 1.0, predictions, zeros, np.array(f1_N), zeros, None, 1.0)
 
 
 FLOAT = evaluation([1.0, 0.5, 0.5, 0.0], ["one", "two", "", "four"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bert_rt.errors import CalibrationError, ConfigError, EmptyInputError, ParityError
-from bert_rt.evaluation import ClassEvaluation
+from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
@@ -114,6 +114,7 @@ def evaluation(*predicted: int, gold: tuple[int, ...] = (0, 1, 1, 0)) -> ClassEv
         score_Q=np.full(4, 0.75),
         raw_score_Q=np.full(4, 1.0),
         score_temperature=1.5,
+        labels=("no", "yes"),
     )
 
 

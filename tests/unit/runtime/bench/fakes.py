@@ -9,7 +9,7 @@ import numpy as np
 from bert_rt.engines.base import EngineInfo
 from bert_rt.model.config import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import SquadExample
-from bert_rt.types import PackedBatch, SpanLogits
+from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
 from runtime.bench.measure import Clock, Record
 from runtime.bench.peers.base import Peer
 from runtime.bench.statistics import Rate
@@ -50,11 +50,15 @@ class FakeEngine:
     def info(self) -> EngineInfo:
         return EngineInfo("fake", "1", "cpu", "int8", 1, is_packed=True)
 
-    def run(self, batch: PackedBatch) -> SpanLogits:
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
+
+    def run(self, batch: PackedBatch) -> Outputs:
         self.batches.append(batch)
         self._work(self._seconds * batch.num_tokens)
         zeros = np.zeros(batch.num_tokens, np.float32)
-        return SpanLogits(zeros, zeros)
+        return dict.fromkeys(self.outputs, zeros)
 
     def close(self) -> None:
         pass

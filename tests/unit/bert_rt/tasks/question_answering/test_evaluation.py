@@ -1,4 +1,4 @@
-"""Tests of bert_rt.evaluation."""
+"""Tests of bert_rt.tasks.question_answering.evaluation."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bert_rt import evaluation
 from bert_rt.api import Runtime
 from bert_rt.errors import EmptyInputError, InputError
-from bert_rt.evaluation import evaluate, evaluate_classes, stream_logits
-from bert_rt.tasks.question_answering.answering import pick_answer
+from bert_rt.tasks.question_answering import evaluation
+from bert_rt.tasks.question_answering.evaluation import evaluate, stream_logits
 from bert_rt.tasks.question_answering.squad import SquadExample
-from bert_rt.tasks.text_classification.labelled import LabelledText
-from bert_rt.types import Answer, TextInput
-from tests.support.artifacts import LABELS, PAIRS, write_tiny_artifact, write_tiny_classifier
+from bert_rt.types import Answer
+from tests.support.artifacts import PAIRS, write_tiny_artifact
 
 
 class Counter:
@@ -86,7 +84,7 @@ def test_logits_come_in_order_and_errors_at_their_place(
     examples = [example(i, *pair, ("x",)) for i, pair in enumerate(PAIRS)]
     with Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime:
         options = runtime.options()
-        found = [pick_answer(*item, options) for item in stream_logits(runtime, examples)]
+        found = [runtime.task.decode(*item, options) for item in stream_logits(runtime, examples)]
         want = runtime.answer_batch(PAIRS)
         assert [(a.text, a.start) for a in found] == [(a.text, a.start) for a in want]
         for bad, message in ((" ", "got ' '"), ("\u0301", "got text without")):
@@ -101,43 +99,3 @@ def test_a_score_of_no_answer_far_above_all_spans() -> None:
     answers = [Answer("x", 0, 1, score, -1e5, 1e5) for score in (0.0, 1e-300)]
     assert evaluation._scores(answers, ["", ""], 0.5).tolist() == [1.0, 1.0]
     assert evaluation._scores(answers, ["x", "x"], 0.5).tolist() == [0.0, 1e-300]
-
-
-def test_classes_of_labelled_texts(tmp_path: Path) -> None:
-    write_tiny_classifier(tmp_path / "a")
-    texts = [context for _, context in PAIRS]
-    with Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime:
-        given = [result.label for result in runtime.classify_batch(texts)]
-        # The last one gets a label that is wrong.
-        gold = [*given[:-1], next(label for label in LABELS if label != given[-1])]
-        examples = [
-            LabelledText(TextInput(text), label, f"f, line {n}")
-            for n, (text, label) in enumerate(zip(texts, gold, strict=True))
-        ]
-        result = evaluate_classes(runtime, examples)
-        with pytest.raises(InputError, match="examples: got 0 texts, want at least 1"):
-            evaluate_classes(runtime, [])
-        strange = LabelledText(TextInput("a"), "great", "f, line 7")
-        with pytest.raises(InputError, match="f, line 7: label: got 'great'"):
-            evaluate_classes(runtime, [*examples, strange])
-    assert [LABELS[index] for index in result.predicted_Q] == given
-    assert result.correct_Q.tolist() == [1.0] * (len(texts) - 1) + [0.0]
-    assert result.accuracy == pytest.approx(100 * (1 - 1 / len(texts)))
-    assert result.total == len(texts)
-    assert result.texts_per_second > 0
-    assert result.score_temperature == 1.0
-    np.testing.assert_allclose(result.score_Q, result.raw_score_Q, rtol=1e-6)
-
-
-def test_class_scores_before_and_after_the_temperature(tmp_path: Path) -> None:
-    write_tiny_classifier(tmp_path / "a", score_temperature=0.5)
-    texts = [context for _, context in PAIRS]
-    rows = [LabelledText(TextInput(text), LABELS[0], "f, line 1") for text in texts]
-    with Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime:
-        result = evaluate_classes(runtime, rows)
-        given = runtime.classify_batch(texts)
-    np.testing.assert_allclose(result.score_Q, [one.score for one in given], rtol=1e-4)
-    logits = np.array([one.logits for one in given])
-    plain = np.exp(logits - logits.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(result.raw_score_Q, 1 / plain.sum(axis=1), rtol=1e-4)
-    assert result.score_temperature == 0.5 and (result.score_Q > result.raw_score_Q).all()

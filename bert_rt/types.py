@@ -168,16 +168,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """A class of a text.
+    """A class of a text, one of its labels, or the value that a regression gives it.
 
     Attributes:
         label: The class's name.
-        score: Probability in [0, 1] of this class among all classes, by the artifact's
-            score_temperature.
+        score: Probability in [0, 1] of this class among all classes, or of this label by itself,
+            by the artifact's score_temperature; of a regression the value.
         index: Place of the class among the artifact's labels.
         logit: The model's raw score of this class.
         logits: Raw scores of all classes, in the order of the artifact's labels.
-        alternatives: With top_k > 1, the next best classes of the same text, best first.
+        alternatives: The next best classes or labels of the same text, best first: as many as
+            top_k asked for.
     """
 
     label: str

@@ -41,7 +41,10 @@ def main(argv: Sequence[str]) -> int:
         help="of the lines; left out: JSON where the first one starts with {",
     )
     parser.add_argument(
-        "--top_k", type=int_at_least(1), default=1, metavar="N", help="classes wanted"
+        "--top_k",
+        type=int_at_least(1),
+        metavar="N",
+        help="classes wanted; left out: one, or all labels of a model that gives several",
     )
     add_runtime_flags(parser)
     args = parser.parse_args(argv)

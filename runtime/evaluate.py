@@ -32,7 +32,9 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; every failure is an exception.
     """
-    parser = make_parser("runtime.evaluate", "Measure exact match and F1, or accuracy.")
+    parser = make_parser(
+        "runtime.evaluate", "Measure exact match and F1, or what other tasks have for them."
+    )
     parser.add_argument(
         "--data",
         required=True,
@@ -50,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
 
     with load_runtime(args) as runtime:
         info, task = runtime.info, runtime.task
-        examples = task.read_examples(args.data, columns(args), runtime.manifest.labels)
+        examples = task.read_examples(
+            args.data, columns(args), runtime.manifest.labels, runtime.head
+        )
         examples = examples[: args.limit]
         title = f"evaluate on {info.name}"
         with progress(title, total=len(examples), unit="examples") as shown:

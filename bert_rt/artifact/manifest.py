@@ -144,6 +144,8 @@ class Manifest:
         quantization: The scheme, for people and reports; empty for float32.
         fusions: Rule name to number of rewrites.
         labels: Class names in the order of the logits; empty for tasks without classes.
+        head: What the logits mean, where the task has several kinds of heads; the task says which
+            fields it has. Empty for the task's usual head.
         provenance: Where the weights and data came from: hashes and tool versions.
         receipt: Accuracy measured when the artifact was compiled, or None.
         self_test: Inputs and expected results, checked when a runtime opens; the task says which.
@@ -162,6 +164,7 @@ class Manifest:
     quantization: Mapping[str, Any] = field(default_factory=dict)
     fusions: Mapping[str, int] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    head: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     receipt: Mapping[str, Any] | None = None
     self_test: tuple[dict[str, Any], ...] = ()
@@ -196,7 +199,7 @@ class Manifest:
         )
         _check_files(self.files)
         object.__setattr__(self, "files", dict(self.files))
-        for name in ("quantization", "fusions", "provenance", "receipt", "extensions"):
+        for name in ("quantization", "fusions", "head", "provenance", "receipt", "extensions"):
             if name != "receipt" or self.receipt is not None:
                 object.__setattr__(self, name, plain_object(name, getattr(self, name)))
         for name, count in self.fusions.items():
@@ -243,6 +246,7 @@ class ManifestFields(_RequiredFields, total=False):
     quantization: Mapping[str, Any]
     fusions: Mapping[str, int]
     labels: tuple[str, ...]
+    head: Mapping[str, Any]
     provenance: Mapping[str, Any]
     receipt: Mapping[str, Any] | None
     self_test: tuple[dict[str, Any], ...]
@@ -269,6 +273,8 @@ def manifest_to_json(manifest: Manifest) -> bytes:
     if values["score_temperature"] == 1:
         # So that releases which do not know the field read every artifact that has no need of it.
         del values["score_temperature"]
+    if not values["head"]:
+        del values["head"]
     values |= {
         "format": FORMAT,
         "architecture": {
@@ -317,11 +323,13 @@ def manifest_from_json(data: bytes) -> Manifest:
     values = {name: item for name, item in values.items() if not _is_extension(name)}
     if "extensions" in values:  # a field of Manifest, but not of the file
         refuse("top level", "extensions", "no unknown field")
-    if version == 1 and "models" in values:
-        refuse("top level", "models", "no field of version 2")
+    for name in ("models", "head"):
+        if version == 1 and name in values:
+            refuse("top level", name, "no field of version 2")
     values |= {"extensions": extensions, "version": version}
-    # The one field that MAY be left out: the first artifacts of version 1 do not have it.
+    # The two fields that MAY be left out.
     values.setdefault("score_temperature", 1.0)
+    values.setdefault("head", {})
     architecture = object_of("architecture", values.get("architecture"))
     check_choice("architecture.model_type", architecture.get("model_type"), tuple(ARCHITECTURES))
     names = architecture_fields(architecture["model_type"])

@@ -21,6 +21,7 @@ from bert_rt.model.checkpoint import label_names, load_model, read_config, task_
 from bert_rt.model.weights import parse_object
 from bert_rt.tasks.registry import find_task
 from bert_rt.tasks.session import Session
+from bert_rt.tasks.text_classification.head import function_of_config
 from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class OpenModel:
         model_max_length: Most tokens of a sequence where the caller does not say: what the
             artifact was compiled for, or what the checkpoint's tokenizer_config.json says.
         labels: Names of a classifier's classes.
-        problem_type: What config.json says of a classifier, or None.
+        function_to_apply: What makes scores of a classifier's logits where the caller does not
+            say: "softmax", "sigmoid" or "none".
     """
 
     session: Session
@@ -71,7 +73,7 @@ class OpenModel:
     max_sequence_length: int
     model_max_length: int
     labels: tuple[str, ...] = ()
-    problem_type: str | None = None
+    function_to_apply: str = "softmax"
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -229,6 +231,7 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
         manifest.architecture.max_sequence_length,
         runtime.limits.max_seq_length,
         manifest.labels,
+        getattr(runtime.head, "function_to_apply", "none"),
     )
 
 
@@ -240,14 +243,16 @@ def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions)
     from bert_rt.engines.torch import TorchEngine
 
     outputs = find_task(task).outputs
+    is_classifier = task == "text-classification"
+    labels = label_names(raw) if is_classifier else ()
     opened = ForkSafeEngine(lambda: TorchEngine(load_model(path, task), options, outputs))
     return OpenModel(
         open_session(opened, tokenizer, config.max_sequence_length),
         opened.info,
         config.max_sequence_length,
         _model_max_length(path, config),
-        label_names(raw) if task == "text-classification" else (),
-        raw.get("problem_type"),
+        labels,
+        function_of_config(raw, len(labels)) if is_classifier else "none",
     )
 
 

@@ -151,7 +151,9 @@ class TextClassificationPipeline(Pipeline):
                 yield self._result(outputs["logits"], options)
 
     def _result(self, logits_C: FloatArray, options: ClassifyOptions) -> Any:
-        scores = _apply(options.function_to_apply or self._function(), logits_C).tolist()
+        scores = _apply(
+            options.function_to_apply or self.model.function_to_apply, logits_C
+        ).tolist()
         result = [
             {"label": label, "score": score}
             for label, score in zip(self.model.labels, scores, strict=True)
@@ -160,13 +162,6 @@ class TextClassificationPipeline(Pipeline):
             return result
         result.sort(key=lambda item: -item["score"])
         return result[: options.top_k] if options.is_listed else result[0]
-
-    def _function(self) -> str:
-        """Return what makes scores of this model's logits."""
-        if self.model.problem_type == "regression":
-            return "none"
-        many = self.model.problem_type == "multi_label_classification"
-        return "sigmoid" if many or len(self.model.labels) == 1 else "softmax"
 
 
 def _pair_of_old(value: Any) -> Any:

@@ -6,6 +6,7 @@ The named methods of each task (answer, classify, ...) are made of these, in the
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import threading
 import time
@@ -30,11 +31,16 @@ class Asking:
     task: Task[Any, Any, Any]
     limits: Any
 
+    @functools.cached_property
+    def head(self) -> Any:
+        """What the artifact's logits mean, where its task has several kinds of heads."""
+        return self.task.read_head(self.manifest)
+
     def options(
         self,
         task: Task[Any, Any, Any] | None = None,
         *,
-        top_k: int = 1,
+        top_k: int | None = None,
         timeout_s: float | None = None,
         **wanted: Any,
     ) -> CallOptions:
@@ -42,7 +48,7 @@ class Asking:
 
         Args:
             task: The task that is asked; None for the artifact's own.
-            top_k: Results wanted of every input.
+            top_k: Results wanted of every input; None for as many as the task gives by itself.
             timeout_s: Seconds from now to the deadline; None for none.
             **wanted: Fields that the task's own options have beside these.
 
@@ -58,11 +64,14 @@ class Asking:
                 f"task: got a {self.task.name} artifact, which is asked with "
                 f"`{self.task.method}`; want {task.name}"
             )
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
+        if top_k is None:
+            top_k = task.default_top_k(self.manifest)
+        elif isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
             raise InputError(f"top_k: got {top_k!r}, want an integer from 1 to {_MAX_TOP_K}")
         return task.options_class(
             limits=self.limits,
             labels=self.manifest.labels,
+            head=self.head,
             top_k=top_k,
             deadline_s=math.inf if timeout_s is None else time.monotonic() + timeout_s,
             score_temperature=self.manifest.score_temperature,

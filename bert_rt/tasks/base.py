@@ -53,6 +53,7 @@ class CallOptions:
     Attributes:
         limits: The artifact's limits, or those that the caller gave in their place.
         labels: The artifact's class names.
+        head: What the artifact's logits mean, where the task has several kinds of heads.
         top_k: Results wanted of every input, at least 1.
         deadline_s: When to give up, in seconds of time.monotonic.
         cancelled: Give up when this is set.
@@ -62,6 +63,7 @@ class CallOptions:
 
     limits: Any
     labels: tuple[str, ...] = ()
+    head: Any = None
     top_k: int = 1
     deadline_s: float = math.inf
     cancelled: threading.Event | None = None
@@ -183,6 +185,22 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     def read_limits(self, manifest: Manifest) -> Any:
         """Return the manifest's limits as the task's own dataclass; raises ArtifactFormatError."""
 
+    def read_head(self, manifest: Manifest) -> Any:
+        """Return what the manifest's head says; raises ArtifactFormatError.
+
+        Tasks with several kinds of heads override it.
+        """
+        if manifest.head:
+            raise ArtifactFormatError(
+                f"manifest.head: got {dict(manifest.head)}, want none for {self.name}"
+            )
+        return None
+
+    def default_top_k(self, manifest: Manifest) -> int:
+        """Return how many results an input has where the caller does not say."""
+        del manifest
+        return 1
+
     @abstractmethod
     def check_self_test(self, where: str, item: SelfTestItem, manifest: Manifest) -> None:
         """Refuse a self-test item that is none of this task's; raises ArtifactFormatError."""
@@ -208,6 +226,7 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
         """
         self.read_limits(manifest)
         self.check_labels(manifest.labels)
+        self.read_head(manifest)
         for name, kind in self.outputs.items():
             got = manifest.outputs.get(name)
             if got != kind:
@@ -233,8 +252,10 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     # Labelled data.
 
     @abstractmethod
-    def read_examples(self, path: str | Path, columns: Columns, labels: Sequence[str]) -> list[Any]:
-        """Read a labelled file, checked against a model's labels; raises InputError."""
+    def read_examples(
+        self, path: str | Path, columns: Columns, labels: Sequence[str], head: Any = None
+    ) -> list[Any]:
+        """Read a labelled file, checked against a model's labels and head; raises InputError."""
 
     @abstractmethod
     def evaluate(

@@ -1,4 +1,4 @@
-"""Measures that tasks share: F1 over classes, and how far scores are from probabilities."""
+"""Measures that tasks share: F1, rank correlation, and how far scores are from probabilities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NUM_BINS", "Reliability", "macro_f1", "reliability"]
+__all__ = [
+    "NUM_BINS",
+    "Reliability",
+    "label_f1",
+    "macro_f1",
+    "rank_correlation",
+    "reliability",
+]
 
 NUM_BINS = 15
 
@@ -75,3 +82,45 @@ def reliability(
         score_M=np.bincount(bin_Q, score_Q, num_bins) / divisor_M,
         accuracy_M=np.bincount(bin_Q, correct_Q, num_bins) / divisor_M,
     )
+
+
+def label_f1(predicted_QC: NDArray[np.bool_], gold_QC: NDArray[np.bool_]) -> float:
+    """Average the F1 of all labels, each with the same weight however rare it is.
+
+    Args:
+        predicted_QC: Shape (Q, C), which labels were given to Q texts.
+        gold_QC: Shape (Q, C), which are right.
+
+    Returns:
+        In percent; a label that is neither given nor right anywhere does not count, and where no
+        label counts it is 100: there was nothing to find, and nothing was given.
+    """
+    hits_C = (predicted_QC & gold_QC).sum(axis=0)
+    total_C = predicted_QC.sum(axis=0) + gold_QC.sum(axis=0)
+    is_seen_C = total_C > 0
+    if not is_seen_C.any():
+        return 100.0
+    return float(100 * (2 * hits_C[is_seen_C] / total_C[is_seen_C]).mean())
+
+
+def rank_correlation(x_Q: NDArray[np.float64], y_Q: NDArray[np.float64]) -> float:
+    """Return Spearman's rank correlation.
+
+    Args:
+        x_Q: Shape (Q,).
+        y_Q: Shape (Q,).
+
+    Returns:
+        From -1 to 1; equal values share the mean of their ranks. 0 where all values of one side
+        are equal: they rank nothing.
+    """
+    x_Q, y_Q = _ranks(x_Q), _ranks(y_Q)
+    x_Q, y_Q = x_Q - x_Q.mean(), y_Q - y_Q.mean()
+    scale = float(np.sqrt((x_Q**2).sum() * (y_Q**2).sum()))
+    return float((x_Q * y_Q).sum() / scale) if scale else 0.0
+
+
+def _ranks(values_Q: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, place_Q, count_V = np.unique(values_Q, return_inverse=True, return_counts=True)
+    ranks_V: NDArray[np.float64] = np.cumsum(count_V) - (count_V - 1) / 2
+    return ranks_V[place_Q]

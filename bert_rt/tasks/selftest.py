@@ -57,7 +57,11 @@ def run_self_test(
         EngineError: A result is another one; the message says which, got and wanted.
     """
     atol = LOGIT_ATOL[manifest.precision]
-    options = CallOptions(limits=task.read_limits(manifest), labels=manifest.labels)
+    options = CallOptions(
+        limits=task.read_limits(manifest),
+        labels=manifest.labels,
+        head=task.read_head(manifest),
+    )
     items = [task.self_test_input(item) for item in manifest.self_test]
     prepared = list(task.prepare(items, session, options))
     # With a sequence of its own, so that outputs are checked where there are no items, too.

@@ -221,10 +221,10 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
         }
 
     def read_examples(
-        self, path: str | Path, columns: Columns, labels: Sequence[str]
+        self, path: str | Path, columns: Columns, labels: Sequence[str], head: Any = None
     ) -> list[SquadExample]:
-        """Read a file in SQuAD's form; columns and labels are not used."""
-        del columns, labels
+        """Read a file in SQuAD's form; what is given beside the path is not used."""
+        del columns, labels, head
         return read_squad(path)
 
     def evaluate(

@@ -21,20 +21,22 @@ from bert_rt.artifact.checks import (
     refuse,
 )
 from bert_rt.artifact.manifest import Manifest
-from bert_rt.errors import ArtifactFormatError, InputError
-from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits
+from bert_rt.errors import ArtifactFormatError, ConfigError, InputError
+from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits, from_dict
 from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
-from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices, read_labelled
+from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
+from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.tasks.text_classification.sequences import make_sequences
+from bert_rt.tasks.text_classification.targets import TARGETS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
 from bert_rt.types import PER_SEQUENCE, Classification, Outputs, TextInput, TokenSequence
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.support.progress import Progress
-    from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
+    from bert_rt.tasks.text_classification.scoring import ClassifierEvaluation
 
 __all__ = ["PreparedText", "TextClassification"]
 
@@ -58,7 +60,7 @@ class PreparedText:
 
 
 class TextClassification(Task[TextInput, PreparedText, Classification]):
-    """Sorts texts, or pairs of texts, into classes."""
+    """Sorts texts, or pairs of texts, into classes, or gives them labels or a number."""
 
     name = "text-classification"
     method = "classify"
@@ -110,13 +112,15 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
     def decode(
         self, prepared: PreparedText, outputs: Sequence[Outputs], options: CallOptions
     ) -> Classification:
-        """Rank the classes by their logits."""
+        """Rank the classes by their logits; where the options have no head, by a softmax."""
         (output,) = outputs
+        head: ClassifierHead = options.head or _USUAL_HEAD
         return rank_classes(
             output["logits"],
             options.labels,
             top_k=options.top_k,
             score_temperature=options.score_temperature,
+            function=head.function_to_apply,
         )
 
     def read_limits(self, manifest: Manifest) -> SequenceLimits:
@@ -126,6 +130,24 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
                 max_seq_length=limits_of(manifest, AnsweringConfig).max_seq_length
             )
         return limits_of(manifest, SequenceLimits)
+
+    def read_head(self, manifest: Manifest) -> ClassifierHead:
+        """Return the kind of the head; an empty "head" means one class a text, by a softmax."""
+        if not manifest.head:
+            return _USUAL_HEAD
+        if set(manifest.head) != _HEAD_FIELDS:
+            refuse("head", sorted(manifest.head), f"the fields {', '.join(sorted(_HEAD_FIELDS))}")
+        try:
+            head = from_dict(ClassifierHead, manifest.head)
+            head.check_labels(manifest.labels)
+        except ConfigError as error:
+            raise ArtifactFormatError(f"manifest.head: {str(error)[:500]}") from None
+        return head
+
+    def default_top_k(self, manifest: Manifest) -> int:
+        """Return 1; where labels do not exclude each other, as many as there are."""
+        is_multi_label = self.read_head(manifest).problem_type == MULTI_LABEL
+        return len(manifest.labels) if is_multi_label else 1
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Refuse a classifier without classes."""
@@ -163,12 +185,15 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         return {**texts, "logits": list(result.logits)}
 
     def read_examples(
-        self, path: str | Path, columns: Columns, labels: Sequence[str]
+        self,
+        path: str | Path,
+        columns: Columns,
+        labels: Sequence[str],
+        head: ClassifierHead | None = None,
     ) -> list[LabelledText]:
-        """Read a file of labelled texts, each label one of the model's."""
-        examples = read_labelled(path, columns)
-        class_indices(examples, labels)
-        return examples
+        """Read a file of labelled texts: of classes, labels or numbers, as the head has them."""
+        target = TARGETS[(head or _USUAL_HEAD).problem_type]
+        return target.read(path, columns, labels)
 
     def evaluate(
         self,
@@ -176,11 +201,15 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         examples: Sequence[LabelledText],
         *,
         progress: Progress | None = None,
-    ) -> ClassEvaluation:
-        """Measure accuracy and macro F1."""
-        from bert_rt.tasks.text_classification.evaluation import evaluate_classes
+    ) -> ClassifierEvaluation:
+        """Measure accuracy and macro F1, or what stands for them with another head."""
+        from bert_rt.tasks.text_classification.scoring import evaluate_texts
 
-        return evaluate_classes(runtime, examples, progress=progress)
+        return evaluate_texts(runtime, examples, progress=progress)
+
+
+_USUAL_HEAD = ClassifierHead()
+_HEAD_FIELDS = {"problem_type", "function_to_apply"}
 
 
 def _check_optional_string(where: str, value: object) -> None:

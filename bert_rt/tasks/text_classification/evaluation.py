@@ -1,4 +1,6 @@
-"""How well and how fast a Runtime classifies a set of texts.
+"""How well and how fast a Runtime classifies a set of texts, one class a text.
+
+bert_rt.tasks.text_classification.scoring has the other kinds of heads.
 
 Shapes: Q texts, C classes.
 """
@@ -18,11 +20,12 @@ from bert_rt.support.progress import Progress
 from bert_rt.tasks.metrics import macro_f1, reliability
 from bert_rt.tasks.text_classification.classifying import TextClassification
 from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices
+from bert_rt.types import Classification
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
 
-__all__ = ["ClassEvaluation", "evaluate_classes"]
+__all__ = ["ClassEvaluation", "classify_all", "evaluate_classes"]
 
 _TASK = TextClassification()
 
@@ -113,18 +116,8 @@ def evaluate_classes(
             artifact's.
         EngineError: The engine failed.
     """
-    if not examples:
-        raise InputError("examples: got 0 texts, want at least 1")
-    options = runtime.options(_TASK)
     gold_Q = np.array(class_indices(examples, runtime.manifest.labels), np.int64)
-    results = []
-    start_s = time.perf_counter()
-    inputs = (example.input for example in examples)
-    for result in runtime.session.stream(_TASK, inputs, options):
-        results.append(result)
-        if progress is not None:
-            progress.advance()
-    seconds = time.perf_counter() - start_s
+    results, seconds = classify_all(runtime, examples, progress)
     predicted_Q = np.array([result.index for result in results], np.int64)
     logits_QC = np.array([result.logits for result in results])
     correct_Q = (predicted_Q == gold_Q).astype(np.float64)
@@ -137,6 +130,36 @@ def evaluate_classes(
         correct_Q=correct_Q,
         score_Q=np.array([result.score for result in results]),
         raw_score_Q=1 / np.exp(logits_QC - logits_QC.max(axis=1, keepdims=True)).sum(axis=1),
-        score_temperature=options.score_temperature,
+        score_temperature=runtime.manifest.score_temperature,
         labels=runtime.manifest.labels,
     )
+
+
+def classify_all(
+    runtime: Runtime, examples: Sequence[LabelledText], progress: Progress | None
+) -> tuple[list[Classification], float]:
+    """Classify the texts of a file, and take the time.
+
+    Args:
+        runtime: What classifies.
+        examples: The rows.
+        progress: Is told of every text.
+
+    Returns:
+        The best class of every text, with its logits, and the seconds that all took.
+
+    Raises:
+        InputError: There are no examples, or a text cannot be classified.
+        EngineError: The engine failed.
+    """
+    if not examples:
+        raise InputError("examples: got 0 texts, want at least 1")
+    options = runtime.options(_TASK, top_k=1)
+    results = []
+    start_s = time.perf_counter()
+    inputs = (example.input for example in examples)
+    for result in runtime.session.stream(_TASK, inputs, options):
+        results.append(result)
+        if progress is not None:
+            progress.advance()
+    return results, time.perf_counter() - start_s

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -42,7 +42,8 @@ class LabelledText:
 
     Attributes:
         input: The text or the pair.
-        label: The class as the file names it; an integer of JSON as its decimal digits.
+        label: The class as the file names it; an integer of JSON as its decimal digits. Of other
+            kinds of labels the text that bert_rt.tasks.text_classification.targets makes of them.
         place: File and line, for messages.
     """
 
@@ -51,12 +52,19 @@ class LabelledText:
     place: str
 
 
-def read_labelled(path: str | Path, columns: Columns | None = None) -> list[LabelledText]:
+def read_labelled(
+    path: str | Path,
+    columns: Columns | None = None,
+    *,
+    read_label: Callable[[Any, str], str] | None = None,
+) -> list[LabelledText]:
     """Read all rows of a file.
 
     Args:
         path: A .tsv, .csv or .jsonl file, or one of these with .gz behind.
         columns: Which columns hold what.
+        read_label: Checks a row's label and gives its text; it gets the place for its message, and
+            raises InputError. None for the name or the number of one class.
 
     Returns:
         The rows in the file's order, at least one.
@@ -72,6 +80,7 @@ def read_labelled(path: str | Path, columns: Columns | None = None) -> list[Labe
         known = ", ".join(f".{name}" for name in _READERS)
         raise InputError(f"{file}: got a name that ends in {kind!r}, want {known}, or that and .gz")
     columns = columns or Columns()
+    read_label = read_label or _label
     result = []
     for line, row in _READERS[kind](file, read_text(file)):
         place = f"{file}, line {line}"
@@ -79,7 +88,8 @@ def read_labelled(path: str | Path, columns: Columns | None = None) -> list[Labe
         for name, text in texts:
             check_text(f"{place}: {name}", text, max_chars=MAX_TEXT_CHARS)
         _, label = _field(row, columns.label, place)
-        result.append(LabelledText(TextInput(*(t for _, t in texts)), _label(label, place), place))
+        item = TextInput(*(text for _, text in texts))
+        result.append(LabelledText(item, read_label(label, place), place))
     if not result:
         raise InputError(f"{file}: got 0 rows, want at least 1")
     return result

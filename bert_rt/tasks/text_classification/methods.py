@@ -21,7 +21,7 @@ class ClassifyMethods(Asking):
         text: str,
         text_pair: str | None = None,
         *,
-        top_k: int = 1,
+        top_k: int | None = None,
         timeout_s: float | None = None,
     ) -> Classification:
         """Classify one text, or one pair of texts.
@@ -29,11 +29,13 @@ class ClassifyMethods(Asking):
         Args:
             text: The text; what is beyond the artifact's max_seq_length tokens is cut off.
             text_pair: The second text of a pair.
-            top_k: Classes wanted; those after the best are its alternatives.
+            top_k: Classes wanted; those after the best are its alternatives. None for one, and
+                for all where the model gives a text several labels.
             timeout_s: Seconds to wait at most; None for no limit.
 
         Returns:
-            The best class.
+            The best class; of several labels the likeliest one; of a regression the only one, with
+            the value as its score.
 
         Raises:
             InputError: A text is empty, too long or unreadable, or a value is out of range.
@@ -49,14 +51,14 @@ class ClassifyMethods(Asking):
         self,
         texts: Iterable[str | TextInput | tuple[str, str]],
         *,
-        top_k: int = 1,
+        top_k: int | None = None,
         timeout_s: float | None = None,
     ) -> list[Classification]:
         """Classify many texts or pairs together, each as classify does; all are checked first."""
         return self.ask_batch(texts, self.options(_TASK, top_k=top_k, timeout_s=timeout_s))
 
     def classify_stream(
-        self, texts: Iterable[str | TextInput | tuple[str, str]], *, top_k: int = 1
+        self, texts: Iterable[str | TextInput | tuple[str, str]], *, top_k: int | None = None
     ) -> Iterator[Classification]:
         """Classify any number of texts in order and bounded memory; a bad one raises."""
         return self.ask_stream(texts, self.options(_TASK, top_k=top_k))
@@ -66,7 +68,7 @@ class ClassifyMethods(Asking):
         text: str,
         text_pair: str | None = None,
         *,
-        top_k: int = 1,
+        top_k: int | None = None,
         timeout_s: float | None = None,
     ) -> Classification:
         """Do what classify does without blocking the event loop; cancelling drops the request."""

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,15 +24,16 @@ from bert_rt.artifact.artifact import (
     MODEL_NAME,
     TOKENIZER_NAME,
     Artifact,
-    build_artifact,
     check_output_dir,
     write_artifact,
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
 from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model
-from bert_rt.model.config import AnsweringConfig, Columns, to_dict
+from bert_rt.model.config import to_dict
+from bert_rt.support.files import DirectoryState
 from bert_rt.support.progress import progress
+from bert_rt.tasks.base import Limits
 from bert_rt.text.tokenization import Tokenizer
 from compile.graph.fuse import OPSET, fuse
 from compile.graph.parity import NUM_SHAPES, check_parity
@@ -40,12 +41,13 @@ from compile.graph.trace import trace
 from compile.int8.control import hold_out
 from compile.int8.quantize import QuantConfig
 from compile.int8.recipe import Compiled, quantize_within_bars
-from compile.judge.gate import Gate, data_hash, measure
+from compile.judge.gate import Verdict
+from compile.judge.receipt import ENGINES, data_hash, make_receipt, measure
 from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
-from compile.judge.threshold import check_both_kinds, tune_threshold
+from compile.report.changes import Change
 from compile.report.report import render_report
-from compile.tasks.base import CompileTask, make_task
-from compile.tasks.text_classification import AccuracyGate
+from compile.tasks.base import CompileTask, Settings
+from compile.tasks.registry import task_of_model
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
 
@@ -60,18 +62,12 @@ class CompileOptions:
         model_name_or_path: The checkpoint directory.
         output_dir: The artifact directory.
         int8: Whether to quantize.
-        calibration_file: Questions over passages, or labelled texts, that INT8 is calibrated on;
-            never evaluated.
+        calibration_file: Examples of the task that INT8 is calibrated on; never evaluated.
         eval_file: Those that the receipt and the gate are measured on.
         score_calibration_file: Those that the temperature of scores is fitted on; None for those of
             the calibration file that are set aside.
-        limits: How passages are cut into windows and answers are picked.
+        settings: Limits, bars of the gate and names of columns that the user gave.
         quant: How to quantize.
-        gate: What INT8 must keep of question answering.
-        accuracy_gate: What it must keep of text classification.
-        columns: How files of labelled texts name their columns.
-        tune_threshold: Whether null_score_diff_threshold is found on questions of the calibration
-            file that were set aside, where limits have version_2_with_negative.
     """
 
     model_name_or_path: Path
@@ -80,12 +76,8 @@ class CompileOptions:
     calibration_file: Path | None = None
     eval_file: Path | None = None
     score_calibration_file: Path | None = None
-    limits: AnsweringConfig = field(default_factory=AnsweringConfig)
+    settings: Settings = field(default_factory=Settings)
     quant: QuantConfig = field(default_factory=QuantConfig)
-    gate: Gate = field(default_factory=Gate)
-    accuracy_gate: AccuracyGate = field(default_factory=AccuracyGate)
-    columns: Columns = field(default_factory=Columns)
-    tune_threshold: bool = True
 
     def __post_init__(self) -> None:
         """Check what contradicts.
@@ -98,15 +90,6 @@ class CompileOptions:
                 "calibration_file: got none, want training data with --int8: the ranges of "
                 "activations are measured on real text"
             )
-
-    @property
-    def tunes_threshold(self) -> bool:
-        """Whether there is a threshold to be found, and text to find it on."""
-        return (
-            self.limits.version_2_with_negative
-            and self.tune_threshold
-            and self.calibration_file is not None
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,48 +120,53 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
+        ConfigError: A setting is out of range, or means nothing for the checkpoint's task.
         InputError: A data file cannot be read.
         CompileError: The model cannot be compiled within what is wanted; nothing was written.
-        ArtifactError: The artifact cannot be written.
+        ArtifactError: The artifact cannot be written, or another process has written there since
+            this one began.
     """
-    check_output_dir(options.output_dir)
+    found = check_output_dir(options.output_dir)
     loaded = load_model(options.model_name_or_path)
-    task = make_task(
-        loaded,
-        gate=options.gate,
-        accuracy_gate=options.accuracy_gate,
-        columns=options.columns,
-    )
+    task = task_of_model(loaded, options.settings)
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
-    _check_limits(options.limits, loaded)
+    _check_limits(task.limits, loaded)
     _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
     data, quant = _read(task, options), options.quant
 
     model = trace(loaded)
-    fusions = fuse(model, loaded.config, task=loaded.task)
+    fusions = fuse(model, loaded.config, task.graph_head(loaded.config))
     with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
         parity = check_parity(model, loaded, seed=quant.seed, progress=shown)
     fields = ManifestFields(
         task=loaded.task,
+        limits=to_dict(task.limits),
+        labels=task.labels,
+        head=task.head_fields,
         architecture=loaded.config,
         precision="float32",
-        limits=to_dict(task.limits(options.limits)),
-        models={"model": ModelEntry(file=MODEL_NAME, outputs=task.outputs)},
-        labels=task.labels,
+        models={"model": ModelEntry(file=MODEL_NAME, outputs=task.task.outputs)},
         fusions=fusions,
-        provenance=_provenance(options, parity),
+        provenance=_provenance(options, task, parity),
     )
     make_files = partial(_files, tokenizer=tokenizer)
-    compiled = reference = _tuned(Compiled(make_files(model), fields, {}), task, data, options)
+    compiled = reference = _tuned(Compiled(make_files(model), fields, {}), task, data)
     if options.int8:
         compiled = quantize_within_bars(
-            model, reference, task, data.calibration, data.held_out, tokenizer, quant, make_files
+            model,
+            reference.fields,
+            task.draw(data.calibration, tokenizer, num_samples=quant.num_samples, seed=quant.seed),
+            tokenizer.pad_id,
+            quant,
+            make_files=make_files,
+            judge=_judge(reference, task, data.held_out),
+            num_held_out=len(data.held_out),
         )
         # Quantization moves the scores that threshold and temperature are about.
-        compiled = _tuned(compiled, task, data, options)
-    _measure(compiled, reference, task, data.evaluation, options)
-    return _write(compiled, task, options)
+        compiled = _tuned(compiled, task, data)
+    changes = _measure(compiled, reference, task, data.evaluation, options)
+    return _write(compiled, task, options, changes, found)
 
 
 def _read(task: CompileTask, options: CompileOptions) -> _Data:
@@ -187,16 +175,22 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     def read(path: Path | None) -> list[Any]:
         return task.read(path) if path else []
 
+    if options.score_calibration_file is not None and not task.has_probabilities:
+        raise ConfigError(
+            f"score_calibration_file: got {options.score_calibration_file}, but the scores of this "
+            "model are values, no probabilities that could be calibrated"
+        )
     calibration, evaluation = read(options.calibration_file), read(options.eval_file)
     task.check_disjoint(calibration, evaluation, field="calibration_file")
     quant = options.quant
     calibration, held_out = hold_out(
         calibration, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
     )
-    if options.tunes_threshold and not task.labels and quant.num_held_out:
-        check_both_kinds(held_out)
+    if options.calibration_file is not None and task.tunes_limits and quant.num_held_out:
+        task.check_held_out(held_out)
     if options.score_calibration_file is None:
-        return _Data(calibration, held_out, held_out, evaluation)
+        scored = held_out if task.has_probabilities else []
+        return _Data(calibration, held_out, scored, evaluation)
     scored = read(options.score_calibration_file)
     task.check_disjoint(scored, evaluation, field="score_calibration_file")
     if len(scored) < MIN_EXAMPLES:
@@ -206,7 +200,7 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     return _Data(calibration, held_out, scored, evaluation)
 
 
-def _check_limits(limits: AnsweringConfig, loaded: LoadedModel) -> None:
+def _check_limits(limits: Limits, loaded: LoadedModel) -> None:
     longest = loaded.config.max_sequence_length
     if limits.max_seq_length > longest:
         raise InputTooLongError(
@@ -222,21 +216,15 @@ def _check_weights(loaded: LoadedModel) -> None:
             raise CheckpointError(f"{name}: got NaN or infinite values, want finite ones")
 
 
-def _tuned(compiled: Compiled, task: CompileTask, data: _Data, options: CompileOptions) -> Compiled:
-    """Find what is set by examples and not by the user: threshold, then temperature of scores.
-
-    The threshold is that of "no answer", where there is such a thing and none was given.
-    """
+def _tuned(compiled: Compiled, task: CompileTask, data: _Data) -> Compiled:
+    """Find what is set by examples and not by the user: limits, then temperature of scores."""
     fields = compiled.fields
-    is_answering = fields["task"] == "question-answering"
-    if options.tunes_threshold and is_answering and data.held_out:
-        threshold = tune_threshold(compiled.files, fields, data.held_out)
-        told = {**dataclasses.asdict(threshold), "held_out": len(data.held_out)}
-        limits = replace(options.limits, null_score_diff_threshold=threshold.value)
-        fields = _with(fields, "threshold", told, limits=to_dict(limits))
+    tuned = task.tune_limits(compiled.files, fields, data.held_out)
+    if tuned is not None:
+        fields = _with(fields, tuned.name, tuned.told, limits=to_dict(tuned.limits))
     if data.scored:
         found = tune_temperature(compiled.files, fields, data.scored, task.fit_temperature)
-        is_own = options.score_calibration_file is not None
+        is_own = data.scored is not data.held_out
         told = {
             **dataclasses.asdict(found),
             "data": "score_calibration_file" if is_own else "calibration_file",
@@ -252,33 +240,55 @@ def _with(fields: ManifestFields, name: str, told: Any, **changes: Any) -> Manif
     return ManifestFields(**{**fields, **changes, "provenance": provenance})  # type: ignore[typeddict-item]
 
 
+def _judge(
+    reference: Compiled, task: CompileTask, held_out: list[Any]
+) -> Callable[[Compiled], Verdict] | None:
+    """Return what judges INT8 on examples that were set aside; None where there are none."""
+    if not held_out:
+        return None
+
+    def score(compiled: Compiled) -> Any:
+        engine = ENGINES[0]
+        results = measure(compiled.artifact, held_out, engines=(engine,), score=task.evaluate)
+        return results[engine]
+
+    wanted = score(reference)
+    return lambda compiled: task.judge(wanted, score(compiled), held_out)
+
+
 def _measure(
     compiled: Compiled,
     reference: Compiled,
     task: CompileTask,
     evaluation: list[Any],
     options: CompileOptions,
-) -> None:
-    """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate."""
-    artifact = build_artifact(files=compiled.files, **compiled.fields)
-    with Runtime.open(artifact, engine="onnxruntime") as runtime:
+) -> dict[str, list[Change]]:
+    """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate.
+
+    Returns what INT8 says otherwise than float, by engine.
+    """
+    artifact = compiled.artifact
+    with Runtime.open(artifact, engine=ENGINES[0]) as runtime:
         compiled.fields["self_test"] = task.golden_items(runtime)
     if options.eval_file is None:
-        return
-    in_float = build_artifact(files=reference.files, **reference.fields)
+        return {}
     score = task.evaluate
-    float_result = measure(in_float, evaluation, engines=("onnxruntime",), score=score)
-    reference_result = float_result["onnxruntime"]
-    int8_results = measure(artifact, evaluation, score=score) if options.int8 else {}
-    receipt = task.receipt(options.eval_file, evaluation, reference_result, int8_results)
+    in_float = measure(reference.artifact, evaluation, engines=ENGINES[:1], score=score)[ENGINES[0]]
+    int8 = measure(artifact, evaluation, score=score) if options.int8 else {}
+    receipt = make_receipt(task, options.eval_file, evaluation, in_float, int8)
     compiled.fields["receipt"] = receipt
     if options.int8:
-        task.check(receipt, compiled.plans)
-    for engine, result in int8_results.items():
-        compiled.changes[engine] = task.changes(reference_result, result, evaluation)
+        task.gate.check(receipt, {plan.name: plan.error for plan in compiled.plans.values()})
+    return {engine: task.changes(in_float, result, evaluation) for engine, result in int8.items()}
 
 
-def _write(compiled: Compiled, task: CompileTask, options: CompileOptions) -> Artifact:
+def _write(
+    compiled: Compiled,
+    task: CompileTask,
+    options: CompileOptions,
+    changes: Mapping[str, list[Change]],
+    found: DirectoryState,
+) -> Artifact:
     fields = compiled.fields
     report = render_report(
         title=f"{options.model_name_or_path.resolve().name}, {fields['precision']}",
@@ -286,12 +296,12 @@ def _write(compiled: Compiled, task: CompileTask, options: CompileOptions) -> Ar
         provenance=fields["provenance"],
         receipt=fields.get("receipt"),
         plans=compiled.plans,
-        bars=task.bars,
-        changes=compiled.changes,
+        gate=task.gate,
+        changes=changes,
         quantization=fields.get("quantization", {}),
     )
     files = {**compiled.files, "report.html": report}
-    return write_artifact(options.output_dir, files=files, **fields)
+    return write_artifact(options.output_dir, files=files, unchanged_since=found, **fields)
 
 
 def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
@@ -304,9 +314,12 @@ def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
     }
 
 
-def _provenance(options: CompileOptions, parity: Mapping[str, float]) -> dict[str, Any]:
-    fits_scores = options.quant.num_held_out > 0 and options.score_calibration_file is None
-    is_calibrated = options.int8 or options.tunes_threshold or fits_scores
+def _provenance(
+    options: CompileOptions, task: CompileTask, parity: Mapping[str, float]
+) -> dict[str, Any]:
+    fits_scores = task.has_probabilities and options.score_calibration_file is None
+    fits_scores = fits_scores and options.quant.num_held_out > 0
+    is_calibrated = options.int8 or task.tunes_limits or fits_scores
     data = {
         name: {"name": path.name, "sha256": data_hash(path)}
         for name, path in (

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from bert_rt.artifact.manifest import Manifest
 from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
     add_json_flag,
-    answering_config,
-    columns,
+    given_answering_flags,
+    given_columns,
     int_at_least,
     make_parser,
     run_command,
     write_json,
 )
+from compile.tasks.base import Settings
+from compile.tasks.registry import all_bars, task_of_manifest
 
 __all__ = ["main"]
 
@@ -37,9 +39,6 @@ def main(argv: Sequence[str]) -> int:
     # After the flags: torch takes seconds to import, and --help should not.
     from compile.compiler import CompileOptions, compile_checkpoint
     from compile.int8.quantize import QuantConfig
-    from compile.judge.gate import Gate
-    from compile.tasks.base import default_limits
-    from compile.tasks.text_classification import AccuracyGate
 
     artifact = compile_checkpoint(
         CompileOptions(
@@ -49,20 +48,17 @@ def main(argv: Sequence[str]) -> int:
             calibration_file=args.calibration_file,
             eval_file=args.eval_file,
             score_calibration_file=args.score_calibration_file,
-            limits=answering_config(args, default_limits(args.model_name_or_path)),
+            settings=Settings(
+                limits=given_answering_flags(args),
+                bars={name: value for name, value in vars(args).items() if name in all_bars()},
+                columns=given_columns(args),
+            ),
             quant=QuantConfig(
                 num_samples=args.calibration_samples,
                 num_held_out=args.held_out_samples,
                 max_float_share=args.max_float_share,
                 seed=args.seed,
             ),
-            gate=Gate(min_f1_ratio=args.min_f1_ratio, max_f1_loss=args.max_f1_loss),
-            accuracy_gate=AccuracyGate(
-                min_accuracy_ratio=args.min_accuracy_ratio,
-                max_accuracy_loss=args.max_accuracy_loss,
-            ),
-            columns=columns(args),
-            tune_threshold="null_score_diff_threshold" not in vars(args),
         )
     )
     manifest = artifact.manifest
@@ -76,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     if manifest.receipt is None:
         print("accuracy: not measured; --eval_file puts a receipt into the artifact")
     else:
-        print(f"accuracy: {_told(manifest.receipt)}")
+        print(f"accuracy: {_told(manifest)}")
     write_json(args.json, {"artifact": str(args.output_dir), "receipt": manifest.receipt})
     return 0
 
@@ -86,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
     parser.add_argument("--output_dir", required=True, metavar="ART", type=Path)
     parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
+    kinds = "SQuAD-style JSON[.gz], or labelled texts: .tsv, .csv or .jsonl[.gz]"
     parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
     parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
     parser.add_argument(
@@ -96,10 +92,16 @@ def _parser() -> argparse.ArgumentParser:
         help="the same, of examples that the model was not trained on: scores are made "
         "probabilities on them; left out: on those of the calibration file that are set aside",
     )
-    parser.add_argument("--min_f1_ratio", type=float, default=0.99, metavar="R")
-    parser.add_argument("--max_f1_loss", type=float, default=0.5, metavar="F1")
-    parser.add_argument("--min_accuracy_ratio", type=float, default=0.99, metavar="R")
-    parser.add_argument("--max_accuracy_loss", type=float, default=2.0, metavar="POINTS")
+    group = parser.add_argument_group("gate", "what INT8 must keep; those of the model's task")
+    for name, (title, default) in all_bars().items():
+        # SUPPRESS leaves no attribute, so that a bar of another task is told from none.
+        group.add_argument(
+            f"--{name}",
+            type=float,
+            default=argparse.SUPPRESS,
+            metavar="R" if name.endswith("_ratio") else "X",
+            help=f"of models judged by {title}; left out: {default:g}",
+        )
     parser.add_argument("--calibration_samples", type=int_at_least(1), default=256, metavar="N")
     parser.add_argument("--held_out_samples", type=int_at_least(0), default=1000, metavar="N")
     parser.add_argument("--max_float_share", type=float, default=0.5, metavar="R")
@@ -110,12 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _told(receipt: Mapping[str, Any]) -> str:
-    metric, name = ("accuracy",) * 2 if "accuracy" in receipt["float"] else ("f1", "F1")
-    parts = [f"float {name} {receipt['float'][metric]:.2f}"]
+def _told(manifest: Manifest) -> str:
+    assert manifest.receipt is not None, "asked only where there is one"
+    measure, receipt = task_of_manifest(manifest).measure, manifest.receipt
+    title, metric = measure.title, measure.metric
+    parts = [f"float {title} {receipt['float'][metric]:.2f}"]
     for engine, scores in receipt.get("int8", {}).items():
         ratio = scores[f"{metric}_ratio"]
-        parts.append(f"{engine} INT8 {name} {scores[metric]:.2f} ({ratio:.2%})")
+        parts.append(f"{engine} INT8 {title} {scores[metric]:.2f} ({ratio:.2%})")
     return ", ".join(parts)
 
 

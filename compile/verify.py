@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import reprlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,68 +16,21 @@ from bert_rt.model.config import Columns
 from bert_rt.support.cli import (
     add_column_flags,
     add_json_flag,
-    columns,
+    given_columns,
     make_parser,
     run_command,
     write_json,
 )
-from bert_rt.tasks.metrics import reliability
-from bert_rt.tasks.question_answering.evaluation import evaluate
-from bert_rt.tasks.question_answering.squad import read_squad
-from bert_rt.tasks.text_classification.evaluation import evaluate_classes
-from bert_rt.tasks.text_classification.labelled import read_labelled
-from compile.judge.gate import data_hash, measure
+from bert_rt.tasks.base import Evaluation
+from compile.judge.receipt import ENGINES, data_hash, measure
+from compile.tasks.base import CompileTask
+from compile.tasks.registry import task_of_manifest
 
 __all__ = ["main"]
 
-_ENGINES = ("onnxruntime", "openvino", "native")
 _CALIBRATION_ERROR = "expected_calibration_error"
 # As much as one example in a hundred moves it that is right here and wrong there.
 _CALIBRATION_TOLERANCE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """How a task's receipt is measured again.
-
-    Attributes:
-        names: Field of the receipt and the evaluation to its name for people; the first one is
-            compared.
-        tolerance: Percent points that another machine's instruction set may move it.
-        correct: Field of the evaluation that says what is right.
-        scores: Field of the evaluation with the scores.
-        read: Reads the evaluation file.
-        score: Makes the evaluation.
-    """
-
-    names: Mapping[str, str]
-    tolerance: float
-    correct: str
-    scores: str
-    read: Callable[[Path, Columns], Sequence[Any]]
-    score: Callable[..., Any]
-
-
-_MEASURES = {
-    # Measured between ISAs on the reference model.
-    "question-answering": _Measure(
-        names={"f1": "F1", "exact_match": "exact match"},
-        tolerance=0.1,
-        correct="exact_N",
-        scores="score_N",
-        read=lambda path, _: read_squad(path),
-        score=evaluate,
-    ),
-    # A text is right or wrong, and files are small: four texts of SST-2's 872.
-    "text-classification": _Measure(
-        names={"accuracy": "accuracy", "macro_f1": "macro F1"},
-        tolerance=0.5,
-        correct="correct_Q",
-        scores="score_Q",
-        read=read_labelled,
-        score=evaluate_classes,
-    ),
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -102,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     manifest = artifact.manifest
     result: dict[str, Any] = {"artifact": str(path), "engines": {}}
     print(f"hashes: {len(manifest.files)} files are as the manifest says")
-    for engine in _ENGINES:
+    for engine in ENGINES:
         reason = missing(engine, artifact)
         if reason is None:
             # Opening runs the self-test.
@@ -112,43 +64,52 @@ def main(argv: Sequence[str]) -> int:
             print(f"{engine}: not checked: {reason}")
         result["engines"][engine] = reason or "passed"
     if args.eval_file is not None:
-        result["scores"] = _verify_receipt(artifact, args.eval_file, columns(args))
+        result["scores"] = _verify_receipt(artifact, args.eval_file, given_columns(args))
     write_json(args.json, result)
     return 0
 
 
-def _verify_receipt(artifact: Artifact, eval_file: Path, columns: Columns) -> dict[str, Any]:
+def _verify_receipt(artifact: Artifact, eval_file: Path, columns: Columns | None) -> dict[str, Any]:
     manifest = artifact.manifest
     if manifest.receipt is None:
         raise InputError(f"eval_file: {artifact.path} carries no receipt to compare with")
-    measure_of = _MEASURES[manifest.task]
-    field, field_name = next(iter(measure_of.names.items()))
-    name, wanted_hash, claimed = _claims(manifest.receipt, field)
+    task = task_of_manifest(manifest, columns)
+    name, wanted_hash, claimed = _claims(manifest.receipt, task.measure.metric)
     got_hash = data_hash(eval_file)
     if got_hash != wanted_hash:
         raise InputError(
             f"eval_file: {eval_file} is not the receipt's {name}: got SHA-256 {got_hash}, want "
             f"{wanted_hash}"
         )
-    examples = measure_of.read(eval_file, columns)
-    results = measure(artifact, examples, engines=tuple(claimed), score=measure_of.score)
-    scores = {}
-    for engine, measured in results.items():
-        scores[engine] = {metric: getattr(measured, metric) for metric in measure_of.names}
-        got, wanted = scores[engine][field], claimed[engine]
-        if abs(got - wanted) > measure_of.tolerance:
-            raise ParityError(
-                f"receipt: {engine} has {field_name} {got:.2f} here, the receipt says "
-                f"{wanted:.2f}; want a difference of at most {measure_of.tolerance}"
-            )
-        told = [f"{told} {scores[engine][metric]:.2f}" for metric, told in measure_of.names.items()]
-        error = reliability(
-            getattr(measured, measure_of.scores), getattr(measured, measure_of.correct)
-        ).expected_calibration_error
-        scores[engine][_CALIBRATION_ERROR] = error
-        if _is_confirmed(engine, error, manifest.receipt):
+    examples = task.read(eval_file)
+    results = measure(artifact, examples, engines=tuple(claimed), score=task.evaluate)
+    return {
+        engine: _confirm(engine, result, claimed[engine], task, manifest.receipt)
+        for engine, result in results.items()
+    }
+
+
+def _confirm(
+    engine: str, result: Evaluation, wanted: float, task: CompileTask, receipt: Mapping[str, Any]
+) -> dict[str, float]:
+    """Compare what was measured on an engine with the receipt, and print it."""
+    told_of = task.measure
+    scores = {metric: result.metrics[metric] for metric in told_of.metrics}
+    got = scores[told_of.metric]
+    # Written so that NaN is a difference, too.
+    if not abs(got - wanted) <= told_of.tolerance:
+        raise ParityError(
+            f"receipt: {engine} has {told_of.title} {got:.2f} here, the receipt says "
+            f"{wanted:.2f}; want a difference of at most {told_of.tolerance}"
+        )
+    told = [f"{told_of.metrics[name]} {told_of.show(name, scores[name])}" for name in scores]
+    confidence = task.confidence(result)
+    if confidence is not None:
+        error = confidence.calibration_error
+        scores[_CALIBRATION_ERROR] = error
+        if _is_confirmed(engine, error, receipt):
             told.append(f"expected calibration error {error:.4f}")
-        print(f"{engine}: {', '.join(told)}: confirmed")
+    print(f"{engine}: {', '.join(told)}: confirmed")
     return scores
 
 
@@ -180,7 +141,7 @@ def _claims(receipt: Mapping[str, Any], field: str) -> tuple[str, str, dict[str,
     """
     try:
         scores = receipt.get("int8") or {"onnxruntime": receipt["float"]}
-        claimed = {name: float(score[field]) for name, score in scores.items() if name in _ENGINES}
+        claimed = {name: float(score[field]) for name, score in scores.items() if name in ENGINES}
         return str(receipt["dataset"]["name"]), str(receipt["dataset"]["sha256"]), claimed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactFormatError(

@@ -30,7 +30,13 @@ from bert_rt.artifact.manifest import (
     manifest_to_json,
 )
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ArtifactNotFoundError
-from bert_rt.support.files import atomic_directory, check_replaceable
+from bert_rt.support.files import (
+    DirectoryChangedError,
+    DirectoryState,
+    atomic_directory,
+    check_replaceable,
+    directory_state,
+)
 from bert_rt.support.strict_json import parse_json
 
 if TYPE_CHECKING:
@@ -197,6 +203,7 @@ def write_artifact(
     directory: str | os.PathLike[str],
     *,
     files: Mapping[str, bytes | Path],
+    unchanged_since: DirectoryState | None = None,
     **fields: Unpack[ManifestFields],
 ) -> Artifact:
     """Write an artifact, whole or not at all.
@@ -207,6 +214,8 @@ def write_artifact(
     Args:
         directory: Where it shall appear: absent, empty, or an artifact with no other files in it.
         files: File name to content, or to a file that holds it.
+        unchanged_since: What check_output_dir found there; whatever has been written there since
+            then stays, and this is not written. None to replace any artifact.
         **fields: The fields of Manifest other than files.
 
     Returns:
@@ -220,24 +229,34 @@ def write_artifact(
     """
     built = build_artifact(files=files, **fields)
     content = {name: built.read(name) for name in built.manifest.files}
-    with _told(directory), atomic_directory(directory, can_replace=_is_only_an_artifact) as place:
+    with (
+        _told(directory),
+        atomic_directory(
+            directory, can_replace=_is_only_an_artifact, unchanged_since=unchanged_since
+        ) as place,
+    ):
         for name, data in content.items():
             (place / name).write_bytes(data)
         (place / MANIFEST_NAME).write_bytes(manifest_to_json(built.manifest))
     return Artifact(built.manifest, content, _absolute(directory))
 
 
-def check_output_dir(directory: str | os.PathLike[str]) -> None:
+def check_output_dir(directory: str | os.PathLike[str]) -> DirectoryState:
     """Refuse before the work of compiling what write_artifact would refuse after it.
 
     Args:
         directory: Where an artifact shall appear.
 
+    Returns:
+        What stands there now, for write_artifact.
+
     Raises:
         ArtifactError: Something that is no artifact stands there.
     """
     with _told(directory):
+        found = directory_state(directory)
         check_replaceable(directory, can_replace=_is_only_an_artifact)
+    return found
 
 
 @contextlib.contextmanager
@@ -247,7 +266,11 @@ def _told(directory: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        if isinstance(error, FileExistsError):
+        if isinstance(error, DirectoryChangedError):
+            reason = (
+                "another process has written there since this one began, and what it wrote stays"
+            )
+        elif isinstance(error, FileExistsError):
             reason = "it holds files that are not part of an artifact; name another directory"
         raise ArtifactError(
             f"{os.fspath(directory)}: the artifact cannot be written: {reason}"

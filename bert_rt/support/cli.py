@@ -28,6 +28,8 @@ __all__ = [
     "add_json_flag",
     "answering_config",
     "columns",
+    "given_answering_flags",
+    "given_columns",
     "int_at_least",
     "make_parser",
     "run_command",
@@ -171,9 +173,13 @@ def answering_config(args: argparse.Namespace, base: AnsweringConfig) -> Answeri
     Raises:
         ConfigError: A value is out of range or contradicts another one.
     """
-    names = {field.name for field in dataclasses.fields(base)}
-    given = {name: value for name, value in vars(args).items() if name in names}
-    return dataclasses.replace(base, **given)
+    return dataclasses.replace(base, **given_answering_flags(args))
+
+
+def given_answering_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of those flags of add_answering_flags that were given, by name."""
+    names = {field.name for field in dataclasses.fields(AnsweringConfig)}
+    return {name: value for name, value in vars(args).items() if name in names}
 
 
 def add_column_flags(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +191,7 @@ def add_column_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("columns", "of files for text classification")
     group.add_argument("--text_column", metavar="NAME", help="left out: sentence or text")
     group.add_argument("--text_pair_column", metavar="NAME", help="the second text of a pair")
-    group.add_argument("--label_column", metavar="NAME", default="label")
+    group.add_argument("--label_column", metavar="NAME", help="left out: label")
 
 
 def columns(args: argparse.Namespace) -> Columns:
@@ -197,7 +203,18 @@ def columns(args: argparse.Namespace) -> Columns:
     Returns:
         The columns, for bert_rt.tasks.text_classification.labelled.read_labelled.
     """
-    return Columns(text=args.text_column, text_pair=args.text_pair_column, label=args.label_column)
+    return given_columns(args) or Columns()
+
+
+def given_columns(args: argparse.Namespace) -> Columns | None:
+    """Return what the flags of add_column_flags say; None where none of them was given."""
+    given = {
+        "text": args.text_column,
+        "text_pair": args.text_pair_column,
+        "label": args.label_column,
+    }
+    given = {name: column for name, column in given.items() if column is not None}
+    return Columns(**given) if given else None
 
 
 def run_command(

@@ -17,18 +17,45 @@ import shutil
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bert_rt.errors import InputError
 
 __all__ = [
+    "DirectoryChangedError",
+    "DirectoryState",
     "atomic_directory",
     "atomic_write_bytes",
     "atomic_write_json",
     "check_replaceable",
+    "directory_state",
     "read_text",
 ]
+
+
+_flock: Callable[[int], None] | None = None
+with contextlib.suppress(ImportError):  # there is none on Windows
+    import fcntl
+
+    def _flock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+class DirectoryChangedError(FileExistsError):
+    """A directory is another one than when the work began."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryState:
+    """What directory_state found.
+
+    Attributes:
+        identity: Device, file number and time of the last change; None for no directory.
+    """
+
+    identity: tuple[int, int, int] | None = None
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -112,7 +139,10 @@ def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 @contextlib.contextmanager
 def atomic_directory(
-    path: str | os.PathLike[str], *, can_replace: Callable[[Path], bool] = lambda _: False
+    path: str | os.PathLike[str],
+    *,
+    can_replace: Callable[[Path], bool] = lambda _: False,
+    unchanged_since: DirectoryState | None = None,
 ) -> Iterator[Path]:
     """Fill a directory that appears under its name only once it is complete.
 
@@ -122,13 +152,16 @@ def atomic_directory(
     Args:
         path: The directory to make; missing parents are made too.
         can_replace: Asked about a target that exists and is not empty: whether it may be replaced.
+        unchanged_since: What directory_state found before the work began; None where it does not
+            matter who else has written there since.
 
     Yields:
         A temporary directory beside the target, on the same file system, to write into.
 
     Raises:
         OSError: A file cannot be written (disk full, no permission), or the target exists and
-            may not be replaced (FileExistsError, raised before anything is written).
+            may not be replaced (FileExistsError, raised before anything is written) or is another
+            one than at the beginning (DirectoryChangedError).
     """
     target = Path(os.path.realpath(path))
     check_replaceable(target, can_replace=can_replace)
@@ -138,9 +171,12 @@ def atomic_directory(
         temporary.mkdir()
         yield temporary
         _sync_tree(temporary)
-        # Asked again: writing may have taken an hour, and somebody may have used the name.
-        check_replaceable(target, can_replace=can_replace)
-        _swap_in(temporary, target)
+        with _locked(target.parent):
+            # Asked again: writing may have taken an hour, and somebody may have used the name.
+            if unchanged_since is not None and directory_state(target) != unchanged_since:
+                raise DirectoryChangedError(f"{target}: was written by another process meanwhile")
+            check_replaceable(target, can_replace=can_replace)
+            _swap_in(temporary, target)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         _name_target(error, target)
@@ -167,6 +203,41 @@ def check_replaceable(
         return
     if not is_empty and not can_replace(target):
         raise FileExistsError(f"{target}: exists, is not empty and is not ours to replace")
+
+
+def directory_state(path: str | os.PathLike[str]) -> DirectoryState:
+    """Tell one state of a directory from a later one, for atomic_directory.
+
+    Args:
+        path: The directory, which may be absent.
+
+    Returns:
+        A value that is another one once the directory was replaced, or an entry came or went.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return DirectoryState()
+    return DirectoryState((status.st_dev, status.st_ino, status.st_mtime_ns))
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes from swapping directories in here, where the system has such locks."""
+    if _flock is None:
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        # Some file systems have no locks; there the swap is as safe as two renames are.
+        with contextlib.suppress(OSError):
+            _flock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _swap_in(temporary: Path, target: Path) -> None:

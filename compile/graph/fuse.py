@@ -6,7 +6,7 @@ are compared with what the architecture says, and a difference stops the compile
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
@@ -14,6 +14,7 @@ from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase, RewriteRuleSe
 
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.config import BertConfig
+from compile.graph.head import GraphHead
 from compile.graph.linear import name_linear_layers
 from compile.graph.rules.attention import AttentionRule
 from compile.graph.rules.gelu import GeluRule
@@ -28,15 +29,18 @@ OPSET = 23
 _IR_VERSION = 10
 
 
-def fuse(
-    model: ir.Model, config: BertConfig, *, task: str = "question-answering"
-) -> dict[str, int]:
+# Rules of heads only; the others are the encoder's, and are always applied.
+_HEAD_RULES: Mapping[str, Callable[[], RewriteRuleClassBase]] = {"gemm": GemmRule}
+_NO_HEAD = GraphHead()
+
+
+def fuse(model: ir.Model, config: BertConfig, head: GraphHead = _NO_HEAD) -> dict[str, int]:
     """Fuse a traced graph in place.
 
     Args:
         model: What compile.graph.trace.trace gave.
         config: The architecture.
-        task: The model's task.
+        head: What stands behind the encoder.
 
     Returns:
         Rule name to number of rewrites, all of them as expected_counts says.
@@ -51,15 +55,14 @@ def fuse(
         "merged_qkv": MergeQkvRule(),
         "residual_layer_norm": ResidualLayerNormRule(),
     }
-    if task == "text-classification":
-        rules["gemm"] = GemmRule()
+    rules |= {name: make() for name, make in _HEAD_RULES.items() if name in head.fusions}
     common_passes.ShapeInferencePass()(model)
     model.opset_imports[""] = OPSET
     model.ir_version = _IR_VERSION
     counts = {name: apply_rule(model, rule) for name, rule in rules.items()}
-    check_counts(counts, config, task=task)
+    check_counts(counts, config, head)
     _tidy(model)
-    name_linear_layers(model)
+    name_linear_layers(model, head.linear_layers)
     return counts
 
 
@@ -78,46 +81,41 @@ def apply_rule(model: ir.Model, rule: RewriteRuleClassBase) -> int:
     return count
 
 
-def expected_counts(config: BertConfig, *, task: str = "question-answering") -> dict[str, int]:
+def expected_counts(config: BertConfig, head: GraphHead = _NO_HEAD) -> dict[str, int]:
     """Return how often each rule must match.
 
     Args:
         config: The architecture, with L layers.
-        task: The model's task.
+        head: What stands behind the encoder.
 
     Returns:
-        L attention blocks, L merged QKV projections, L GELUs and 2 L residual layer norms; of a
-        text classifier also the 2 linear layers of its head, and the GELU between them where the
-        architecture has one.
+        L attention blocks, L merged QKV projections, L GELUs and 2 L residual layer norms, and
+        beside them what the head has.
     """
     layers = config.num_hidden_layers
-    is_classifier = task == "text-classification"
-    head_gelu = is_classifier and config.architecture.pooler_act == "gelu"
-    return {
-        "gelu": layers + head_gelu,
+    counts = {
+        "gelu": layers,
         "attention": layers,
         "merged_qkv": layers,
         "residual_layer_norm": 2 * layers,
-        **({"gemm": 2} if is_classifier else {}),
     }
+    return counts | {name: counts.get(name, 0) + more for name, more in head.fusions.items()}
 
 
-def check_counts(
-    counts: Mapping[str, int], config: BertConfig, *, task: str = "question-answering"
-) -> None:
+def check_counts(counts: Mapping[str, int], config: BertConfig, head: GraphHead = _NO_HEAD) -> None:
     """Compare the number of rewrites with the architecture.
 
     Args:
         counts: Rule name to number of rewrites.
         config: The architecture.
-        task: The model's task.
+        head: What stands behind the encoder.
 
     Raises:
         UnsupportedOpError: They differ; the message names every rule that does.
     """
     wrong = [
         f"{name}: got {counts.get(name, 0)}, want {wanted}"
-        for name, wanted in expected_counts(config, task=task).items()
+        for name, wanted in expected_counts(config, head).items()
         if counts.get(name, 0) != wanted
     ]
     if wrong:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bert_rt.errors import UnsupportedOpError
 from compile.graph.rules.constants import tensor_of
 
 __all__ = [
     "ATTENTION_OUTPUT",
-    "CLASSIFIER",
     "FFN_INPUT",
     "FFN_OUTPUT",
-    "POOLER",
     "QKV",
     "LinearLayer",
     "find_linear_layers",
@@ -28,12 +29,11 @@ QKV = "attention.self.qkv"
 ATTENTION_OUTPUT = "attention.output.dense"
 FFN_INPUT = "intermediate.dense"
 FFN_OUTPUT = "output.dense"
-# Those of a text classifier's head, by their whole names.
-POOLER = "pooler.dense"
-CLASSIFIER = "classifier"
 
 _ENCODER = "encoder."
 _PREFIX = "bert."
+# What name_linear_layers puts behind a layer's name for its product.
+_MATMUL = ".matmul"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,10 @@ class LinearLayer:
 def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
     """Find the linear layers.
 
-    All but the one of a head for spans are named by their place in the graph. The exporter forgets
-    the names of weights, and it merges equal tensors, such as the zero biases of a fresh model, so
-    that one bias's name may stand for many layers.
+    Those of the encoder are named by their place in the graph. The exporter forgets the names of
+    weights, and it merges equal tensors, such as the zero biases of a fresh model, so that one
+    bias's name may stand for many layers. Others have the names that name_linear_layers gave, and
+    before that those of their biases.
 
     Args:
         model: A fused graph.
@@ -95,9 +96,8 @@ def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
         if bias_value is None or bias is None or bias.shape != weight.shape[1:]:
             continue
         place = _encoder_place(matmul, add)
-        head = _head_place(matmul, add)
-        if head is not None:
-            name = head
+        if place is None and matmul.name and matmul.name.endswith(_MATMUL):
+            name = matmul.name.removesuffix(_MATMUL)
         elif place is None:
             name = str(bias_value.name).removesuffix(".bias").removeprefix(_PREFIX)
         else:
@@ -107,16 +107,30 @@ def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
     return layers
 
 
-def name_linear_layers(model: ir.Model) -> None:
-    """Give the nodes and tensors of linear layers the names that find_linear_layers finds.
+def name_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> None:
+    """Give the nodes and tensors of linear layers their names.
 
     Profilers of engines show the nodes' names.
 
     Args:
         model: A fused graph; it is renamed in place.
+        head_layers: Names of the last layers, those of the head, in the graph's order; the others
+            are called what find_linear_layers calls them.
+
+    Raises:
+        UnsupportedOpError: There are fewer layers behind the encoder than the head has.
     """
-    for layer in find_linear_layers(model):
-        layer.matmul.name = f"{layer.name}.matmul"
+    layers = find_linear_layers(model)
+    first = len(layers) - len(head_layers)
+    if first < 0 or any(layer.is_encoder for layer in layers[first:]):
+        got = [layer.name for layer in layers if not layer.is_encoder]
+        raise UnsupportedOpError(f"head: got the linear layers {got}, want {list(head_layers)}")
+    named = [
+        dataclasses.replace(layer, name=name)
+        for layer, name in zip(layers[first:], head_layers, strict=True)
+    ]
+    for layer in [*layers[:first], *named]:
+        layer.matmul.name = f"{layer.name}{_MATMUL}"
         layer.add.name = f"{layer.name}.add"
         prefix = _PREFIX if layer.is_encoder else ""
         for node, kind in ((layer.matmul, "weight"), (layer.add, "bias")):
@@ -138,15 +152,4 @@ def _encoder_place(matmul: ir.Node, add: ir.Node) -> str | None:
     parts = [part for user in users if user.op_type == "Split" for part in user.outputs]
     if any(use.node.op_type == "Attention" for part in parts for use in part.uses()):
         return QKV
-    return None
-
-
-def _head_place(matmul: ir.Node, add: ir.Node) -> str | None:
-    """Tell which linear layer of a text classifier's head this is; None for any other."""
-    source = matmul.inputs[0].producer() if matmul.inputs[0] is not None else None
-    if add.outputs[0].name == "logits":
-        return CLASSIFIER
-    # The first token of every sequence.
-    if source is not None and source.op_type == "Gather":
-        return POOLER
     return None

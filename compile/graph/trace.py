@@ -13,6 +13,8 @@ import torch
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.heads import OUTPUT_NAMES
+from bert_rt.tasks.registry import find_task
+from bert_rt.types import PER_SEQUENCE
 
 __all__ = ["INPUT_NAMES", "TRACE_OPSET", "trace"]
 
@@ -29,8 +31,8 @@ def trace(loaded: LoadedModel) -> ir.Model:
 
     Returns:
         A graph of standard operators, opset TRACE_OPSET, with inputs INPUT_NAMES of shape
-        [batch_size, sequence_length], int64, and the task's OUTPUT_NAMES: of the same shape,
-        but for the logits of text classification, [batch_size, number of classes].
+        [batch_size, sequence_length], int64, and the task's OUTPUT_NAMES: of the shape
+        [batch_size, sequence_length, ...] per token and [batch_size, ...] per sequence.
 
     Raises:
         UnsupportedOpError: The task has no compiled form, or the model cannot be traced.
@@ -62,10 +64,12 @@ def trace(loaded: LoadedModel) -> ir.Model:
             raise UnsupportedOpError(f"the model cannot be traced: {error}") from error
     assert program is not None, "torch.onnx.export returns a program with dynamo=True"
     model = program.model
+    kinds = find_task(loaded.task).outputs
     for value in (*model.graph.inputs, *model.graph.outputs):
-        is_logits = value.name == "logits"
-        last = value.shape[1] if is_logits and value.shape is not None else "sequence_length"
-        value.shape = ir.Shape(["batch_size", last])
+        assert value.shape is not None, "the exporter says the rank of every input and output"
+        is_whole = kinds.get(str(value.name)) == PER_SEQUENCE
+        first = ["batch_size"] if is_whole else ["batch_size", "sequence_length"]
+        value.shape = ir.Shape([*first, *value.shape[len(first) :]])
     return model
 
 

@@ -13,15 +13,11 @@ from bert_rt.engines.onnxruntime import open_session
 from bert_rt.engines.packing import pack, pad, plan_batches
 from bert_rt.engines.threads import available_cpus
 from bert_rt.errors import CalibrationError
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.progress import Progress
-from bert_rt.tasks.question_answering.features import make_features
-from bert_rt.tasks.question_answering.squad import SquadExample
-from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import Feature, TokenSequence
+from bert_rt.types import TokenSequence
 from compile.graph.linear import LinearLayer
 
-__all__ = ["Observer", "calibration_features", "observe"]
+__all__ = ["Observer", "observe"]
 
 _MAX_BATCH_TOKENS = 2048
 
@@ -78,55 +74,6 @@ class Observer:
         self._rows[: min(self.num_seen, len(self._rows))] += amount_K
         self.low_K = self.low_K + amount_K
         self.high_K = self.high_K + amount_K
-
-
-def calibration_features(
-    examples: Sequence[SquadExample],
-    tokenizer: Tokenizer,
-    config: AnsweringConfig,
-    *,
-    num_samples: int,
-    seed: int,
-) -> list[Feature]:
-    """Draw windows to calibrate on, at most one question a passage.
-
-    Args:
-        examples: Questions over passages, of training data.
-        tokenizer: The model's.
-        config: How passages are cut into windows.
-        num_samples: Windows wanted; fewer where there are fewer passages.
-        seed: Of the draw.
-
-    Returns:
-        The windows, in random order.
-
-    Raises:
-        CalibrationError: There is nothing to draw from.
-    """
-    random = np.random.default_rng(seed)
-    by_context: dict[str, list[SquadExample]] = {}
-    for example in examples:
-        by_context.setdefault(example.context, []).append(example)
-    groups = list(by_context.values())
-    if not groups:
-        raise CalibrationError("calibration_file: has no question")
-    drawn = [groups[index] for index in random.permutation(len(groups))[:num_samples]]
-    chosen = [group[random.integers(len(group))] for group in drawn]
-    questions = tokenizer.encode_batch([example.question for example in chosen])
-    contexts = tokenizer.encode_batch([example.context for example in chosen])
-    features: list[Feature] = []
-    for question, context in zip(questions, contexts, strict=True):
-        windows = make_features(
-            len(features),
-            question,
-            context,
-            config=config,
-            cls_id=tokenizer.cls_id,
-            sep_id=tokenizer.sep_id,
-            num_separators=tokenizer.num_separators,
-        )
-        features.append(windows[random.integers(len(windows))])
-    return features
 
 
 def observe(

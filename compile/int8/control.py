@@ -9,56 +9,20 @@ the evaluation file.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from bert_rt.errors import ParityError
 from compile.int8.sensitivity import fewest_float_layers
+from compile.judge.gate import Verdict
 
-__all__ = ["Verdict", "choose_float_layers", "hold_out", "judge"]
+__all__ = ["choose_float_layers", "hold_out"]
 
 ExampleT = TypeVar("ExampleT")
 
 # Where there are few passages, most of them must stay to calibrate on.
 _MAX_HELD_OUT_SHARE = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether an INT8 model is good enough.
-
-    Attributes:
-        passes: Whether it keeps what is wanted.
-        told: What was measured and what is wanted, for messages and the manifest.
-    """
-
-    passes: bool
-    told: str
-
-
-def judge(
-    metric: str, measured: tuple[float, float], *, min_ratio: float, max_loss: float
-) -> Verdict:
-    """Compare what was measured with what is wanted.
-
-    Args:
-        metric: What was measured, for the message.
-        measured: Float's figure and INT8's, in percent.
-        min_ratio: Least INT8 over float.
-        max_loss: INT8 may be this much below float, in percent points.
-
-    Returns:
-        The verdict; NaN never passes.
-    """
-    wanted, got = measured
-    passes = got >= min_ratio * wanted and wanted - got <= max_loss
-    return Verdict(
-        passes,
-        f"got {metric} {got:.2f}, float has {wanted:.2f}; want a loss of at most {max_loss} and a "
-        f"ratio of at least {min_ratio}",
-    )
 
 
 def hold_out(

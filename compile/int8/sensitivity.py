@@ -5,7 +5,7 @@ with this one layer in INT8, on windows of calibration text. An error of the lay
 the search minimizes, says nothing of how much the layers behind it care.
 
 Layers are then kept in float from the most sensitive one on, and the fewest are taken with which
-INT8 passes on questions of the calibration file that nothing was calibrated on.
+INT8 passes on examples of the calibration file that nothing was calibrated on.
 
 Source: one layer at a time, Wang et al. 2019 (HAQ), arXiv:1811.08886, section 3; choosing by rank,
 Dong et al. 2019 (HAWQ-V2), arXiv:1911.03852, section 2.
@@ -102,14 +102,15 @@ def _logits(model: ir.Model, features: Sequence[TokenSequence], pad_id: int) -> 
     session = open_session(ir.to_proto(model).SerializeToString(), num_threads=available_cpus())
     lengths = [feature.num_tokens for feature in features]
     max_tokens = max(_MAX_BATCH_TOKENS, *lengths)
+    # Outputs per token share the inputs' second dimension, which has a name.
+    _, length = model.graph.inputs[0].shape or (None, None)
+    per_token = [list(output.shape or ())[1:2] == [length] for output in model.graph.outputs]
     parts = []
     for batch in plan_batches(lengths, max_tokens=max_tokens, is_packed=False):
         packed = pack([features[index] for index in batch], max_tokens=sum(lengths))
         ids_BS, mask_BS, types_BS = pad(packed, pad_id)
         feeds = {"input_ids": ids_BS, "attention_mask": mask_BS, "token_type_ids": types_BS}
         is_token_BS = mask_BS.astype(bool)
-        for logits in session.run(None, feeds):
-            # Logits of a text have a column a class, not one a token.
-            is_spans = logits.shape == mask_BS.shape
-            parts.append(logits[is_token_BS] if is_spans else logits.ravel())
+        for logits, is_per_token in zip(session.run(None, feeds), per_token, strict=True):
+            parts.append((logits[is_token_BS] if is_per_token else logits).ravel())
     return np.concatenate(parts)

@@ -1,248 +1,222 @@
 """The accuracy gate: a compiled model that lost too much is not written.
 
-Float and INT8 answer all questions of the evaluation file. Every engine must keep the wanted part
-of the float F1, and the loss must be shown to be small: the lower end of the 95 % interval of
-INT8's F1 minus float's has to lie above minus max_f1_loss (a test of non-inferiority).
+Float and INT8 compute all examples of the evaluation file. Every engine must keep the wanted part
+of float's figure, and the loss must be shown to be small: the lower end of the 95 % interval of
+INT8's figure minus float's has to lie above minus the largest loss (a test of non-inferiority).
+Which figure that is, and what else must not grow too large, a task says by its Measure.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from bert_rt.errors import ConfigError, ParityError
 
-from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import missing
-from bert_rt.errors import CalibrationError, ConfigError, ParityError
-from bert_rt.support.progress import progress
-from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
-from bert_rt.tasks.question_answering.squad import SquadExample
-from compile.int8.search import LayerPlan
-from compile.judge.noninferiority import METHOD, cluster_ids, percentile_interval, resampled_means
-from compile.judge.temperature import score_receipt
-from compile.report.changes import equal_answers
+__all__ = ["Gate", "Measure", "Verdict", "worst_layers"]
 
-__all__ = [
-    "Gate",
-    "check_disjoint",
-    "data_hash",
-    "dataset_of",
-    "make_receipt",
-    "measure",
-    "worst_layers",
-]
-
-# The engines that a receipt speaks of, where they can run; the first is the one float runs on.
-_ENGINES = ("onnxruntime", "openvino", "native")
 _MAX_NAMED_LAYERS = 5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What a task measures, what it is called, and the bars of its gate.
+
+    Attributes:
+        metrics: Fields of a receipt's scores to their names for people, those of the task's own
+            evaluation; the first one is the gate's, the greater the better, in percent.
+        comparisons: Fields of INT8's scores that compare it with float, to their names.
+        examples: What the rows of a data file are called, such as "questions".
+        clusters: What the bootstrap draws, such as "passages".
+        min_ratio: Least INT8 over float of the gate's metric, where the user does not say.
+        max_loss: What the interval of INT8 minus float must stay above minus of, likewise.
+        ceilings: Comparisons that must not be above a bound, to that bound, likewise.
+        tolerance: How far another machine's instruction set may move the gate's metric.
+        changes: Columns of the report's table of changed results: the example, float's result, its
+            score, INT8's result, its score.
+        digits: Decimals that a field is shown with, where that is not two.
+    """
+
+    metrics: Mapping[str, str]
+    comparisons: Mapping[str, str]
+    examples: str
+    clusters: str
+    min_ratio: float
+    max_loss: float
+    tolerance: float
+    changes: tuple[str, str, str, str, str]
+    ceilings: Mapping[str, float] = field(default_factory=dict)
+    digits: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The field that the gate looks at."""
+        return next(iter(self.metrics))
+
+    @property
+    def title(self) -> str:
+        """The gate's metric for people."""
+        return self.metrics[self.metric]
+
+    @property
+    def bars(self) -> dict[str, float]:
+        """The bars by the names of their flags, as they are where the user does not say."""
+        return {
+            f"min_{self.metric}_ratio": self.min_ratio,
+            f"max_{self.metric}_loss": self.max_loss,
+            **{f"max_{name}": bound for name, bound in self.ceilings.items()},
+        }
+
+    def show(self, name: str, value: float) -> str:
+        """Write a figure with its decimals."""
+        return f"{value:.{self.digits.get(name, 2)}f}"
+
+
 @dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether an INT8 model is good enough.
+
+    Attributes:
+        passes: Whether it keeps what is wanted.
+        told: What was measured and what is wanted, for messages and the manifest.
+    """
+
+    passes: bool
+    told: str
+
+
 class Gate:
     """What an INT8 model must keep.
 
     Attributes:
-        min_f1_ratio: Least INT8 F1 over float F1, as measured.
-        max_f1_loss: F1 points; the interval of INT8's F1 minus float's must lie above minus this.
+        measure: What is measured.
+        bars: The bars by the names of their flags.
     """
 
-    min_f1_ratio: float = 0.99
-    max_f1_loss: float = 0.5
+    def __init__(self, measure: Measure, given: Mapping[str, float] | None = None) -> None:
+        """Take the measure's bars, and those that a user gave in their place.
 
-    def __post_init__(self) -> None:
-        """Check the bars.
+        Args:
+            measure: What is measured.
+            given: Bars by the names of their flags.
 
         Raises:
-            ConfigError: The ratio is not within [0, 1] or the loss not within (0, 100].
+            ConfigError: A ratio is not within [0, 1], another bar not within (0, 100], or the
+                measure has no bar of a name.
         """
-        if not 0.0 <= self.min_f1_ratio <= 1.0:
-            raise ConfigError(f"min_f1_ratio: got {self.min_f1_ratio}, want a number from 0 to 1")
-        if not 0.0 < self.max_f1_loss <= 100.0:
-            raise ConfigError(
-                f"max_f1_loss: got {self.max_f1_loss}, want a number above 0, at most 100"
-            )
+        self.measure = measure
+        self.bars = {**measure.bars, **(given or {})}
+        for name, value in self.bars.items():
+            if name not in measure.bars:
+                raise ConfigError(
+                    f"{name}: got {value}, but {measure.title} is what this model is held to; its "
+                    f"bars are {', '.join(measure.bars)}"
+                )
+            if name.startswith("min_") and not 0.0 <= value <= 1.0:
+                raise ConfigError(f"{name}: got {value}, want a number from 0 to 1")
+            if name.startswith("max_") and not 0.0 < value <= 100.0:
+                raise ConfigError(f"{name}: got {value}, want a number above 0, at most 100")
 
-    def check(self, receipt: Mapping[str, Any], plans: Mapping[str, LayerPlan]) -> None:
+    @property
+    def min_ratio(self) -> float:
+        """Least INT8 over float of the gate's metric."""
+        return self.bars[f"min_{self.measure.metric}_ratio"]
+
+    @property
+    def max_loss(self) -> float:
+        """Most that INT8 may lose of the gate's metric."""
+        return self.bars[f"max_{self.measure.metric}_loss"]
+
+    def check(self, receipt: Mapping[str, Any], errors: Mapping[str, float]) -> None:
         """Compare a receipt with what is wanted.
 
         Args:
-            receipt: What make_receipt returned.
-            plans: How the layers were quantized, to name those that cost most.
+            receipt: What compile.judge.receipt.make_receipt returned, with "int8".
+            errors: Names of the quantized layers to their relative output errors, to name those
+                that cost most.
 
         Raises:
             ParityError: An engine is under a bar; the message names engine, figures and the
                 layers with the largest errors.
         """
+        measure = self.measure
         for engine, scores in receipt["int8"].items():
             failure = self._failure(receipt, scores)
             if failure is None:
                 continue
-            field, reason = failure
+            bar, reason = failure
             raise ParityError(
-                f"{field}: INT8 on {engine} has F1 {scores['f1']:.2f}, float "
-                f"{receipt['float']['f1']:.2f}; {reason}. Nothing was written. Layers with the "
-                f"largest relative output error: {worst_layers(plans)}"
+                f"{bar}: INT8 on {engine} has {measure.title} {scores[measure.metric]:.2f}, float "
+                f"{receipt['float'][measure.metric]:.2f}; {reason}. Nothing was written. Layers "
+                f"with the largest relative output error: {worst_layers(errors)}"
             )
+
+    def judge(self, wanted: float, got: float, comparisons: Mapping[str, float]) -> Verdict:
+        """Compare what was measured with what is wanted, without an interval.
+
+        Args:
+            wanted: Float's figure.
+            got: INT8's.
+            comparisons: INT8 compared with float, by the names of the measure's ceilings.
+
+        Returns:
+            The verdict; NaN never passes.
+        """
+        measure = self.measure
+        passes = got >= self._least(wanted) and wanted - got <= self.max_loss
+        told = (
+            f"got {measure.title} {got:.2f}, float has {wanted:.2f}; want a loss of at most "
+            f"{self.max_loss} and a ratio of at least {self.min_ratio}"
+        )
+        for name in measure.ceilings:
+            bound = self.bars[f"max_{name}"]
+            passes = passes and comparisons[name] <= bound
+            told += f"; {measure.comparisons[name]} {comparisons[name]:.4f}, want at most {bound}"
+        return Verdict(passes, told)
+
+    def _least(self, wanted: float) -> float:
+        # A correlation may be negative, where a part of it would be more than the whole.
+        return self.min_ratio * wanted if wanted >= 0 else (2 - self.min_ratio) * wanted
 
     def _failure(
         self, receipt: Mapping[str, Any], scores: Mapping[str, Any]
     ) -> tuple[str, str] | None:
         """Return the name of the bar that one engine is under, and how; None where it passes."""
-        float_f1 = receipt["float"]["f1"]
-        # Both are written so that NaN fails, too.
-        if not scores["f1"] >= self.min_f1_ratio * float_f1:
-            ratio = scores["f1"] / max(float_f1, 1e-9)
-            return "min_f1_ratio", f"got a ratio of {ratio:.4f}, want at least {self.min_f1_ratio}"
-        low, high = scores["f1_difference_interval"]
-        if not low > -self.max_f1_loss:
+        measure, metric = self.measure, self.measure.metric
+        wanted, got = receipt["float"][metric], scores[metric]
+        # All are written so that NaN fails, too.
+        if not got >= self._least(wanted):
+            ratio = got / wanted if wanted else 0.0
+            return (
+                f"min_{metric}_ratio",
+                f"got a ratio of {ratio:.4f}, want at least {self.min_ratio}",
+            )
+        low, high = scores[f"{metric}_difference_interval"]
+        if not low > -self.max_loss:
             clusters = receipt["intervals"]["num_clusters"]
-            return "max_f1_loss", (
+            return f"max_{metric}_loss", (
                 f"got a difference between {low:.2f} and {high:.2f} with 95 % confidence, want "
-                f"more than {-self.max_f1_loss}; more than the {clusters} passages of this "
+                f"more than {-self.max_loss}; more than the {clusters} {measure.clusters} of this "
                 "evaluation file would narrow it"
             )
+        for name in measure.ceilings:
+            bound = self.bars[f"max_{name}"]
+            if not scores[name] <= bound:
+                return f"max_{name}", (
+                    f"got {measure.comparisons[name]} {scores[name]:.4f}, want at most {bound}"
+                )
         return None
 
 
-def worst_layers(plans: Mapping[str, LayerPlan]) -> str:
+def worst_layers(errors: Mapping[str, float]) -> str:
     """Name the layers that quantization moved most, with their errors.
 
     Args:
-        plans: How the layers were quantized.
+        errors: Names of the quantized layers to their relative output errors.
 
     Returns:
         At most five of them, for a message.
     """
-    worst = sorted(plans.values(), key=lambda plan: -plan.error)[:_MAX_NAMED_LAYERS]
-    return ", ".join(f"{plan.name} ({plan.error:.2%})" for plan in worst)
-
-
-def data_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a data file as it stands on the disk, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def dataset_of(eval_file: Path, total: int) -> dict[str, Any]:
-    """Return the receipt's "dataset": name and SHA-256 of a data file, and its examples."""
-    return {"name": eval_file.name, "sha256": data_hash(eval_file), "total": total}
-
-
-def check_disjoint(
-    calibration: Sequence[SquadExample],
-    evaluation: Sequence[SquadExample],
-    *,
-    field: str = "calibration_file",
-) -> None:
-    """Refuse to calibrate on what is evaluated: the figures would flatter.
-
-    Args:
-        calibration: Questions that something is calibrated on.
-        evaluation: Questions of the evaluation file.
-        field: What the first ones are of, for the message.
-
-    Raises:
-        CalibrationError: They share a passage.
-    """
-    shared = {e.context for e in calibration} & {e.context for e in evaluation}
-    if shared:
-        raise CalibrationError(
-            f"{field}: shares {len(shared)} passages with eval_file, want none; the first begins "
-            f"{min(shared)[:60]!r}"
-        )
-
-
-def measure(
-    artifact: Artifact,
-    examples: Sequence[Any],
-    *,
-    engines: Sequence[str] = _ENGINES,
-    score: Callable[..., Any],
-) -> dict[str, Any]:
-    """Score an artifact on every engine that can run it.
-
-    Args:
-        artifact: The artifact, on the disk or only in memory.
-        examples: The questions or texts, all of them.
-        engines: Engines to try; those that cannot run here are left out.
-        score: Makes an evaluation of a Runtime, the examples and `progress`.
-
-    Returns:
-        Engine name to its evaluation.
-    """
-    able = [engine for engine in engines if missing(engine, artifact) is None]
-    results = {}
-    for engine in able:
-        with Runtime.open(artifact, engine=engine) as runtime:
-            title = f"evaluate {runtime.info.precision} on {engine}"
-            with progress(title, total=len(examples), unit="examples") as shown:
-                results[engine] = score(runtime, examples, progress=shown)
-    return results
-
-
-def make_receipt(
-    eval_file: Path,
-    examples: Sequence[SquadExample],
-    float_result: AnswerEvaluation,
-    int8_results: Mapping[str, AnswerEvaluation],
-) -> dict[str, Any]:
-    """Put the measured figures into the manifest's receipt.
-
-    Args:
-        eval_file: The evaluation file.
-        examples: Its questions.
-        float_result: The float model's evaluation.
-        int8_results: Engine name to the INT8 model's evaluation; empty for a float artifact.
-
-    Returns:
-        The receipt: "dataset", "float", "intervals" (how they were made) and, with INT8, "int8"
-        by engine, each with "f1" and "exact_match" in percent, "f1_interval" and
-        "score_calibration" (compile.judge.temperature.score_receipt). INT8 also has
-        "f1_difference" to float in percent points with "f1_difference_interval", "f1_ratio", and
-        "equal_answers" with "equal_answers_interval", the last three in [0, 1].
-    """
-    cluster_Q = cluster_ids(example.context for example in examples)
-    columns = [100 * float_result.f1_N]
-    for result in int8_results.values():
-        columns += [100 * result.f1_N, equal_answers(float_result, result, examples)]
-    values_QM = np.stack(columns, axis=1)
-    means_RM = resampled_means(values_QM, cluster_Q)
-    receipt: dict[str, Any] = {
-        "dataset": dataset_of(eval_file, len(examples)),
-        "intervals": {**METHOD, "num_clusters": int(cluster_Q.max()) + 1},
-        "float": {
-            "f1": float_result.f1,
-            "exact_match": float_result.exact_match,
-            "f1_interval": percentile_interval(means_RM[:, 0]),
-            "score_calibration": _scores(float_result),
-        },
-    }
-    if int8_results:
-        receipt["int8"] = {
-            engine: {
-                "f1": result.f1,
-                "exact_match": result.exact_match,
-                "f1_interval": percentile_interval(means_RM[:, column]),
-                "f1_difference": result.f1 - float_result.f1,
-                "f1_difference_interval": percentile_interval(means_RM[:, column] - means_RM[:, 0]),
-                "f1_ratio": result.f1 / float_result.f1 if float_result.f1 else 0.0,
-                "equal_answers": float(values_QM[:, column + 1].mean()),
-                "equal_answers_interval": percentile_interval(means_RM[:, column + 1]),
-                "score_calibration": _scores(result),
-            }
-            for column, (engine, result) in zip(
-                range(1, len(columns), 2), int8_results.items(), strict=True
-            )
-        }
-    return receipt
-
-
-def _scores(result: AnswerEvaluation) -> dict[str, Any]:
-    assert result.raw_score_N is not None, "a receipt's evaluations have raw scores"
-    return score_receipt(
-        result.score_temperature, result.raw_score_N, result.score_N, result.exact_N
-    )
+    worst = sorted(errors.items(), key=lambda item: -item[1])[:_MAX_NAMED_LAYERS]
+    return ", ".join(f"{name} ({error:.2%})" for name, error in worst)

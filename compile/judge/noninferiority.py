@@ -12,13 +12,19 @@ Source: percentile intervals, Efron and Tibshirani 1993, An Introduction to the 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["METHOD", "cluster_ids", "percentile_interval", "resampled_means"]
+__all__ = [
+    "METHOD",
+    "cluster_ids",
+    "percentile_interval",
+    "resampled_means",
+    "resampled_rank_correlations",
+]
 
 _CONFIDENCE = 0.95
 _NUM_RESAMPLES = 10_000
@@ -69,15 +75,79 @@ def resampled_means(
     sum_CM = np.zeros((num_clusters, values_QM.shape[1]))
     np.add.at(sum_CM, cluster_Q, values_QM)
     size_C = np.bincount(cluster_Q).astype(np.float64)
+    means = [
+        (count_RC @ sum_CM) / (count_RC @ size_C)[:, None]
+        for count_RC in _draws(num_clusters, num_resamples, seed)
+    ]
+    return np.concatenate(means)
+
+
+def resampled_rank_correlations(
+    values_QM: NDArray[np.float64],
+    gold_Q: NDArray[np.float64],
+    cluster_Q: NDArray[np.intp],
+    *,
+    num_resamples: int = _NUM_RESAMPLES,
+    seed: int = _SEED,
+) -> NDArray[np.float64]:
+    """Draw clusters as resampled_means does, and correlate ranks over their texts.
+
+    Args:
+        values_QM: Shape (Q, M), float64; every column sees the same draws.
+        gold_Q: Shape (Q,), float64, what each column is correlated with.
+        cluster_Q: Shape (Q,), what cluster_ids returned.
+        num_resamples: Number of draws.
+        seed: Of the draws.
+
+    Returns:
+        Shape (R, M), float64: Spearman's rank correlation of every column in every draw, with the
+        ranks that the values have in the draw; 0 where one side is constant.
+    """
+    columns = [_Ranker(column_Q) for column_Q in (gold_Q, *values_QM.T)]
+    result = []
+    for count_RC in _draws(int(cluster_Q.max()) + 1, num_resamples, seed, width=len(gold_Q)):
+        count_RQ = count_RC[:, cluster_Q]
+        gold_RQ, *others = (ranker(count_RQ) for ranker in columns)
+        spread_R = (count_RQ * gold_RQ**2).sum(axis=1)
+        drawn = []
+        for rank_RQ in others:
+            scale_R = np.sqrt(spread_R * (count_RQ * rank_RQ**2).sum(axis=1))
+            product_R = (count_RQ * gold_RQ * rank_RQ).sum(axis=1)
+            # 0 where one side is constant, and with it the product.
+            drawn.append(product_R / np.where(scale_R > 0, scale_R, 1.0))
+        result.append(np.stack(drawn, axis=1))
+    return np.concatenate(result)
+
+
+class _Ranker:
+    """Ranks one column in draws where each row stands any number of times."""
+
+    def __init__(self, values_Q: NDArray[np.float64]) -> None:
+        self._order_Q = np.argsort(values_Q, kind="stable")
+        _, self._place_Q = np.unique(values_Q, return_inverse=True)
+        ordered_Q = values_Q[self._order_Q]
+        self._start_V = np.flatnonzero(np.r_[True, ordered_Q[1:] != ordered_Q[:-1]])
+
+    def __call__(self, count_RQ: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the ranks minus their mean, shape (R, Q); equal values share a rank."""
+        count_RV = np.add.reduceat(count_RQ[:, self._order_Q], self._start_V, axis=1)
+        rank_RV = np.cumsum(count_RV, axis=1) - (count_RV - 1) / 2
+        total_R1 = count_RV.sum(axis=1, keepdims=True)
+        rank_RV -= (count_RV * rank_RV).sum(axis=1, keepdims=True) / total_R1
+        rank_RQ: NDArray[np.float64] = rank_RV[:, self._place_Q]
+        return rank_RQ
+
+
+def _draws(
+    num_clusters: int, num_resamples: int, seed: int, *, width: int = 0
+) -> Iterator[NDArray[np.float64]]:
+    """Yield how often every cluster was drawn, shape (R, C), in parts of bounded memory."""
     random = np.random.default_rng(seed)
     share_C = np.full(num_clusters, 1 / num_clusters)
-    step = max(1, _CHUNK_COUNTS // num_clusters)
-    means = []
+    step = max(1, _CHUNK_COUNTS // max(num_clusters, width))
     for done in range(0, num_resamples, step):
         size = min(step, num_resamples - done)
-        count_RC = random.multinomial(num_clusters, share_C, size).astype(np.float64)
-        means.append((count_RC @ sum_CM) / (count_RC @ size_C)[:, None])
-    return np.concatenate(means)
+        yield random.multinomial(num_clusters, share_C, size).astype(np.float64)
 
 
 def percentile_interval(means_R: NDArray[np.float64]) -> list[float]:

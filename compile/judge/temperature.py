@@ -1,10 +1,9 @@
 """How sure scores should be: the temperature that makes probabilities of them.
 
-Raw scores are divided by one number before the softmax. It is the one with the least log loss on
-examples that the artifact is not evaluated on: of questions that the best answer is exactly right,
-of texts that the right class is the right one.
+Raw scores are divided by one number before scores are made of them. It is the one with the least
+log loss on examples that the artifact is not evaluated on; what that is, each task says.
 
-Shapes: Q questions or texts, C classes.
+Shapes: Q scored answers, classes or labels.
 
 Source: Guo et al. 2017, arXiv:1706.04599, section 4.2.
 """
@@ -13,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,23 +23,18 @@ from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.support.progress import Progress, progress
 from bert_rt.tasks.metrics import reliability
-from bert_rt.tasks.question_answering.answering import QuestionAnswering
-from bert_rt.tasks.question_answering.evaluation import stream_logits
-from bert_rt.tasks.question_answering.metrics import evaluate_squad
-from bert_rt.tasks.question_answering.squad import SquadExample
-from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices
 
 __all__ = [
     "MIN_EXAMPLES",
+    "Confidence",
     "FittedTemperature",
     "best_temperature",
-    "fit_class_temperature",
-    "fit_span_temperature",
+    "fit_temperature",
+    "mean_log_loss",
     "score_receipt",
     "tune_temperature",
 ]
 
-_ANSWERING = QuestionAnswering()
 # With so few the temperature's standard deviation is a fifth of it already (on SQuAD; with 1000 it
 # is a twentieth: benchmarks/results/2026-11-25-calibration.md).
 MIN_EXAMPLES = 50
@@ -99,70 +93,6 @@ def best_temperature(log_loss: Callable[[float], float]) -> float:
     return math.exp((low + high) / 2)
 
 
-def fit_span_temperature(
-    runtime: Runtime, examples: Sequence[SquadExample], progress: Progress
-) -> FittedTemperature:
-    """Fit the temperature of a model that answers questions.
-
-    Args:
-        runtime: The model.
-        examples: At least one question.
-        progress: Is told of every question.
-
-    Returns:
-        The temperature with which the best answer's score is the probability that it is exactly
-        right.
-    """
-    options = runtime.options()
-    kept, predictions = [], {}
-    for example, (prepared, logits) in zip(examples, stream_logits(runtime, examples), strict=True):
-        kept.append((prepared, logits))
-        predictions[example.id] = _ANSWERING.decode(prepared, logits, options).text
-        progress.advance()
-    is_v2 = runtime.limits.version_2_with_negative
-    correct_Q = evaluate_squad(
-        predictions, examples, version_2_with_negative=is_v2
-    ).exact_matches.astype(bool)
-
-    def log_loss(temperature: float) -> float:
-        at = replace(options, score_temperature=temperature)
-        score_Q = np.array([_ANSWERING.decode(*item, at).score for item in kept])
-        return _mean_log(np.where(correct_Q, score_Q, 1 - score_Q))
-
-    return _fit(log_loss, correct_Q)
-
-
-def fit_class_temperature(
-    runtime: Runtime, examples: Sequence[LabelledText], progress: Progress
-) -> FittedTemperature:
-    """Fit the temperature of a model that classifies texts.
-
-    Args:
-        runtime: The model.
-        examples: At least one text.
-        progress: Is told of every text.
-
-    Returns:
-        The temperature with which the right classes are likeliest.
-    """
-    options = runtime.options()
-    rows = []
-    for result in runtime.ask_stream((example.input for example in examples), options):
-        rows.append(result.logits)
-        progress.advance()
-    logits_QC = np.array(rows)
-    logits_QC -= logits_QC.max(axis=1, keepdims=True)
-    gold_Q = np.array(class_indices(examples, runtime.manifest.labels))
-    correct_Q = logits_QC.argmax(axis=1) == gold_Q
-
-    def log_loss(temperature: float) -> float:
-        weights_QC = np.exp(logits_QC / temperature)
-        gold_weight_Q = weights_QC[np.arange(len(gold_Q)), gold_Q]
-        return _mean_log(gold_weight_Q / weights_QC.sum(axis=1))
-
-    return _fit(log_loss, correct_Q)
-
-
 def tune_temperature(
     files: Mapping[str, bytes],
     fields: ManifestFields,
@@ -188,27 +118,42 @@ def tune_temperature(
         return fit(runtime, examples, shown)
 
 
-def score_receipt(
-    score_temperature: float,
-    raw_score_Q: NDArray[np.float64],
-    score_Q: NDArray[np.float64],
-    correct_Q: NDArray[np.float64],
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Confidence:
+    """Scores of an evaluation, and what of them is right; Q answers, classes or labels.
+
+    Attributes:
+        score_temperature: The temperature.
+        raw_score_Q: Shape (Q,), the scores with a temperature of 1; None where nobody asked.
+        score_Q: Shape (Q,), the scores.
+        correct_Q: Shape (Q,), each 0 or 1: whether what is scored is right.
+    """
+
+    score_temperature: float
+    raw_score_Q: NDArray[np.float64] | None
+    score_Q: NDArray[np.float64]
+    correct_Q: NDArray[np.float64]
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error of the scores."""
+        return reliability(self.score_Q, self.correct_Q).expected_calibration_error
+
+
+def score_receipt(confidence: Confidence) -> dict[str, Any]:
     """Say for the manifest's receipt how true scores are.
 
     Args:
-        score_temperature: The temperature.
-        raw_score_Q: Shape (Q,), the best answers' scores with a temperature of 1.
-        score_Q: Shape (Q,), their scores.
-        correct_Q: Shape (Q,), each 0 or 1: whether they are right.
+        confidence: Scores with and without the temperature, and what is right.
 
     Returns:
         "score_temperature", "before" and "after", these with "expected_calibration_error" and, for
         every bin, "num_examples", "mean_score" and "accuracy".
     """
-    told: dict[str, Any] = {"score_temperature": score_temperature}
-    for name, scores in (("before", raw_score_Q), ("after", score_Q)):
-        bins = reliability(scores, correct_Q)
+    assert confidence.raw_score_Q is not None, "a receipt's evaluations have raw scores"
+    told: dict[str, Any] = {"score_temperature": confidence.score_temperature}
+    for name, scores in (("before", confidence.raw_score_Q), ("after", confidence.score_Q)):
+        bins = reliability(scores, confidence.correct_Q)
         told[name] = {
             "expected_calibration_error": bins.expected_calibration_error,
             "num_examples": bins.count_M.tolist(),
@@ -218,17 +163,32 @@ def score_receipt(
     return told
 
 
-def _mean_log(probability_Q: NDArray[np.float64]) -> float:
+def mean_log_loss(probability_Q: NDArray[np.float64]) -> float:
+    """Return the mean log loss in nats of what came true, by the probabilities that it had."""
     return -float(np.log(np.maximum(probability_Q, _LEAST_PROBABILITY)).mean())
 
 
-def _fit(log_loss: Callable[[float], float], correct_Q: NDArray[np.bool_]) -> FittedTemperature:
-    total, num_correct = len(correct_Q), int(correct_Q.sum())
+def fit_temperature(
+    log_loss: Callable[[float], float], correct_Q: NDArray[np.bool_], total: int
+) -> FittedTemperature:
+    """Find the temperature with the least log loss, where there is enough to find it on.
+
+    Args:
+        log_loss: Gives the mean log loss with a temperature.
+        correct_Q: What of the scored was right; with all right or all wrong nothing is fitted.
+        total: Number of examples.
+
+    Returns:
+        The temperature; 1, and why, where none could be found.
+    """
+    num_correct = int(correct_Q.sum())
     verdict = "fitted"
     if total < MIN_EXAMPLES:
         verdict = f"not fitted: got {total} examples, want at least {MIN_EXAMPLES}"
-    elif num_correct in (0, total):
+    elif num_correct in (0, correct_Q.size):
         # The best score would be 0 or 1, whatever the model says.
-        verdict = f"not fitted: got {num_correct} right of {total}, want right and wrong ones"
+        verdict = (
+            f"not fitted: got {num_correct} right of {correct_Q.size}, want right and wrong ones"
+        )
     found = best_temperature(log_loss) if verdict == "fitted" else 1.0
     return FittedTemperature(found, log_loss(found), log_loss(1.0), total, verdict)

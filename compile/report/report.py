@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from compile.int8.search import LayerPlan
-from compile.report.changes import ChangedAnswer
+from compile.judge.gate import Gate, Measure
+from compile.report.changes import Change
 from compile.report.markup import between, svg, table
 from compile.report.reliability import render_confidence
 
@@ -17,10 +18,8 @@ __all__ = ["render_report"]
 
 # A logarithmic axis has no place for 0, and less than float32 resolves is nothing.
 _LEAST_SHOWN = 1e-14
-# Changed answers listed of one engine; a page for people, not an archive.
+# Changed results listed of one engine; a page for people, not an archive.
 _MAX_CHANGES = 20
-_CHANGED_ANSWERS = ("question", "float's answer", "F1", "INT8's answer", "F1")
-_CHANGED_CLASSES = ("text", "float's class", "right, %", "INT8's class", "right, %")
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -52,8 +51,8 @@ def render_report(
     provenance: Mapping[str, Any],
     receipt: Mapping[str, Any] | None,
     plans: Mapping[str, LayerPlan],
-    bars: Mapping[str, float],
-    changes: Mapping[str, Sequence[ChangedAnswer]],
+    gate: Gate,
+    changes: Mapping[str, Sequence[Change]],
     quantization: Mapping[str, Any],
 ) -> bytes:
     """Write the report of one compile.
@@ -64,20 +63,19 @@ def render_report(
         provenance: The manifest's provenance.
         receipt: The manifest's receipt, or None where no evaluation file was given.
         plans: Layer name to quantization; empty for a float artifact.
-        bars: What the gate wanted: "min_f1_ratio" and "max_f1_loss".
-        changes: Engine name to the answers that INT8 changed on it, worst first.
+        gate: What was measured, and what was wanted.
+        changes: Engine name to the results that INT8 changed on it, worst first.
         quantization: The manifest's: sensitivities, and the layers that stay in float.
 
     Returns:
         One HTML page, UTF-8, which loads nothing from elsewhere.
     """
-    parts = ["<h2>Accuracy</h2>", _accuracy(receipt, bars)]
+    parts = ["<h2>Accuracy</h2>", _accuracy(receipt, gate)]
     if receipt is not None and "score_calibration" in receipt["float"]:
         parts += ["<h2>Confidence</h2>", render_confidence(receipt, provenance)]
     if changes:
-        parts += ["<h2>Changed answers</h2>"]
-        is_classifier = receipt is not None and "accuracy" in receipt["float"]
-        head = _CHANGED_CLASSES if is_classifier else _CHANGED_ANSWERS
+        parts += ["<h2>Changed results</h2>"]
+        head = gate.measure.changes
         parts += [_change_table(engine, changed, head) for engine, changed in changes.items()]
     parts += ["<h2>Fusions</h2>", table(("rule", "rewrites"), list(fusions.items()))]
     if plans:
@@ -88,97 +86,87 @@ def render_report(
     return page.encode()
 
 
-def _accuracy(receipt: Mapping[str, Any] | None, bars: Mapping[str, float]) -> str:
+def _accuracy(receipt: Mapping[str, Any] | None, gate: Gate) -> str:
     if receipt is None:
         return (
             "<p>Not measured: no evaluation file was given, so this artifact carries no promise. "
             "Compile with <code>--eval_file</code>.</p>"
         )
-    if "accuracy" in receipt["float"]:
-        return _class_accuracy(receipt, bars)
-    dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
-    figures = (between(scores["f1"], scores["f1_interval"]), scores["exact_match"])
-    rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
+    measure, dataset, how = gate.measure, receipt["dataset"], receipt["intervals"]
+    none = [""] * (2 + len(measure.comparisons))
+    rows = [("float32", "onnxruntime", *_figures(measure, receipt["float"]), *none)]
     int8 = receipt.get("int8", {})
     for engine, scores in int8.items():
+        difference = f"{measure.metric}_difference"
         rows.append(
             (
                 "int8",
                 engine,
-                between(scores["f1"], scores["f1_interval"]),
-                scores["exact_match"],
-                between(scores["f1_difference"], scores["f1_difference_interval"]),
-                f"{scores['f1_ratio']:.2%}",
-                between(
-                    100 * scores["equal_answers"],
-                    [100 * end for end in scores["equal_answers_interval"]],
-                ),
+                *_figures(measure, scores),
+                between(scores[difference], scores[f"{difference}_interval"]),
+                f"{scores[f'{measure.metric}_ratio']:.2%}",
+                *(_compared(measure, name, scores) for name in measure.comparisons),
             )
         )
-    head = ("precision", "engine", "F1", "exact match", "F1 minus float's", "F1 over float's")
+    head = (
+        *("precision", "engine", *measure.metrics.values()),
+        *(f"{measure.title} minus float's", f"{measure.title} over float's"),
+        *measure.comparisons.values(),
+    )
     # A model that the gate stops has no report, so what is told here has passed.
+    ceilings = "".join(
+        f", and at most {gate.bars[f'max_{name}']:g}: {measure.comparisons[name]}"
+        for name in measure.ceilings
+    )
     wanted = (
-        f"at least {bars['min_f1_ratio']:.2%} of float's F1 on every engine, and a loss of less "
-        f"than {bars['max_f1_loss']:g} F1 at the interval's lower end"
+        f"at least {gate.min_ratio:.2%} of float's {measure.title} on every engine, and a loss of "
+        f"less than {gate.max_loss:g} at the interval's lower end{ceilings}"
     )
-    verdict = f"<p>Gate: passed, {wanted}.</p>" if int8 else ""
+    verdict = f"<p>Gate: passed, {html.escape(wanted)}.</p>" if int8 else ""
     return (
-        f"<p>All {dataset['total']} questions of <code>{html.escape(dataset['name'])}</code>. "
-        f"In brackets {how['confidence']:.0%} intervals, from {how['num_resamples']} resamples of "
-        f"its {how['num_clusters']} passages.</p>"
-        + table((*head, "answers equal, %"), rows)
-        + verdict
+        f"<p>All {dataset['total']} {measure.examples} of "
+        f"<code>{html.escape(dataset['name'])}</code>. In brackets {how['confidence']:.0%} "
+        f"intervals, from {how['num_resamples']} resamples of its {how['num_clusters']} "
+        f"{measure.clusters}.</p>" + table(head, rows) + verdict
     )
 
 
-def _class_accuracy(receipt: Mapping[str, Any], bars: Mapping[str, float]) -> str:
-    """Tell a text classifier's accuracy."""
-    dataset, how, scores = receipt["dataset"], receipt["intervals"], receipt["float"]
-    figures = (between(scores["accuracy"], scores["accuracy_interval"]), scores["macro_f1"])
-    rows: list[Sequence[Any]] = [("float32", "onnxruntime", *figures, "", "", "")]
-    int8 = receipt.get("int8", {})
-    for engine, scores in int8.items():
-        rows.append(
-            (
-                "int8",
-                engine,
-                between(scores["accuracy"], scores["accuracy_interval"]),
-                scores["macro_f1"],
-                between(scores["accuracy_difference"], scores["accuracy_difference_interval"]),
-                f"{scores['accuracy_ratio']:.2%}",
-                f"{scores['equal_labels']:.2%}",
-            )
-        )
-    head = ("precision", "engine", "accuracy", "macro F1", "minus float's", "over float's")
-    wanted = (
-        f"at least {bars['min_accuracy_ratio']:.2%} of float's accuracy on every engine, and a "
-        f"loss of less than {bars['max_accuracy_loss']:g} points at the interval's lower end"
-    )
-    verdict = f"<p>Gate: passed, {wanted}.</p>" if int8 else ""
-    return (
-        f"<p>All {dataset['total']} texts of <code>{html.escape(dataset['name'])}</code>. In "
-        f"brackets {how['confidence']:.0%} intervals, from {how['num_resamples']} resamples.</p>"
-        + table((*head, "equal classes"), rows)
-        + verdict
-    )
+def _figures(measure: Measure, scores: Mapping[str, Any]) -> list[str]:
+    """Return the metrics of one model on one engine, the gate's with its interval."""
+    return [
+        between(scores[name], scores[f"{name}_interval"])
+        if name == measure.metric
+        else measure.show(name, scores[name])
+        for name in measure.metrics
+    ]
 
 
-def _change_table(engine: str, changes: Sequence[ChangedAnswer], head: Sequence[str]) -> str:
-    worse = sum(change.int8_f1 < change.float_f1 for change in changes)
-    better = sum(change.int8_f1 > change.float_f1 for change in changes)
+def _compared(measure: Measure, name: str, scores: Mapping[str, Any]) -> str:
+    """Return a comparison with float: shares of one, which are no ceilings, in percent."""
+    if name in measure.ceilings:
+        return measure.show(name, scores[name])
+    interval = scores.get(f"{name}_interval")
+    if interval is None:
+        return f"{scores[name]:.2%}"
+    return between(100 * scores[name], [100 * end for end in interval]) + " %"
+
+
+def _change_table(engine: str, changes: Sequence[Change], head: Sequence[str]) -> str:
+    worse = sum(change.int8_score < change.float_score for change in changes)
+    better = sum(change.int8_score > change.float_score for change in changes)
     shown = changes[:_MAX_CHANGES]
     rows = [
         (
-            change.question,
-            change.float_text or "(no answer)",
-            100 * change.float_f1,
-            change.int8_text or "(no answer)",
-            100 * change.int8_f1,
+            change.example,
+            change.float_text or "(none)",
+            100 * change.float_score,
+            change.int8_text or "(none)",
+            100 * change.int8_score,
         )
         for change in shown
     ]
     told = (
-        f"<p>{html.escape(engine)}: {len(changes)} answers differ from float's; {worse} score "
+        f"<p>{html.escape(engine)}: {len(changes)} results differ from float's; {worse} score "
         f"less, {better} more. Shown: {len(shown)}, the largest losses first.</p>"
     )
     return told + (table(head, rows) if rows else "")

@@ -1,353 +1,269 @@
-"""What of a compile depends on the task: its data, its measure and its gate; one class a task."""
+"""What of a compile depends on the task, behind one interface; compile.tasks.registry lists them.
+
+data file -> examples -> sequences to calibrate on
+float and INT8 on examples -> evaluations -> receipt, gate and report
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
-from bert_rt.model.checkpoint import LoadedModel, read_config, task_of
-from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits, from_dict
+from bert_rt.artifact.manifest import Manifest, ManifestFields
+from bert_rt.errors import CalibrationError, ConfigError
+from bert_rt.model.checkpoint import LoadedModel
+from bert_rt.model.config import BertConfig, Columns, from_dict
 from bert_rt.support.progress import Progress
-from bert_rt.tasks.base import Limits
-from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
-from bert_rt.tasks.question_answering.evaluation import evaluate
-from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from bert_rt.tasks.text_classification.classifying import TextClassification as ClassifyingTask
-from bert_rt.tasks.text_classification.evaluation import evaluate_classes
-from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices, read_labelled
+from bert_rt.tasks.base import Evaluation, Limits, SelfTestItem, Task
+from bert_rt.tasks.selftest import make_self_test
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
-from compile.int8.calibrate import calibration_features
-from compile.int8.control import Verdict, judge
-from compile.int8.search import LayerPlan
-from compile.judge.gate import Gate, check_disjoint, make_receipt
-from compile.judge.temperature import (
-    FittedTemperature,
-    fit_class_temperature,
-    fit_span_temperature,
-)
-from compile.report.changes import ChangedAnswer, changed_answers
-from compile.tasks.golden import golden_items
-from compile.tasks.text_classification import (
-    AccuracyGate,
-    calibration_sequences,
-    changed_classes,
-    check_disjoint_texts,
-    checked_labels,
-    classifier_golden_items,
-    make_class_receipt,
-)
+from compile.graph.head import GraphHead
+from compile.judge.gate import Gate, Measure, Verdict
+from compile.judge.noninferiority import cluster_ids
+from compile.judge.temperature import Confidence, FittedTemperature
+from compile.report.changes import Change
 
-__all__ = ["CompileTask", "QuestionAnswering", "TextClassification", "default_limits", "make_task"]
+__all__ = ["CompileTask", "Settings", "TunedLimits"]
 
 
-class CompileTask(Protocol):
-    """One task's part in a compile. Examples are what its own read returns."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a user sets, whatever the task is; what a task does not have is an error.
+
+    Attributes:
+        limits: Fields of the task's limits that were given.
+        bars: Bars of the gate that were given, by the names of their flags.
+        columns: How data files name their columns; None where nobody said.
+    """
+
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    bars: Mapping[str, float] = field(default_factory=dict)
+    columns: Columns | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TunedLimits:
+    """Limits that were found on examples.
+
+    Attributes:
+        name: What was found, for the manifest's provenance.
+        limits: The limits with it.
+        told: How it was found.
+    """
+
+    name: str
+    limits: Limits
+    told: Mapping[str, Any]
+
+
+class CompileTask(ABC):
+    """One task's part in a compile. Examples are what its own read returns.
+
+    Attributes:
+        task: The task as runtimes know it.
+        limits_class: The task's limits, a dataclass.
+        has_columns: Whether its data files have columns that can be named.
+        has_probabilities: Whether scores are probabilities, with a temperature to be found.
+        golden_inputs: What the self-test of an artifact is made of.
+        golden_lead: How far above the next result one must be to become a self-test item.
+        measure: What is measured.
+        labels: Names of the logits, where the task has such.
+        head: What the logits mean, where the task has several kinds of heads.
+        limits: The artifact's limits.
+        gate: What INT8 must keep.
+    """
+
+    task: ClassVar[Task[Any, Any, Any]]
+    limits_class: ClassVar[type[Any]]
+    has_columns: ClassVar[bool] = False
+    has_probabilities: ClassVar[bool] = True
+    golden_inputs: ClassVar[Sequence[Any]]
+    golden_lead: ClassVar[float] = 0.0
+    measure: Measure
+
+    def __init__(
+        self, settings: Settings, *, labels: tuple[str, ...] = (), head: Any = None
+    ) -> None:
+        """Take what the user sets and what the model says.
+
+        Args:
+            settings: What the user sets.
+            labels: Names of the logits.
+            head: What they mean.
+
+        Raises:
+            ConfigError: A setting is out of range, or none of this task's.
+        """
+        names = [item.name for item in dataclasses.fields(self.limits_class)]
+        for name, value in settings.limits.items():
+            if name not in names:
+                raise ConfigError(
+                    f"{name}: got {value!r}, but a {self.task.name} model has no such setting; it "
+                    f"has {', '.join(names)}"
+                )
+        if settings.columns is not None and not self.has_columns:
+            raise ConfigError(
+                f"text_column, text_pair_column, label_column: got {settings.columns}, but data "
+                f"files of {self.task.name} have no columns"
+            )
+        self.labels = labels
+        self.head = head
+        self.columns = settings.columns or Columns()
+        self.limits: Limits = from_dict(self.limits_class, settings.limits)
+        self.gate = Gate(self.measure, settings.bars)
+
+    @classmethod
+    @abstractmethod
+    def measures(cls) -> Sequence[Measure]:
+        """Return what this task's models may be measured by, for the flags of the bars."""
+
+    @classmethod
+    @abstractmethod
+    def for_model(cls, loaded: LoadedModel, settings: Settings) -> CompileTask:
+        """Make the part of a checkpoint; raises ConfigError and UnsupportedOpError."""
+
+    @classmethod
+    @abstractmethod
+    def for_manifest(cls, manifest: Manifest, columns: Columns | None) -> CompileTask:
+        """Make the part of an artifact, to measure it again; raises ConfigError."""
+
+    # The model.
+
+    @abstractmethod
+    def graph_head(self, config: BertConfig) -> GraphHead:
+        """Return what the graph has behind the encoder."""
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Class names in the order of the logits; none for question answering."""
-        ...
+    def head_fields(self) -> Mapping[str, Any]:
+        """What the manifest's "head" says."""
+        return {}
 
-    @property
-    def bars(self) -> Mapping[str, float]:
-        """What the gate wants, by name."""
-        ...
+    def golden_items(self, runtime: Runtime) -> tuple[SelfTestItem, ...]:
+        """Record what a compiled model says, with a clear lead, for the manifest's self-test."""
+        return make_self_test(
+            runtime.session,
+            runtime.task,
+            self.golden_inputs,
+            runtime.options(),
+            min_lead=self.golden_lead,
+        )
 
-    @property
-    def outputs(self) -> Mapping[str, str]:
-        """Names and kinds of the graph's outputs."""
-        ...
-
-    def limits(self, limits: AnsweringConfig) -> Limits:
-        """Return the limits that the artifact gets."""
-        ...
+    # Data.
 
     def read(self, path: Path) -> list[Any]:
         """Read a data file, checked against the model; raises InputError."""
-        ...
+        return self.task.read_examples(path, self.columns, self.labels, self.head)
+
+    @abstractmethod
+    def passage(self, example: Any) -> Hashable:
+        """Return what an example's text is known by."""
+
+    @abstractmethod
+    def describe_shared(self, mine: Any, other: Any) -> str:
+        """Say where two examples of one text stand."""
+
+    @abstractmethod
+    def draw(
+        self, examples: Sequence[Any], tokenizer: Tokenizer, *, num_samples: int, seed: int
+    ) -> Sequence[TokenSequence]:
+        """Draw sequences to calibrate on; raises CalibrationError where there are none."""
 
     def check_disjoint(
         self, calibration: Sequence[Any], evaluation: Sequence[Any], *, field: str
     ) -> None:
-        """Raise CalibrationError where the two share a text; field names the first ones' file."""
-        ...
+        """Refuse to calibrate on what is evaluated: the figures would flatter.
 
+        Args:
+            calibration: Examples that something is calibrated on.
+            evaluation: Those of the evaluation file.
+            field: What the first ones are of, for the message.
+
+        Raises:
+            CalibrationError: They share a text.
+        """
+        known = {self.passage(example): example for example in reversed(calibration)}
+        shared = {
+            self.passage(example): example
+            for example in reversed(evaluation)
+            if self.passage(example) in known
+        }
+        if shared:
+            first, example = next(reversed(shared.items()))
+            raise CalibrationError(
+                f"{field}: shares {len(shared)} {self.measure.clusters} with eval_file, want none; "
+                f"the first {self.describe_shared(known[first], example)}"
+            )
+
+    # What is found on examples.
+
+    @property
+    def tunes_limits(self) -> bool:
+        """Whether limits are to be found on examples that are set aside."""
+        return False
+
+    def check_held_out(self, examples: Sequence[Any]) -> None:
+        """Refuse examples on which the limits cannot be found; raises CalibrationError."""
+        del examples
+
+    def tune_limits(
+        self, files: Mapping[str, bytes], fields: ManifestFields, examples: Sequence[Any]
+    ) -> TunedLimits | None:
+        """Find limits on examples that the artifact is not evaluated on; None for as they are."""
+        del files, fields, examples
+        return None
+
+    @abstractmethod
     def fit_temperature(
         self, runtime: Runtime, examples: Sequence[Any], progress: Progress
     ) -> FittedTemperature:
         """Find the temperature that makes probabilities of a model's scores."""
-        ...
 
-    def passage(self, example: Any) -> Hashable:
-        """Return what an example's text is known by."""
-        ...
+    # What is measured.
 
-    def judge(self, reference: Any, int8: Any) -> Verdict:
-        """Tell whether INT8 keeps what is wanted, by what was measured alone."""
-        ...
-
-    def draw(
-        self,
-        examples: Sequence[Any],
-        tokenizer: Tokenizer,
-        limits: Mapping[str, Any],
-        *,
-        num_samples: int,
-        seed: int,
-    ) -> Sequence[TokenSequence]:
-        """Draw sequences to calibrate on."""
-        ...
-
-    def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:
-        """Make the manifest's self-test."""
-        ...
-
-    def evaluate(self, runtime: Runtime, examples: Sequence[Any], progress: Progress) -> Any:
+    def evaluate(
+        self, runtime: Runtime, examples: Sequence[Any], *, progress: Progress
+    ) -> Evaluation:
         """Score a model on all examples."""
-        ...
+        return self.task.evaluate(runtime, examples, progress=progress)
 
-    def receipt(
-        self, eval_file: Path, examples: Sequence[Any], reference: Any, int8: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Put evaluations, float's and INT8's by engine, into the manifest's receipt."""
-        ...
+    def clusters(self, examples: Sequence[Any]) -> NDArray[np.intp]:
+        """Number what the bootstrap draws: shape (Q,). Here every example by itself."""
+        return cluster_ids(range(len(examples)))
 
-    def check(self, receipt: Mapping[str, Any], plans: Mapping[str, LayerPlan]) -> None:
-        """Raise ParityError where INT8 lost too much."""
-        ...
+    @abstractmethod
+    def resample(
+        self, evaluations: Sequence[Any], cluster_Q: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the gate's metric of every evaluation in every draw: shape (R, evaluations)."""
 
-    def changes(self, reference: Any, int8: Any, examples: Sequence[Any]) -> list[ChangedAnswer]:
-        """List what INT8 says otherwise than float, the worst first."""
-        ...
+    @abstractmethod
+    def compare(
+        self, reference: Any, int8: Any, examples: Sequence[Any]
+    ) -> Mapping[str, float | NDArray[np.float64]]:
+        """Compare INT8 with float: figures, or a value an example, told as mean and interval."""
 
+    @abstractmethod
+    def confidence(self, evaluation: Any) -> Confidence | None:
+        """Return scores and what of them is right; None where scores are no probabilities."""
 
-class QuestionAnswering:
-    """Questions over passages, in files like SQuAD's."""
+    @abstractmethod
+    def changes(self, reference: Any, int8: Any, examples: Sequence[Any]) -> list[Change]:
+        """List what INT8 says otherwise than float, the largest loss first."""
 
-    labels: tuple[str, ...] = ()
-    outputs = AnsweringTask.outputs
-
-    def __init__(self, gate: Gate) -> None:
-        """Take what INT8 must keep."""
-        self._gate = gate
-        self.bars: Mapping[str, float] = dataclasses.asdict(gate)
-
-    def limits(self, limits: AnsweringConfig) -> AnsweringConfig:
-        """Return the limits as they are."""
-        return limits
-
-    def read(self, path: Path) -> list[SquadExample]:
-        """Read a SQuAD file."""
-        return read_squad(path)
-
-    def check_disjoint(
-        self, calibration: Sequence[SquadExample], evaluation: Sequence[SquadExample], *, field: str
-    ) -> None:
-        """Refuse a shared passage."""
-        check_disjoint(calibration, evaluation, field=field)
-
-    def fit_temperature(
-        self, runtime: Runtime, examples: Sequence[SquadExample], progress: Progress
-    ) -> FittedTemperature:
-        """Make scores probabilities of an exact match."""
-        return fit_span_temperature(runtime, examples, progress)
-
-    def passage(self, example: SquadExample) -> Hashable:
-        """Return the passage."""
-        return example.context
-
-    def judge(self, reference: Any, int8: Any) -> Verdict:
-        """Compare F1."""
-        return judge(
-            "F1",
-            (reference.f1, int8.f1),
-            min_ratio=self._gate.min_f1_ratio,
-            max_loss=self._gate.max_f1_loss,
-        )
-
-    def draw(
-        self,
-        examples: Sequence[SquadExample],
-        tokenizer: Tokenizer,
-        limits: Mapping[str, Any],
-        *,
-        num_samples: int,
-        seed: int,
-    ) -> Sequence[TokenSequence]:
-        """Draw windows, at most one question a passage."""
-        config = from_dict(AnsweringConfig, limits)
-        return calibration_features(examples, tokenizer, config, num_samples=num_samples, seed=seed)
-
-    def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:
-        """Record clear answers."""
-        return golden_items(runtime)
-
-    def evaluate(
-        self, runtime: Runtime, examples: Sequence[SquadExample], progress: Progress
-    ) -> Any:
-        """Measure exact match and F1."""
-        return evaluate(runtime, examples, progress=progress, raw_scores=True)
-
-    def receipt(
-        self,
-        eval_file: Path,
-        examples: Sequence[SquadExample],
-        reference: Any,
-        int8: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Write down exact match, F1 and their intervals."""
-        return make_receipt(eval_file, examples, reference, int8)
-
-    def check(self, receipt: Mapping[str, Any], plans: Mapping[str, LayerPlan]) -> None:
-        """Hold F1 against the bars."""
-        self._gate.check(receipt, plans)
-
-    def changes(
-        self, reference: Any, int8: Any, examples: Sequence[SquadExample]
-    ) -> list[ChangedAnswer]:
-        """List changed answers."""
-        return changed_answers(reference, int8, examples)
-
-
-class TextClassification:
-    """Labelled texts, in TSV, CSV or JSON Lines."""
-
-    outputs = ClassifyingTask.outputs
-
-    def __init__(self, gate: AccuracyGate, labels: tuple[str, ...], columns: Columns) -> None:
-        """Take what INT8 must keep, the model's classes, and how files name their columns."""
-        self._gate = gate
-        self._columns = columns
-        self.labels = labels
-        self.bars: Mapping[str, float] = dataclasses.asdict(gate)
-
-    def limits(self, limits: AnsweringConfig) -> SequenceLimits:
-        """Return how long a text may be."""
-        return SequenceLimits(max_seq_length=limits.max_seq_length)
-
-    def read(self, path: Path) -> list[LabelledText]:
-        """Read a file of labelled texts; every label must be one of the model's."""
-        examples = read_labelled(path, self._columns)
-        class_indices(examples, self.labels)
-        return examples
-
-    def check_disjoint(
-        self, calibration: Sequence[LabelledText], evaluation: Sequence[LabelledText], *, field: str
-    ) -> None:
-        """Refuse a shared text."""
-        check_disjoint_texts(calibration, evaluation, field=field)
-
-    def fit_temperature(
-        self, runtime: Runtime, examples: Sequence[LabelledText], progress: Progress
-    ) -> FittedTemperature:
-        """Make scores probabilities of the right class."""
-        return fit_class_temperature(runtime, examples, progress)
-
-    def passage(self, example: LabelledText) -> Hashable:
-        """Return the text, or both."""
-        return example.input
-
-    def judge(self, reference: Any, int8: Any) -> Verdict:
-        """Compare accuracy."""
-        return judge(
-            "accuracy",
-            (reference.accuracy, int8.accuracy),
-            min_ratio=self._gate.min_accuracy_ratio,
-            max_loss=self._gate.max_accuracy_loss,
-        )
-
-    def draw(
-        self,
-        examples: Sequence[LabelledText],
-        tokenizer: Tokenizer,
-        limits: Mapping[str, Any],
-        *,
-        num_samples: int,
-        seed: int,
-    ) -> Sequence[TokenSequence]:
-        """Draw texts."""
-        return calibration_sequences(
-            examples,
-            tokenizer,
-            from_dict(SequenceLimits, limits),
-            num_samples=num_samples,
-            seed=seed,
-        )
-
-    def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:
-        """Record logits."""
-        return classifier_golden_items(runtime)
-
-    def evaluate(
-        self, runtime: Runtime, examples: Sequence[LabelledText], progress: Progress
-    ) -> Any:
-        """Measure accuracy and macro F1."""
-        return evaluate_classes(runtime, examples, progress=progress)
-
-    def receipt(
-        self,
-        eval_file: Path,
-        examples: Sequence[LabelledText],
-        reference: Any,
-        int8: Mapping[str, Any],
-    ) -> dict[str, Any]:
-        """Write down accuracy, its intervals and macro F1."""
-        return make_class_receipt(eval_file, examples, reference, int8)
-
-    def check(self, receipt: Mapping[str, Any], plans: Mapping[str, LayerPlan]) -> None:
-        """Hold accuracy against the bars."""
-        self._gate.check(receipt, plans)
-
-    def changes(
-        self, reference: Any, int8: Any, examples: Sequence[LabelledText]
-    ) -> list[ChangedAnswer]:
-        """List changed classes."""
-        return changed_classes(reference, int8, examples, self.labels)
-
-
-def make_task(
-    loaded: LoadedModel, *, gate: Gate, accuracy_gate: AccuracyGate, columns: Columns
-) -> CompileTask:
-    """Make a model's task.
-
-    Args:
-        loaded: The model. Of a task that does not compile, compile.graph.trace tells.
-        gate: What INT8 must keep of question answering.
-        accuracy_gate: What it must keep of text classification.
-        columns: How files of labelled texts name their columns.
-
-    Returns:
-        The task's part in the compile.
-
-    Raises:
-        UnsupportedOpError: A text classifier is of a kind that does not compile.
-    """
-    if loaded.task == "text-classification":
-        return TextClassification(accuracy_gate, checked_labels(loaded), columns)
-    return QuestionAnswering(gate)
-
-
-def default_limits(model_name_or_path: Path) -> AnsweringConfig:
-    """Return the limits where the user sets none.
-
-    Args:
-        model_name_or_path: The checkpoint directory.
-
-    Returns:
-        The paper's for question answering; for text classification the same longest sequence.
-
-    Raises:
-        CheckpointError: The checkpoint's config.json cannot be read.
-    """
-    limits = AnsweringConfig()
-    is_classifier = task_of(read_config(model_name_or_path)[1]) == "text-classification"
-    return _without_windows(limits) if is_classifier else limits
-
-
-def _without_windows(limits: AnsweringConfig) -> AnsweringConfig:
-    # Texts are not cut into windows; the format wants the smallest values that are valid.
-    return dataclasses.replace(limits, doc_stride=0, max_query_length=1)
+    def judge(self, reference: Any, int8: Any, examples: Sequence[Any]) -> Verdict:
+        """Tell whether INT8 keeps what is wanted, by what was measured alone."""
+        metric = self.measure.metric
+        compared = {}
+        if self.measure.ceilings:
+            figures = self.compare(reference, int8, examples)
+            compared = {name: float(np.mean(figure)) for name, figure in figures.items()}
+        return self.gate.judge(reference.metrics[metric], int8.metrics[metric], compared)

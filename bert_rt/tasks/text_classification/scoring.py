@@ -71,7 +71,8 @@ class LabelEvaluation:
     @property
     def correct_QC(self) -> NDArray[np.float64]:
         """Shape (Q, C), float64, 1 where a label was rightly given or rightly not given."""
-        return (self.predicted_QC == self.gold_QC).astype(np.float64)
+        correct_QC: NDArray[np.float64] = np.equal(self.predicted_QC, self.gold_QC).astype(float)
+        return correct_QC
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -84,7 +85,7 @@ class LabelEvaluation:
     @property
     def accuracy_C(self) -> NDArray[np.float64]:
         """Shape (C,), every label's accuracy in percent."""
-        accuracy_C: NDArray[np.float64] = 100 * self.correct_QC.mean(axis=0)
+        accuracy_C: NDArray[np.float64] = np.asarray(100 * self.correct_QC.mean(axis=0))
         return accuracy_C
 
     @property

@@ -11,7 +11,7 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,12 +139,14 @@ def _label_list(value: Any, place: str) -> str:
             ) from None
     if isinstance(value, list):
         if not all(_is_name(item) for item in value):
-            raise InputError(
-                f"{place}: label: got {reprlib.repr(value)}, want a list of labels' names or numbers"
-            )
+            _refuse_list(value, place)
         return json.dumps([str(item).strip() for item in value])
-    if isinstance(value, str) or _is_name(value):
-        return str(value).strip()
+    if not isinstance(value, str) and not _is_name(value):
+        _refuse_list(value, place)
+    return str(value).strip()
+
+
+def _refuse_list(value: Any, place: str) -> NoReturn:
     raise InputError(
         f"{place}: label: got {reprlib.repr(value)}, want a list of labels' names or numbers"
     )

@@ -33,9 +33,10 @@ from compile.export import main
 from compile.graph.fuse import fuse
 from compile.graph.linear import find_linear_layers
 from compile.graph.trace import INPUT_NAMES, trace
-from compile.int8.calibrate import Observer, calibration_features, observe
+from compile.int8.calibrate import Observer, observe
 from compile.int8.quantize import QuantConfig, plan_layers, quantize
 from compile.int8.search import LayerPlan
+from compile.tasks.question_answering import calibration_features
 from tests.support.text import VOCAB, make_tokenizer, write_vocab
 
 CONFIG = BertConfig(

@@ -18,7 +18,8 @@ from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
 from compile.graph.linear import find_linear_layers
 from compile.int8 import calibrate
-from compile.int8.calibrate import Observer, calibration_features, observe
+from compile.int8.calibrate import Observer, observe
+from compile.tasks.question_answering import calibration_features
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny
 from tests.unit.compile.graphs import normal

@@ -195,13 +195,13 @@ def test_flags_that_cannot_be_followed(
 @pytest.mark.parametrize(
     ("num_labels", "extra", "message"),
     [
-        (1, {}, "with the classes ['LABEL_0'], want"),
-        (3, {"problem_type": "multi_label_classification"}, "got problem_type 'multi_label_"),
-        (2, {"problem_type": "regression"}, "got problem_type 'regression'"),
-        (2, {"id2label": {"0": "a", "1": "a"}}, "with the classes ['a', 'a'], want"),
+        (2, {"problem_type": "regression"}, "labels: got 2 for regression, want exactly one"),
+        (1, {"problem_type": "single_label_classification"}, "function_to_apply: got 'sigmoid'"),
+        (2, {"problem_type": "ranking"}, "problem_type: got 'ranking', want one of"),
+        (2, {"id2label": {"0": "a", "1": "a"}}, "got the labels ['a', 'a'], want all different"),
     ],
 )
-def test_heads_that_are_no_choice_of_one(
+def test_heads_that_do_not_compile(
     num_labels: int,
     extra: dict[str, object],
     message: str,

@@ -30,6 +30,8 @@ from compile.graph.linear import find_linear_layers
 from compile.graph.trace import trace
 from compile.int8.calibrate import observe
 from compile.int8.quantize import plan_layers, quantize
+from compile.tasks.base import Settings
+from compile.tasks.registry import task_of_model
 from tests.kernels.support import ISAS
 from tests.parity.test_native import MAX_INT8_DIFFERENCE
 from tests.support.families import FAMILIES
@@ -132,7 +134,8 @@ def compiled(name: str, task: str) -> Compiled:
     tokenizer = Tokenizer.from_directory(place / "checkpoint")
     batch = make_batch(tokenizer, task)
     model = trace(loaded)
-    fusions = fuse(model, loaded.config, task=task)
+    head = task_of_model(loaded, Settings()).graph_head(loaded.config)
+    fusions = fuse(model, loaded.config, head)
     layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
     samples, silent = windows(tokenizer, task), tiny.Silent()
     observers = observe(

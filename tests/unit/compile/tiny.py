@@ -91,11 +91,13 @@ class Silent:
         self.count += count
 
 
-def make_model(task: str = "question-answering", *, seed: int = 1) -> torch.nn.Module:
+def make_model(
+    task: str = "question-answering", *, seed: int = 1, num_labels: int = 2
+) -> torch.nn.Module:
     """Make a model in which every parameter matters: no bias is 0, and no norm is plain."""
     with torch.random.fork_rng(), torch.no_grad():
         generator = torch.manual_seed(seed)
-        model = build_model(task, CONFIG).eval()
+        model = build_model(task, CONFIG, num_labels).eval()
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
         for name, parameter in model.named_parameters():

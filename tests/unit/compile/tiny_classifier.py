@@ -49,9 +49,9 @@ def texts(count: int, *, seed: int) -> list[str]:
     ]
 
 
-def make_model() -> Any:
+def make_model(num_labels: int = 2) -> Any:
     """Make a classifier that finds both classes about as often, with logits some units wide."""
-    model: Any = tiny.make_model("text-classification", seed=4)
+    model: Any = tiny.make_model("text-classification", seed=4, num_labels=num_labels)
     with torch.no_grad():
         model.classifier.weight *= 16
     tokenizer = make_tokenizer()

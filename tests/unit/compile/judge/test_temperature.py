@@ -17,16 +17,19 @@ from bert_rt.tasks.metrics import reliability
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.tasks.text_classification.evaluation import evaluate_classes
+from bert_rt.tasks.text_classification.head import ClassifierHead
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import TextInput
 from compile.judge.temperature import (
     MIN_EXAMPLES,
+    Confidence,
     best_temperature,
-    fit_class_temperature,
-    fit_span_temperature,
     score_receipt,
     tune_temperature,
 )
+from compile.tasks.base import Settings
+from compile.tasks.question_answering import QuestionAnswering
+from compile.tasks.text_classification import SingleLabel
 from tests.support.artifacts import (
     CLASSIFIER_LIMITS,
     CONFIG,
@@ -38,6 +41,9 @@ from tests.support.artifacts import (
 )
 from tests.support.text import make_tokenizer
 from tests.unit.compile import tiny, tiny_classifier
+
+SPANS = QuestionAnswering(Settings())
+CLASSES = SingleLabel(Settings(), labels=LABELS, head=ClassifierHead())
 
 
 @pytest.mark.parametrize("wanted", [0.06, 0.3, 1.0, 1.37, 4.0, 19.0])
@@ -88,7 +94,7 @@ def test_questions_that_are_right_as_often_as_scores_say(sure: float, tmp_path: 
     asked = asked_of(artifact.path, sure=sure)
     with Runtime.load(artifact.path, engine="onnxruntime") as runtime:
         counter = tiny.Silent()
-        found = fit_span_temperature(runtime, asked, counter)
+        found = SPANS.fit_temperature(runtime, asked, counter)
         plain = evaluate(runtime, asked, raw_scores=True)
     assert (counter.count, found.total, found.verdict) == (400, 400, "fitted")
     # Within three standard errors or so of a draw of 400.
@@ -126,7 +132,7 @@ def test_classes_that_are_right_as_often_as_scores_say(sure: float, tmp_path: Pa
     artifact = write_tiny_classifier(tmp_path / "plain")
     asked = labelled(artifact.path, sure=sure)
     with Runtime.load(artifact.path, engine="onnxruntime") as runtime:
-        found = fit_class_temperature(runtime, asked, tiny.Silent())
+        found = CLASSES.fit_temperature(runtime, asked, tiny.Silent())
         results = list(runtime.classify_stream(e.input for e in asked))
         plain = evaluate_classes(runtime, asked)
     assert found.score_temperature == pytest.approx(sure, rel=0.25)
@@ -149,10 +155,10 @@ def test_the_fit_of_files(tmp_path: Path) -> None:
     fields = ManifestFields(
         task="question-answering", architecture=CONFIG, precision="float32", limits=to_dict(LIMITS)
     )
-    found = tune_temperature(files, fields, asked, fit_span_temperature)
+    found = tune_temperature(files, fields, asked, SPANS.fit_temperature)
     # What stands there already has no say.
     fields["score_temperature"] = 5.0
-    assert tune_temperature(files, fields, asked, fit_span_temperature) == found
+    assert tune_temperature(files, fields, asked, SPANS.fit_temperature) == found
 
 
 @pytest.mark.parametrize("text", ["zzz", None])
@@ -165,8 +171,8 @@ def test_questions_that_are_all_wrong_or_all_right(text: str | None, tmp_path: P
             dataclasses.replace(e, answers=(text or a.text,), answer_starts=(0,))
             for e, a in zip(asked, answers, strict=True)
         ]
-        found = fit_span_temperature(runtime, asked, tiny.Silent())
-        few = fit_span_temperature(runtime, asked[1:], tiny.Silent())
+        found = SPANS.fit_temperature(runtime, asked, tiny.Silent())
+        few = SPANS.fit_temperature(runtime, asked[1:], tiny.Silent())
     right = 0 if text else MIN_EXAMPLES
     assert found.score_temperature == few.score_temperature == 1.0
     assert found.verdict == f"not fitted: got {right} right of 50, want right and wrong ones"
@@ -199,7 +205,7 @@ def test_no_answer_is_an_answer_to_be_sure_of(tmp_path: Path) -> None:
     ]
     assert 20 < sum(not e.answers for e in asked) < 120
     with Runtime.load(artifact.path, engine="onnxruntime") as runtime:
-        found = fit_span_temperature(runtime, asked, tiny.Silent())
+        found = SPANS.fit_temperature(runtime, asked, tiny.Silent())
         want = evaluate(runtime, asked)
         got = evaluate(runtime, asked, raw_scores=True)
     assert found.verdict == "fitted" and found.log_loss <= found.log_loss_at_one
@@ -212,7 +218,7 @@ def test_no_answer_is_an_answer_to_be_sure_of(tmp_path: Path) -> None:
 
 def test_the_receipt_of_scores() -> None:
     correct = np.array([1.0, 0.0])
-    told = score_receipt(2.0, np.array([0.99, 0.99]), np.array([0.6, 0.5]), correct)
+    told = score_receipt(Confidence(2.0, np.array([0.99, 0.99]), np.array([0.6, 0.5]), correct))
     assert told["score_temperature"] == 2.0
     assert told["before"]["num_examples"] == [0] * 14 + [2]
     assert told["before"]["expected_calibration_error"] == pytest.approx(0.49)
@@ -228,6 +234,6 @@ def test_limits_of_classification_change_nothing(tmp_path: Path) -> None:
     with Runtime.load(artifact.path, engine="onnxruntime") as runtime:
         results = runtime.classify_batch([e.input for e in asked])
         right = [dataclasses.replace(e, label=r.label) for e, r in zip(asked, results, strict=True)]
-        found = fit_class_temperature(runtime, right, tiny.Silent())
+        found = CLASSES.fit_temperature(runtime, right, tiny.Silent())
     assert found.score_temperature == 1.0
     assert found.verdict == "not fitted: got 600 right of 600, want right and wrong ones"

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from compile.int8.search import LayerPlan
-from compile.judge.temperature import score_receipt
-from compile.report.changes import ChangedAnswer
+from compile.judge.gate import Gate
+from compile.judge.temperature import Confidence, score_receipt
+from compile.report.changes import Change
 from compile.report.report import render_report
+from compile.tasks.question_answering import QuestionAnswering
 from tests.unit.compile import tiny
 
 _VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -37,9 +39,9 @@ _RECEIPT: dict[str, Any] = {
     },
 }
 _CHANGES = [
-    ChangedAnswer("Who came?", "Ada", "", 1.0, 0.0),
-    ChangedAnswer("Where to?", "Paris", "in Paris", 0.5, 0.5),
-    ChangedAnswer("Why?", "", "rain", 0.0, 2 / 3),
+    Change("Who came?", "Ada", "", 1.0, 0.0),
+    Change("Where to?", "Paris", "in Paris", 0.5, 0.5),
+    Change("Why?", "", "rain", 0.0, 2 / 3),
 ]
 
 
@@ -96,7 +98,7 @@ def render(**changed: Any) -> bytes:
         "provenance": {"checkpoint": "tiny", "tools": {"torch": "2.13.0"}},
         "receipt": _RECEIPT,
         "plans": tiny.plans(),
-        "bars": {"min_f1_ratio": 0.99, "max_f1_loss": 0.5},
+        "gate": Gate(QuestionAnswering.measure),
         "changes": {"openvino": _CHANGES},
         "quantization": quantization(tiny.plans()),
     }
@@ -140,21 +142,21 @@ def test_tells_everything() -> None:
         assert part in text
     assert (
         "Gate: passed, at least 99.00% of float's F1 on every engine, and a loss of less than 0.5 "
-        "F1 at the interval's lower end." in text
+        "at the interval's lower end." in text
     )
     assert "tools.torch 2.13.0" in text
 
 
 def test_changed_answers() -> None:
     text = Page(render()).text
-    assert "3 answers differ from float's; 1 score less, 1 more. Shown: 3" in text
-    assert "Who came? Ada 100.00 (no answer) 0.00" in text
-    assert "Why? (no answer) 0.00 rain 66.67" in text
+    assert "3 results differ from float's; 1 score less, 1 more. Shown: 3" in text
+    assert "Who came? Ada 100.00 (none) 0.00" in text
+    assert "Why? (none) 0.00 rain 66.67" in text
 
 
 def test_changed_answers_are_capped() -> None:
     text = Page(render(changes={"native": _CHANGES * 10})).text
-    assert "native: 30 answers differ from float's; 10 score less, 10 more. Shown: 20" in text
+    assert "native: 30 results differ from float's; 10 score less, 10 more. Shown: 20" in text
     assert text.count("Who came?") + text.count("Where to?") + text.count("Why?") == 20
 
 
@@ -172,7 +174,7 @@ def test_layers_in_float() -> None:
 
 def test_nothing_changed() -> None:
     text = Page(render(changes={"native": []})).text
-    assert "native: 0 answers differ" in text and "INT8's answer" not in text
+    assert "native: 0 results differ" in text and "INT8's answer" not in text
 
 
 def test_has_a_plot_with_every_layer() -> None:
@@ -187,7 +189,7 @@ def test_has_a_plot_with_every_layer() -> None:
 def test_scores_have_their_own_part() -> None:
     assert "Confidence" not in Page(render()).text
     scores = np.array([0.25, 0.75, 0.9])
-    told = score_receipt(1.5, scores, scores, np.array([0.0, 1.0, 1.0]))
+    told = score_receipt(Confidence(1.5, scores, scores, np.array([0.0, 1.0, 1.0])))
     receipt: dict[str, Any] = {
         **_RECEIPT,
         "float": {**_RECEIPT["float"], "score_calibration": told},
@@ -227,7 +229,7 @@ def test_names_are_text() -> None:
         provenance={evil: {evil: evil}},
         receipt=receipt,
         plans={evil: dataclasses.replace(plan, name=evil)},
-        changes={evil: [ChangedAnswer(evil, evil, evil, 0.0, 0.0)]},
+        changes={evil: [Change(evil, evil, evil, 0.0, 0.0)]},
         quantization={**quantization([evil]), "float_layers": {evil: 1.0}},
     )
     page = Page(data)

@@ -11,18 +11,20 @@ import pytest
 
 from bert_rt.errors import CalibrationError, ConfigError, EmptyInputError, ParityError
 from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
+from bert_rt.tasks.text_classification.head import ClassifierHead
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
-from compile.judge.gate import data_hash
-from compile.tasks.text_classification import (
-    AccuracyGate,
-    calibration_sequences,
-    changed_classes,
-    check_disjoint_texts,
-    make_class_receipt,
-)
+from compile.judge.gate import Gate
+from compile.judge.receipt import data_hash, make_receipt
+from compile.tasks.base import Settings
+from compile.tasks.text_classification import SingleLabel
 from tests.unit.compile import tiny
+
+LIMITS = {"max_seq_length": tiny.LIMITS.max_seq_length}
+TASK = SingleLabel(Settings(limits=LIMITS), labels=("no", "yes"), head=ClassifierHead())
+MEASURE = SingleLabel.measure
+ERRORS = {"encoder.x": 0.01}
 
 
 def receipt(
@@ -30,7 +32,7 @@ def receipt(
 ) -> dict[str, Any]:
     scores = {"accuracy": accuracy, "accuracy_difference_interval": list(interval)}
     return {
-        "dataset": {"total": 872},
+        "intervals": {"num_clusters": 872},
         "float": {"accuracy": base},
         "int8": {"onnxruntime": scores},
     }
@@ -40,7 +42,7 @@ def receipt(
     ("accuracy", "interval"), [(80.0, (-1.0, 1.0)), (79.2, (-1.99, 0.3)), (90.0, (9.0, 11.0))]
 )
 def test_passes(accuracy: float, interval: tuple[float, float]) -> None:
-    AccuracyGate().check(receipt(accuracy, interval), tiny.plans())
+    Gate(MEASURE).check(receipt(accuracy, interval), ERRORS)
 
 
 @pytest.mark.parametrize(
@@ -54,23 +56,22 @@ def test_passes(accuracy: float, interval: tuple[float, float]) -> None:
 )
 def test_fails(accuracy: float, interval: tuple[float, float], field: str) -> None:
     with pytest.raises(ParityError) as caught:
-        AccuracyGate().check(receipt(accuracy, interval), tiny.plans())
+        Gate(MEASURE).check(receipt(accuracy, interval), ERRORS)
     message = str(caught.value)
     assert message.startswith(f"{field}: INT8 on onnxruntime has accuracy {accuracy:.2f}, float 80")
-    worst = max(tiny.plans().values(), key=lambda plan: plan.error)
-    assert worst.name in message and "Nothing was written" in message
+    assert "encoder.x (1.00%)" in message and "Nothing was written" in message
 
 
-@pytest.mark.parametrize("values", [(1.01, 2.0), (-0.1, 2.0), (math.nan, 2.0)])
-def test_a_ratio_that_is_none(values: tuple[float, float]) -> None:
+@pytest.mark.parametrize("ratio", [1.01, -0.1, math.nan])
+def test_a_ratio_that_is_none(ratio: float) -> None:
     with pytest.raises(ConfigError, match="min_accuracy_ratio: got"):
-        AccuracyGate(*values)
+        Gate(MEASURE, {"min_accuracy_ratio": ratio})
 
 
 @pytest.mark.parametrize("loss", [0.0, -1.0, 101.0, math.nan])
 def test_a_loss_that_is_none(loss: float) -> None:
     with pytest.raises(ConfigError, match="max_accuracy_loss: got"):
-        AccuracyGate(max_accuracy_loss=loss)
+        Gate(MEASURE, {"max_accuracy_loss": loss})
 
 
 def row(text: str, place: str = "f, line 2", pair: str | None = None) -> LabelledText:
@@ -78,27 +79,30 @@ def row(text: str, place: str = "f, line 2", pair: str | None = None) -> Labelle
 
 
 def test_disjoint_texts() -> None:
-    check_disjoint_texts([row("a"), row("b", pair="c")], [row("b"), row("c"), row("b", pair="d")])
+    others = [row("b"), row("c"), row("b", pair="d")]
+    TASK.check_disjoint([row("a"), row("b", pair="c")], others, field="f")
     with pytest.raises(CalibrationError) as caught:
-        check_disjoint_texts([row("a", "f, line 7")], [row("b"), row("a", "g, line 3")])
+        TASK.check_disjoint(
+            [row("a", "f, line 7")], [row("b"), row("a", "g, line 3")], field="calibration_file"
+        )
     assert "shares 1 texts" in str(caught.value)
     assert "f, line 7, and in g, line 3" in str(caught.value)
     with pytest.raises(CalibrationError, match=r"^score_calibration_file: shares 1 texts"):
-        check_disjoint_texts([row("a")], [row("a")], field="score_calibration_file")
+        TASK.check_disjoint([row("a")], [row("a")], field="score_calibration_file")
 
 
 def test_calibration_sequences(tokenizer: Tokenizer) -> None:
     rows = [row(f"the cat {index}") for index in range(20)]
     draw = {"num_samples": 8, "seed": 5}
-    got = calibration_sequences(rows, tokenizer, tiny.LIMITS, **draw)
-    again = calibration_sequences(rows, tokenizer, tiny.LIMITS, **draw)
+    got = TASK.draw(rows, tokenizer, **draw)
+    again = TASK.draw(rows, tokenizer, **draw)
     assert [s.input_ids.tolist() for s in got] == [s.input_ids.tolist() for s in again]
     # Each text at most once, and all of them where that many are wanted.
     assert len({tuple(s.input_ids.tolist()) for s in got}) == 8
-    every = calibration_sequences(rows, tokenizer, tiny.LIMITS, num_samples=100, seed=0)
+    every = TASK.draw(rows, tokenizer, num_samples=100, seed=0)
     assert len({tuple(s.input_ids.tolist()) for s in every}) == 20
     with pytest.raises(EmptyInputError, match="f, line 2: text: got text without"):
-        calibration_sequences([row("\u0301")], tokenizer, tiny.LIMITS, **draw)
+        TASK.draw([row("\u0301")], tokenizer, **draw)
 
 
 def evaluation(*predicted: int, gold: tuple[int, ...] = (0, 1, 1, 0)) -> ClassEvaluation:
@@ -123,7 +127,7 @@ def test_receipt(tmp_path: Path) -> None:
     file.write_bytes(b"as it stands")
     rows = [row(text) for text in "abcd"]
     reference, int8 = evaluation(0, 1, 1, 1), evaluation(0, 0, 1, 0)
-    got = make_class_receipt(file, rows, reference, {"native": int8})
+    got = make_receipt(TASK, file, rows, reference, {"native": int8})
     assert got["dataset"] == {"name": "dev.tsv", "sha256": data_hash(file), "total": 4}
     assert got["intervals"]["num_clusters"] == 4
     assert (got["float"]["accuracy"], got["float"]["macro_f1"]) == (75.0, 50.0)
@@ -136,15 +140,15 @@ def test_receipt(tmp_path: Path) -> None:
     assert errors == [0.25, 0.0]
     low, high = scores["accuracy_difference_interval"]
     assert low < 0 < high
-    assert "int8" not in make_class_receipt(file, rows, reference, {})
+    assert "int8" not in make_receipt(TASK, file, rows, reference, {})
     nothing = evaluation(1, 0, 0, 1)
-    scores = make_class_receipt(file, rows, nothing, {"native": int8})["int8"]["native"]
+    scores = make_receipt(TASK, file, rows, nothing, {"native": int8})["int8"]["native"]
     assert scores["accuracy_ratio"] == 0.0
 
 
 def test_changed_classes() -> None:
     rows = [row("a"), row("b", pair="second"), row("c"), row("d")]
-    changes = changed_classes(evaluation(0, 1, 1, 1), evaluation(0, 0, 1, 0), rows, ("no", "yes"))
+    changes = TASK.changes(evaluation(0, 1, 1, 1), evaluation(0, 0, 1, 0), rows)
     # What became wrong comes before what became right.
-    told = [(c.question, c.float_text, c.int8_text, c.float_f1, c.int8_f1) for c in changes]
+    told = [(c.example, c.float_text, c.int8_text, c.float_score, c.int8_score) for c in changes]
     assert told == [("b / second", "yes", "no", 1.0, 0.0), ("d", "yes", "no", 0.0, 1.0)]

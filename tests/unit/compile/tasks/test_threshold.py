@@ -1,4 +1,4 @@
-"""Tests of compile.judge.threshold."""
+"""Tests of the threshold of "no answer", in compile.tasks.question_answering."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.errors import CalibrationError
 from bert_rt.model.config import to_dict
 from bert_rt.tasks.question_answering.evaluation import evaluate
-from compile.judge.threshold import check_both_kinds, tune_threshold
+from compile.tasks.question_answering import check_both_kinds, tune_threshold
 from tests.support.artifacts import CONFIG, LIMITS, make_model, write_tiny_artifact
 from tests.support.text import make_tokenizer
 from tests.unit.compile import tiny

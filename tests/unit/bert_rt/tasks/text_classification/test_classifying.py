@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import itertools
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,7 @@ from bert_rt.tasks.selftest import LOGIT_ATOL, make_self_test
 from bert_rt.tasks.text_classification.classes import rank_classes
 from bert_rt.tasks.text_classification.classifying import TextClassification
 from bert_rt.tasks.texts import MAX_TEXT_CHARS
-from bert_rt.types import TextInput
+from bert_rt.types import Classification, TextInput
 from tests.support.artifacts import (
     CLASSIFIER_LIMITS,
     LABELS,
@@ -154,6 +156,41 @@ def test_a_stream_gives_what_comes_before_a_bad_text(runtime: Runtime) -> None:
     ]
     with pytest.raises(EmptyInputError, match=r"^texts\[2\]\.text: got text without"):
         next(results)
+
+
+def test_a_stream_pulls_no_more_than_it_needs(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 4)
+    taken: list[int] = []
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            taken.append(number)
+            yield f"the cat {number}"
+
+    results = runtime.classify_stream(endless(), top_k=2)
+    found = list(itertools.islice(results, 6))
+    assert len(taken) <= 8
+    want = runtime.classify_batch([f"the cat {number}" for number in range(6)], top_k=2)
+    for one, other in zip(found, want, strict=True):
+        assert len(one.alternatives) == 1
+        np.testing.assert_allclose(one.logits, other.logits, rtol=0, atol=FLOAT32_ATOL)
+
+
+def test_async_classes(runtime: Runtime) -> None:
+    async def ask() -> list[Classification]:
+        asked = [TextClassification().check_input(text) for text in TEXTS]
+        tasks = [runtime.classify_async(item.text, item.text_pair, top_k=2) for item in asked]
+        return list(await asyncio.gather(*tasks))
+
+    for got, want in zip(asyncio.run(ask()), runtime.classify_batch(TEXTS), strict=True):
+        np.testing.assert_allclose(got.logits, want.logits, rtol=0, atol=FLOAT32_ATOL)
+        assert (got.label, len(got.alternatives)) == (want.label, 1)
+    with pytest.raises(EmptyInputError, match=r"^text: got ''"):
+        asyncio.run(runtime.classify_async(""))
+    with pytest.raises(DeadlineExceededError):
+        asyncio.run(runtime.classify_async("a", timeout_s=0))
 
 
 def test_options_are_checked(runtime: Runtime) -> None:

@@ -29,7 +29,7 @@ def test_items_with_any_lead_are_valid(runtime: Runtime, monkeypatch: pytest.Mon
         assert item["context"] in golden._CONTEXTS
     # What the manifest takes, and what the engine gives again.
     manifest: Manifest = dataclasses.replace(runtime.manifest, self_test=items)
-    selftest.run_self_test(runtime.session, manifest, runtime.info)
+    selftest.run_self_test(runtime.session, runtime.task, manifest, runtime.info)
 
 
 def test_items_without_a_clear_lead_are_left_out(

@@ -18,6 +18,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from bert_rt.support.outputs import PER_SEQUENCE, PER_TOKEN
+
 __all__ = [
     "PER_SEQUENCE",
     "PER_TOKEN",
@@ -40,8 +42,6 @@ FloatArray: TypeAlias = NDArray[np.float32]
 # What a model says, by the names of its graph's outputs. Of a PackedBatch an output per token has
 # the shape (T, ...), one per sequence (B, ...); of one sequence (T, ...) and (...).
 Outputs: TypeAlias = Mapping[str, FloatArray]
-PER_TOKEN = "token"
-PER_SEQUENCE = "sequence"
 
 
 @dataclass(frozen=True, slots=True)

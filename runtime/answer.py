@@ -13,6 +13,7 @@ from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.types import Answer
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
@@ -62,7 +63,9 @@ def main(argv: Sequence[str]) -> int:
         _print(answer, {})
         return 0
     with load_runtime(args) as runtime:
-        options = runtime.options(top_k=args.top_k, max_overlap=args.max_overlap)
+        options = runtime.options(
+            QuestionAnswering(), top_k=args.top_k, max_overlap=args.max_overlap
+        )
         for lines in batches(sys.stdin.fileno()):
             _answer_lines(runtime, lines, options)
     return 0

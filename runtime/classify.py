@@ -12,6 +12,7 @@ from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.text_classification.classifying import TextClassification
 from bert_rt.types import Classification, TextInput
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
         if args.text is not None:
             _print(runtime.classify(args.text, args.text_pair, top_k=args.top_k), {})
             return 0
-        options = runtime.options(top_k=args.top_k)
+        options = runtime.options(TextClassification(), top_k=args.top_k)
         parse = _PARSERS.get(args.format)
         for lines in batches(sys.stdin.fileno()):
             first = next((line for _, line in lines if line.strip()), None)

@@ -72,8 +72,8 @@ def load_runtime(args: argparse.Namespace) -> Runtime:
         unknown = [name for name in given if name not in known]
         if unknown:
             raise ConfigError(
-                f"--{unknown[0]}: means nothing for {artifact.manifest.task}, whose limits are "
-                f"{', '.join(known)}"
+                f"--{unknown[0]}: got {getattr(args, unknown[0])!r}, which means nothing for "
+                f"{artifact.manifest.task}; want one of its limits: {', '.join(known)}"
             )
         config = dataclasses.replace(limits, **{name: getattr(args, name) for name in given})
     return Runtime.open(

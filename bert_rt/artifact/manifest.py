@@ -26,11 +26,12 @@ from bert_rt.artifact.checks import (
     plain_object,
     refuse,
 )
+from bert_rt.artifact.entries import MAX_FILE_BYTES, FileEntry, ModelEntry, check_file_name
 from bert_rt.errors import ArtifactFormatError, ArtifactVersionError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES
 from bert_rt.model.config import BertConfig, architecture_fields, from_dict, to_dict
+from bert_rt.support.outputs import PER_SEQUENCE, PER_TOKEN
 from bert_rt.support.strict_json import parse_json
-from bert_rt.types import PER_SEQUENCE, PER_TOKEN
 
 __all__ = [
     "FORMAT",
@@ -55,8 +56,6 @@ VERSION = 2
 REQUIRED_FILES = ("tokenizer.json",)
 
 MAX_MANIFEST_BYTES = 16 * 2**20
-# A protobuf message, which an ONNX file is, cannot be larger.
-MAX_FILE_BYTES = 2**31 - 1
 MAX_FILES = 64
 _MAX_SELF_TEST_ITEMS = 1024
 # Beyond these a score says nothing any more: it is 0 or 1, or the same for every span.
@@ -64,64 +63,11 @@ MIN_SCORE_TEMPERATURE, MAX_SCORE_TEMPERATURE = 0.01, 100.0
 
 _PRECISIONS = ("float32", "int8")
 _EXTENSION_PREFIX = "x_"
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}", re.ASCII)
-_MAX_MODELS, _MAX_OUTPUTS = 16, 1024
-_KINDS = (PER_TOKEN, PER_SEQUENCE)
+_MAX_MODELS = 16
 _MODEL = "model"  # the name of the graph where there is one
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 ConfigT = TypeVar("ConfigT")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileEntry:
-    """What the manifest says of one file.
-
-    Attributes:
-        sha256: Digest of the content, 64 lower-case hexadecimal digits.
-        size: Length of the content in bytes.
-    """
-
-    sha256: str
-    size: int
-
-    def __post_init__(self) -> None:
-        """Check both fields.
-
-        Raises:
-            ArtifactFormatError: The digest is no SHA-256 or the size is out of range.
-        """
-        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
-            refuse("files.*.sha256", self.sha256, "64 lower-case hexadecimal digits")
-        check_int("files.*.size", self.size, 0, MAX_FILE_BYTES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelEntry:
-    """What the manifest says of one graph.
-
-    Attributes:
-        file: A name from "files", such as "model.onnx".
-        outputs: Names of the graph's outputs, and their kind: "token" or "sequence".
-    """
-
-    file: str
-    outputs: Mapping[str, str]
-
-    def __post_init__(self) -> None:
-        """Check both fields.
-
-        Raises:
-            ArtifactFormatError: The file's name is none, or an output's name or kind.
-        """
-        check_file_name(self.file, "models.*.file")
-        outputs = plain_object("models.*.outputs", self.outputs)
-        if not 1 <= len(outputs) <= _MAX_OUTPUTS:
-            refuse("models.*.outputs", outputs, f"1 to {_MAX_OUTPUTS} outputs")
-        for name, kind in outputs.items():
-            check_choice(f"models.*.outputs.{reprlib.repr(name)}", kind, _KINDS)
-        object.__setattr__(self, "outputs", outputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,23 +296,6 @@ def manifest_from_json(data: bytes) -> Manifest:
         for name, entry in object_of("files", values.get("files")).items()
     }
     return _make(Manifest, "top level", values)
-
-
-def check_file_name(name: str, where: str = "files") -> None:
-    """Check that a file name is one plain, portable name.
-
-    Letters, digits, ".", "_" and "-", starting with a letter or digit: so it is never absolute,
-    hidden or "..", and holds no separator of any system, no NUL and no drive letter.
-
-    Args:
-        name: A key of the manifest's "files".
-        where: The field that it stands in, for the message.
-
-    Raises:
-        ArtifactFormatError: The name is anything else, or the manifest's own.
-    """
-    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name) or name == "manifest.json":
-        refuse(where, name, "plain file names of letters, digits, '.', '_' and '-'")
 
 
 def _is_extension(name: str) -> bool:

@@ -271,12 +271,3 @@ def test_an_engine_that_cannot_run_says_why(
 def test_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactNotFoundError):
         Runtime.load(tmp_path / "nothing")
-
-
-def test_a_text_classifier_answers_no_questions(tmp_path: Path) -> None:
-    write_tiny_artifact(tmp_path / "a", task="text-classification", labels=("no", "yes"))
-    with (
-        Runtime.load(tmp_path / "a", engine="onnxruntime") as runtime,
-        pytest.raises(InputError, match="got a text-classification artifact"),
-    ):
-        runtime.answer(question="who", context="x")

@@ -150,6 +150,21 @@ def test_wrong_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--text: is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["doc_stride", "max_query_length", "n_best_size"])
+def test_limits_of_another_task_are_one_error(
+    flag: str, flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"text": "a", "label": "good"}\n')
+    for command, argv in ((classify, ["--text", "a"]), (evaluate, ["--data", str(data)])):
+        assert run_command(command.main, [*flags, *argv, f"--{flag}", "12"]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1
+        assert f"--{flag}: got 12, which means nothing for text-classification" in err
+        assert "want one of its limits: max_seq_length" in err
+    assert run_command(classify.main, [*flags, "--text", "a", "--max_seq_length", "12"]) == 0
+
+
 def test_commands_of_another_task_say_which_to_take(
     flags: list[str],
     tmp_path: Path,

@@ -1,31 +1,31 @@
-"""Tests of answering: chunks, caching, order and errors at their place."""
+"""Tests of bert_rt.tasks.question_answering.answering."""
 
 from __future__ import annotations
 
-import itertools
-import tracemalloc
-from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
 import pytest
 
-from bert_rt.api import Runtime
-from bert_rt.errors import EmptyInputError, InputError, InputTooLongError
-from bert_rt.tasks.question_answering import answering as session_module
-from bert_rt.tasks.question_answering.answering import CallOptions, Session, check_pair
-from bert_rt.tasks.question_answering.features import MAX_CONTEXT_CHARS, MAX_QUESTION_CHARS
-from bert_rt.types import Question
-from tests.support.artifacts import LIMITS, PAIRS, write_tiny_artifact
+from bert_rt.artifact.artifact import build_artifact
+from bert_rt.artifact.manifest import Manifest, ModelEntry
+from bert_rt.errors import ArtifactFormatError, EmptyInputError, InputError, InputTooLongError
+from bert_rt.model.config import AnsweringConfig, to_dict
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
+from bert_rt.tasks.question_answering.features import MAX_QUESTION_CHARS
+from bert_rt.tasks.texts import MAX_TEXT_CHARS
+from bert_rt.types import PER_SEQUENCE, PER_TOKEN, Question
+from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields
 
-OPTIONS = CallOptions(LIMITS)
+TASK = QuestionAnswering()
+LIMITS = to_dict(AnsweringConfig())
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    path = tmp_path_factory.mktemp("session") / "artifact"
-    write_tiny_artifact(path)
-    with Runtime.load(path, engine="onnxruntime", num_threads=1) as runtime:
-        yield runtime.session
+def models(**outputs: str) -> dict[str, ModelEntry]:
+    return {"model": ModelEntry(file="model.onnx", outputs=outputs)}
+
+
+MODEL = models(start_logits=PER_TOKEN, end_logits=PER_TOKEN)["model"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
             "pairs[3].question: got 100001 characters",
         ),
         (
-            ("q", "c" * (MAX_CONTEXT_CHARS + 1)),
+            ("q", "c" * (MAX_TEXT_CHARS + 1)),
             InputTooLongError,
             "pairs[3].context: got 10000001 characters",
         ),
@@ -54,115 +54,68 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 )
 def test_a_bad_pair_is_named(pair: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
-        check_pair(pair, "pairs[3]")
+        TASK.check_input(pair, "pairs[3]")
     assert str(caught.value).startswith(message)
     assert type(caught.value) is error
 
 
 def test_pairs_may_be_questions_or_lists() -> None:
     want = Question("q", "c")
-    assert check_pair(want) == check_pair(["q", "c"]) == check_pair(("q", "c")) == want
+    assert (
+        TASK.check_input(want)
+        == TASK.check_input(["q", "c"])
+        == TASK.check_input(("q", "c"))
+        == want
+    )
 
 
-def test_chunks_do_not_change_answers(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    pairs = list(PAIRS) * 4
-    want = list(session.stream(pairs, OPTIONS))
-    assert len(want) == len(pairs)
-    for name, value in (("_CHUNK_ITEMS", 3), ("_CHUNK_CHARS", 40)):
-        monkeypatch.setattr(session_module, name, value)
-        got = list(session.stream(iter(pairs), OPTIONS))
-        assert [(a.text, a.start) for a in got] == [(a.text, a.start) for a in want]
+# What an artifact says
 
 
-def test_an_endless_stream_is_answered_in_bounded_memory(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(session_module, "_CHUNK_ITEMS", 8)
-    taken = itertools.count()
-    num_taken = 0
-
-    def endless() -> Iterator[tuple[str, str]]:
-        nonlocal num_taken
-        for num_taken in taken:
-            yield f"who is {num_taken}", f"{num_taken} is the cat. " * 4
-
-    answers = session.stream(endless(), OPTIONS)
-    for number, answer in enumerate(itertools.islice(answers, 40)):
-        assert answer.text in f"{number} is the cat. " * 4
-        assert num_taken < number + 8  # never more than a chunk ahead
-    tracemalloc.start()
-    try:
-        for answer in itertools.islice(answers, 400):
-            assert answer.score > 0
-        assert tracemalloc.get_traced_memory()[0] < 1_000_000
-    finally:
-        tracemalloc.stop()
-        answers.close()
+def sample() -> Manifest:
+    return build_artifact(files=FILES, **sample_fields()).manifest
 
 
-def test_a_bad_pair_raises_at_its_place(session: Session) -> None:
-    answers = session.stream([*PAIRS[:2], ("", "x"), PAIRS[2]], OPTIONS)
-    assert next(answers).text in PAIRS[0][1]
-    assert next(answers).text in PAIRS[1][1]
-    with pytest.raises(EmptyInputError, match=r"pairs\[2\]\.question: got ''"):
-        next(answers)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": 8}, "want the span of text in context"),
+        ({"end": 10**6}, "want the span of text in context"),
+        ({"start": -1}, r"self_test\[0\].start: got -1"),
+        ({"start": True}, r"self_test\[0\].start: got True"),
+        ({"question": None}, r"self_test\[0\].question: got None, want str"),
+        ({"end_logit": "7"}, r"self_test\[0\].end_logit: got '7', want a number"),
+        ({"more": 1}, r"self_test\[0\]: got"),
+    ],
+)
+def test_self_test_items_are_checked(changes: dict[str, Any], message: str) -> None:
+    item = sample_fields()["self_test"][0] | changes
+    manifest = build_artifact(files=FILES, **sample_fields()).manifest
+    with pytest.raises(ArtifactFormatError, match=message):
+        TASK.check_manifest(dataclasses.replace(manifest, self_test=(item,)))
 
 
-def test_text_without_a_token_raises_at_its_place(session: Session) -> None:
-    answers = session.stream([PAIRS[0], ("who", "\u0301\u200b"), PAIRS[1]], OPTIONS)
-    next(answers)
-    with pytest.raises(EmptyInputError, match=r"pairs\[1\]\.context: got text without a single"):
-        next(answers)
-
-
-def test_an_error_of_the_iterable_comes_after_the_answers_before_it(session: Session) -> None:
-    def pairs() -> Iterator[tuple[str, str]]:
-        yield PAIRS[0]
-        raise OSError("the disk is gone")
-
-    answers = session.stream(pairs(), OPTIONS)
-    next(answers)
-    with pytest.raises(OSError, match="the disk is gone"):
-        next(answers)
-
-
-def test_nothing_is_answered_with_nothing(session: Session) -> None:
-    assert list(session.stream([], OPTIONS)) == []
-
-
-class CountingTokenizer:
-    """Counts the texts that are encoded."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.texts: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def encode(self, text: str) -> Any:
-        self.texts.append(text)
-        return self._inner.encode(text)
-
-    def encode_batch(self, texts: list[str]) -> Any:
-        self.texts += texts
-        return self._inner.encode_batch(texts)
-
-
-def test_a_context_is_encoded_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    counting = CountingTokenizer(session.tokenizer)
-    monkeypatch.setattr(session, "tokenizer", counting)
-    context = "the cat in paris sat on it"
-    list(session.stream([(f"who {i}", context) for i in range(40)], OPTIONS))
-    list(session.stream([("where", context)], OPTIONS))
-    assert counting.texts.count(context) == 1
-    assert len(counting.texts) == 42
-
-
-def test_the_cache_is_bounded(session: Session) -> None:
-    long_context = "the cat " * 5000
-    pairs = [("who", f"cat {i}") for i in range(200)] + [("who", long_context)]
-    assert len(list(session.stream(pairs, OPTIONS))) == 201
-    assert len(session._cache) == session_module._CACHE_CONTEXTS
-    assert long_context not in session._cache
-    assert "cat 199" in session._cache
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ("a",)}, r"manifest\.labels: got 1 labels, want none for question-answering"),
+        ({"self_test": ({},)}, r"manifest\.self_test\[0\]: got \[\], want the fields question"),
+        (
+            {"limits": {"max_seq_length": 64}},
+            r"manifest\.limits: got \['max_seq_length'\], want the",
+        ),
+        ({"limits": LIMITS | {"more": 1}}, r"manifest\.limits: got .*, want the fields doc_stride"),
+        ({"limits": LIMITS | {"doc_stride": -1}}, r"manifest\.limits: .*doc_stride.* got -1"),
+        ({"limits": LIMITS | {"n_best_size": "9"}}, r"manifest\.limits: .*n_best_size.* got '9'"),
+        ({"models": models(logits=PER_SEQUENCE)}, "outputs: got .*logits.*, want 'start_logits'"),
+        (
+            {"models": models(start_logits=PER_TOKEN, end_logits=PER_SEQUENCE)},
+            "outputs: got .*, want 'end_logits' of kind 'token' for question-answering",
+        ),
+        ({"models": {"other": MODEL}}, r"manifest\.models: got \['other'\], want 'model' among"),
+    ],
+)
+def test_a_manifest_that_is_not_this_tasks(changes: dict[str, Any], message: str) -> None:
+    TASK.check_manifest(sample())
+    with pytest.raises(ArtifactFormatError, match=message):
+        TASK.check_manifest(dataclasses.replace(sample(), **changes))

@@ -307,3 +307,32 @@ def test_a_head_that_is_none_is_refused(tmp_path: Path) -> None:
         )
         with pytest.raises(Exception, match=r"manifest\.head: got|manifest\.head: .*: got"):
             Runtime.open(changed, engine="onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "message"),
+    [
+        ("value", ["--max_value_difference", 1e-4], "max_value_difference: INT8 on onnxruntime"),
+        ("labels", ["--max_label_loss", 1e-4], "max_label_loss: INT8 on onnxruntime has label acc"),
+    ],
+)
+def test_what_lost_too_much_is_not_written(
+    kind: str,
+    flags: list[object],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [*flags_of(made_of(kind)), *bars(kind), *flags, "--held_out_samples", 0]
+    line = failure(capsys, tmp_path, *given)
+    assert message in line and "Nothing was written" in line
+
+
+def test_layers_go_back_to_float_for_the_sake_of_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = made_of("value")
+    # Judged on what was set aside; no layer may be kept, so that it is refused there and then.
+    flags = ["--max_value_difference", 1e-4, "--max_float_share", 0]
+    line = failure(capsys, tmp_path, *flags_of(made), *flags)
+    assert "int8: loses too much on examples of the calibration file" in line

@@ -13,7 +13,7 @@ from bert_rt.model.checkpoint import checkpoint_hash
 from bert_rt.model.config import to_dict
 from compile.compiler import CompileOptions
 from compile.graph.fuse import expected_counts
-from compile.judge.gate import data_hash
+from compile.judge.receipt import data_hash
 from tests.unit.compile import tiny
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from compile.judge.temperature import (
 )
 from compile.tasks.base import Settings
 from compile.tasks.question_answering import QuestionAnswering
-from compile.tasks.text_classification import SingleLabel
+from compile.tasks.text_classification import MultiLabel, SingleLabel
 from tests.support.artifacts import (
     CLASSIFIER_LIMITS,
     CONFIG,
@@ -237,3 +238,30 @@ def test_limits_of_classification_change_nothing(tmp_path: Path) -> None:
         found = CLASSES.fit_temperature(runtime, right, tiny.Silent())
     assert found.score_temperature == 1.0
     assert found.verdict == "not fitted: got 600 right of 600, want right and wrong ones"
+
+
+@pytest.mark.parametrize("sure", [0.5, 2.0])
+def test_labels_that_are_right_as_often_as_scores_say(sure: float, tmp_path: Path) -> None:
+    head = ClassifierHead(problem_type="multi_label_classification", function_to_apply="sigmoid")
+    artifact = write_tiny_classifier(tmp_path / "plain", head=head.to_manifest())
+    texts = tiny_classifier.texts(600, seed=5)
+    random = np.random.default_rng(0)
+    with Runtime.load(artifact.path, engine="onnxruntime") as runtime:
+        logits = np.array([result.logits for result in runtime.classify_batch(texts)])
+        drawn = random.random(logits.shape) < 1 / (1 + np.exp(-logits / sure))
+        asked = [
+            LabelledText(
+                TextInput(text), json.dumps([LABELS[i] for i in np.flatnonzero(row)]), "f, line 2"
+            )
+            for text, row in zip(texts, drawn, strict=True)
+        ]
+        task = MultiLabel(Settings(), labels=LABELS, head=head)
+        found = task.fit_temperature(runtime, asked, tiny.Silent())
+        plain = task.evaluate(runtime, asked, progress=tiny.Silent())
+    assert found.score_temperature == pytest.approx(sure, rel=0.2)
+    assert (found.verdict, found.total) == ("fitted", 600)
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.from_numpy(logits / found.score_temperature), torch.from_numpy(drawn.astype(float))
+    )
+    assert found.log_loss == pytest.approx(float(wanted), rel=1e-5)
+    assert plain.metrics["label_accuracy"] == pytest.approx(100 * ((logits > 0) == drawn).mean())

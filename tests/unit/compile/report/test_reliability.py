@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compile.judge.temperature import score_receipt
+from compile.judge.temperature import Confidence, score_receipt
 from compile.report.reliability import render_confidence
 from tests.unit.compile.report.test_report import Page
 
@@ -25,7 +25,7 @@ def calibration(temperature: float, *, seed: int = 0) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     scores = random.random(200)
     correct = (random.random(200) < scores).astype(np.float64)
-    return score_receipt(temperature, scores**0.5, scores, correct)
+    return score_receipt(Confidence(temperature, scores**0.5, scores, correct))
 
 
 def receipt(**engines: dict[str, Any]) -> dict[str, Any]:
@@ -75,5 +75,5 @@ def test_names_are_text() -> None:
 
 def test_one_answer_is_enough_for_a_diagram() -> None:
     one = np.array([1.0])
-    told = {"float": {"score_calibration": score_receipt(1.0, one, one, one)}}
+    told = {"float": {"score_calibration": score_receipt(Confidence(1.0, one, one, one))}}
     assert render_confidence(told, {}) == render_confidence(told, {})

@@ -42,8 +42,8 @@ def render_confidence(receipt: Mapping[str, Any], provenance: Mapping[str, Any])
     head = ("precision", "engine", "temperature", "calibration error before, %", "after, %")
     return (
         _explain(provenance.get("score_calibration"))
-        + "<p>Calibration error: mean distance between what the best answers' scores say and how "
-        "many of them are exactly right, over 15 bins of equal width, on the evaluation file.</p>"
+        + "<p>Calibration error: mean distance between what scores say and how often what they are "
+        "of is right, over 15 bins of equal width, on the evaluation file.</p>"
         + table(head, rows)
         + _diagram(models)
     )

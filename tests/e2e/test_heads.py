@@ -28,9 +28,10 @@ from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny, tiny_classifier
 
 ENGINES = ("onnxruntime", "openvino", "native")
-# Root of the mean squared difference of logits over their spread: between engines as in
-# test_classification, from float that of INT8 itself on so small a model.
-MAX_INT8_DIFFERENCE, MAX_INT8_ERROR = 0.05, 0.15
+# Root of the mean squared difference of logits over their spread. From float: that of INT8 itself on
+# so small a model, seen 0.07 to 0.11 on every engine. Between engines: the native one computes
+# attention in INT8, too, seen 0.06 to 0.08 (and as near to float as the others).
+MAX_INT8_DIFFERENCE, MAX_INT8_ERROR = 0.1, 0.15
 TEXTS = tiny_classifier.texts(120, seed=3)
 TOPICS = ("sport", "arts, music", "science")
 KINDS: dict[str, dict[str, Any]] = {

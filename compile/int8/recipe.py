@@ -98,10 +98,8 @@ def quantize_within_bars(
     float_layers: tuple[str, ...] = ()
     told = ""
     if judge is not None:
-        float_layers, verdict = choose_float_layers(
-            sensitivities, lambda names: judge(make(names)), most=most
-        )
-        told = verdict.told
+        found = choose_float_layers(sensitivities, lambda names: judge(make(names)), most=most)
+        float_layers, told = found[0], found[1].told
     compiled = make(float_layers)
     compiled.fields["quantization"] = {
         **SCHEME,

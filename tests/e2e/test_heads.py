@@ -28,8 +28,8 @@ from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny, tiny_classifier
 
 ENGINES = ("onnxruntime", "openvino", "native")
-# Root of the mean squared difference of logits over their spread. From float: that of INT8 itself on
-# so small a model, seen 0.07 to 0.11 on every engine. Between engines: the native one computes
+# Root of the mean squared difference of logits over their spread. From float: that of INT8 itself
+# on so small a model, seen 0.07 to 0.11 on every engine. Between engines: the native one computes
 # attention in INT8, too, seen 0.06 to 0.08 (and as near to float as the others).
 MAX_INT8_DIFFERENCE, MAX_INT8_ERROR = 0.1, 0.15
 TEXTS = tiny_classifier.texts(120, seed=3)

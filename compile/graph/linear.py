@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,7 @@ class LinearLayer:
         return self.name.startswith(_ENCODER)
 
 
-def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
+def find_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> list[LinearLayer]:
     """Find the linear layers.
 
     Those of the encoder are named by their place in the graph. The exporter forgets the names of
@@ -77,12 +77,12 @@ def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
 
     Args:
         model: A fused graph.
+        head_layers: Names of the last layers, those of the head, of a graph without names.
 
     Returns:
         The layers in the order of the graph.
     """
     layers = []
-    seen: Counter[str] = Counter()
     for matmul in model.graph:
         if matmul.op_type != "MatMul":
             continue
@@ -95,16 +95,27 @@ def find_linear_layers(model: ir.Model) -> list[LinearLayer]:
         bias = tensor_of(bias_value)
         if bias_value is None or bias is None or bias.shape != weight.shape[1:]:
             continue
-        place = _encoder_place(matmul, add)
-        if place is None and matmul.name and matmul.name.endswith(_MATMUL):
-            name = matmul.name.removesuffix(_MATMUL)
+        bias_name = str(bias_value.name).removesuffix(".bias").removeprefix(_PREFIX)
+        layers.append(LinearLayer(bias_name, matmul, add, weight, bias))
+    first = len(layers) - len(head_layers)
+    return [
+        dataclasses.replace(layer, name=head_layers[index - first] if index >= first else name)
+        for index, (layer, name) in enumerate(zip(layers, _names(layers), strict=True))
+    ]
+
+
+def _names(layers: Sequence[LinearLayer]) -> Iterator[str]:
+    """Yield names: those given before, else by the place in the encoder, else the bias's."""
+    seen: Counter[str] = Counter()
+    for layer in layers:
+        place = _encoder_place(layer.matmul, layer.add)
+        if layer.matmul.name and layer.matmul.name.endswith(_MATMUL):
+            yield layer.matmul.name.removesuffix(_MATMUL)
         elif place is None:
-            name = str(bias_value.name).removesuffix(".bias").removeprefix(_PREFIX)
+            yield layer.name
         else:
-            name = f"{_ENCODER}layer.{seen[place]}.{place}"
+            yield f"{_ENCODER}layer.{seen[place]}.{place}"
             seen[place] += 1
-        layers.append(LinearLayer(name, matmul, add, weight, bias))
-    return layers
 
 
 def name_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> None:
@@ -118,18 +129,13 @@ def name_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> None
             are called what find_linear_layers calls them.
 
     Raises:
-        UnsupportedOpError: There are fewer layers behind the encoder than the head has.
+        UnsupportedOpError: There are fewer layers than the head has.
     """
-    layers = find_linear_layers(model)
-    first = len(layers) - len(head_layers)
-    if first < 0 or any(layer.is_encoder for layer in layers[first:]):
-        got = [layer.name for layer in layers if not layer.is_encoder]
+    layers = find_linear_layers(model, head_layers)
+    if len(layers) < len(head_layers):
+        got = [layer.name for layer in layers]
         raise UnsupportedOpError(f"head: got the linear layers {got}, want {list(head_layers)}")
-    named = [
-        dataclasses.replace(layer, name=name)
-        for layer, name in zip(layers[first:], head_layers, strict=True)
-    ]
-    for layer in [*layers[:first], *named]:
+    for layer in layers:
         layer.matmul.name = f"{layer.name}{_MATMUL}"
         layer.add.name = f"{layer.name}.add"
         prefix = _PREFIX if layer.is_encoder else ""

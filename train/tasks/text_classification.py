@@ -176,8 +176,12 @@ def choose_labels(
         if len(given) < 2 or len(set(given)) < len(given):
             raise ConfigError(f"label_names: got {list(given)}, want two or more different names")
         return tuple(given)
-    architectures = raw_config.get("architectures") or []
-    if any(str(name).endswith("ForSequenceClassification") for name in architectures):
+    architectures = raw_config.get("architectures")
+    # Without any, names of classes say as much.
+    is_classifier = raw_config.get("id2label") is not None
+    if isinstance(architectures, list) and architectures:
+        is_classifier = str(architectures[0]).endswith("ForSequenceClassification")
+    if is_classifier:
         names = label_names(raw_config)
         if all(class_index(label, names) is not None for label in {e.label for e in examples}):
             return names
@@ -213,7 +217,8 @@ def make_classification(
         The model and its objective.
 
     Raises:
-        InputError: A file is damaged, or a label is none of the classes.
+        InputError: A file is damaged, a label is none of the classes, or a row is a pair and the
+            model has no token type for second texts.
         CheckpointError: The checkpoint cannot be read, or its head has other classes.
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
@@ -234,8 +239,10 @@ def make_classification(
     )
     objective = ClassificationObjective(
         loaded,
-        _encode(training, names, tokenizer, max_seq_length),
-        _encode(held_out, names, tokenizer, max_seq_length),
+        *(
+            _encode(rows, names, tokenizer, max_seq_length, config.num_token_types)
+            for rows in (training, held_out)
+        ),
         names,
         read_tokenizer_files(model_dir),
         batch_size=batch_size,
@@ -246,8 +253,15 @@ def make_classification(
 
 
 def _encode(
-    rows: Sequence[LabelledText], names: Sequence[str], tokenizer: Tokenizer, max_seq_length: int
+    rows: Sequence[LabelledText],
+    names: Sequence[str],
+    tokenizer: Tokenizer,
+    max_seq_length: int,
+    num_token_types: int,
 ) -> tuple[list[TokenSequence], list[int]]:
     # Labels first: they take no time.
     classes = class_indices(rows, names)
-    return encode_labelled(rows, tokenizer, max_seq_length=max_seq_length), classes
+    sequences = encode_labelled(
+        rows, tokenizer, max_seq_length=max_seq_length, num_token_types=num_token_types
+    )
+    return sequences, classes

@@ -6,6 +6,7 @@ Shapes: B texts, S padded length, C classes, Q texts of a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,12 +238,17 @@ def make_classification(
         allow_new_head=weights_dir is None,
         num_labels=len(names),
     )
+    encode = partial(
+        _encode,
+        names=names,
+        tokenizer=tokenizer,
+        max_seq_length=max_seq_length,
+        num_token_types=config.num_token_types,
+    )
     objective = ClassificationObjective(
         loaded,
-        *(
-            _encode(rows, names, tokenizer, max_seq_length, config.num_token_types)
-            for rows in (training, held_out)
-        ),
+        encode(training),
+        encode(held_out),
         names,
         read_tokenizer_files(model_dir),
         batch_size=batch_size,
@@ -254,6 +260,7 @@ def make_classification(
 
 def _encode(
     rows: Sequence[LabelledText],
+    *,
     names: Sequence[str],
     tokenizer: Tokenizer,
     max_seq_length: int,

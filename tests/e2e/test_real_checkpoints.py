@@ -64,7 +64,8 @@ def test_one_token_type_on_every_engine(tmp_path: Path, capfd: pytest.CaptureFix
     flags = ("--model_name_or_path", path, "--output_dir", tmp_path / "art", *_LIMITS)
     assert run(export, *flags) != 0
     assert "architectures: got None" in capfd.readouterr().err
-    assert run(export, *flags, "--task", "question-answering") != 0
+    windows = ("--doc_stride", 8, "--max_query_length", 12)
+    assert run(export, *flags, *windows, "--task", "question-answering") != 0
     assert "type_vocab_size: got 1, want at least 2" in capfd.readouterr().err
     flags += ("--task", "text-classification")
     pairs = write_rows(tmp_path / "pairs.jsonl", seed=32, pairs=True)

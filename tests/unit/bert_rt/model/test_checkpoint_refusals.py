@@ -70,7 +70,7 @@ def test_config_that_is_no_object(tmp_path: Path) -> None:
         (
             "hidden_act",
             "gelu_new",
-            "hidden_act: got 'gelu_new', supported are 'gelu', 'gelu_python'",
+            "hidden_act: got 'gelu_new', supported are 'gelu', 'gelu_",
         ),
         ("position_embedding_type", "relative_key", "got 'relative_key', supported is 'absolute'"),
         ("is_decoder", True, "is_decoder: got True, supported is False"),

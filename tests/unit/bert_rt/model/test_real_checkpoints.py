@@ -256,7 +256,7 @@ def test_the_task_is_given_where_none_is_named() -> None:
     with pytest.raises(ConfigError, match=message):
         task_of(named, "text-classification")
     # Heads for tokens and for texts have the same names.
-    with pytest.raises(CheckpointError, match="got .'BertForTokenClassification'.; supported"):
+    with pytest.raises(CheckpointError, match=r"got .'BertForTokenClassification'.; supported"):
         task_of({"architectures": ["BertForTokenClassification"]}, "text-classification")
 
 

@@ -218,8 +218,7 @@ def make_classification(
         The model and its objective.
 
     Raises:
-        InputError: A file is damaged, a label is none of the classes, or a row is a pair and the
-            model has no token type for second texts.
+        InputError: A file is damaged, a label no class, or a row a pair that the model cannot take.
         CheckpointError: The checkpoint cannot be read, or its head has other classes.
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
@@ -238,13 +237,7 @@ def make_classification(
         allow_new_head=weights_dir is None,
         num_labels=len(names),
     )
-    encode = partial(
-        _encode,
-        names=names,
-        tokenizer=tokenizer,
-        max_seq_length=max_seq_length,
-        num_token_types=config.num_token_types,
-    )
+    encode = partial(_encode, names, tokenizer, max_seq_length, config.num_token_types)
     objective = ClassificationObjective(
         loaded,
         encode(training),
@@ -259,12 +252,11 @@ def make_classification(
 
 
 def _encode(
-    rows: Sequence[LabelledText],
-    *,
     names: Sequence[str],
     tokenizer: Tokenizer,
     max_seq_length: int,
     num_token_types: int,
+    rows: Sequence[LabelledText],
 ) -> tuple[list[TokenSequence], list[int]]:
     # Labels first: they take no time.
     classes = class_indices(rows, names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -247,8 +247,7 @@ def make_classification(
         batch_size=batch_size,
         seed=seed,
     )
-    model: Any = loaded.model
-    return model, objective
+    return cast("nn.Module", loaded.model), objective
 
 
 def _encode(

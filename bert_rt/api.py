@@ -126,7 +126,9 @@ class Runtime:
             max_batch_tokens=max(_MAX_BATCH_TOKENS, longest),
             max_queue_tokens=max_queue_tokens,
         )
-        session = Session(tokenizer, scheduler)
+        session = Session(
+            tokenizer, scheduler, num_token_types=manifest.architecture.num_token_types
+        )
         try:
             run_self_test(session, manifest, info)
         except BaseException:

@@ -24,7 +24,13 @@ from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import Artifact, check_output_dir, write_artifact
 from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model
+from bert_rt.model.checkpoint import (
+    LoadedModel,
+    checkpoint_hash,
+    load_model,
+    read_config,
+    task_of,
+)
 from bert_rt.model.config import AnsweringConfig, Columns
 from bert_rt.support.progress import progress
 from bert_rt.text.tokenization import Tokenizer
@@ -53,6 +59,7 @@ class CompileOptions:
     Attributes:
         model_name_or_path: The checkpoint directory.
         output_dir: The artifact directory.
+        task: What the model does, where config.json has no architectures; None for what it says.
         int8: Whether to quantize.
         calibration_file: Questions over passages, or labelled texts, that INT8 is calibrated on;
             never evaluated.
@@ -70,6 +77,7 @@ class CompileOptions:
 
     model_name_or_path: Path
     output_dir: Path
+    task: str | None = None
     int8: bool = False
     calibration_file: Path | None = None
     eval_file: Path | None = None
@@ -131,12 +139,14 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
+        ConfigError: The checkpoint is for another task than the one given.
         InputError: A data file cannot be read.
         CompileError: The model cannot be compiled within what is wanted; nothing was written.
         ArtifactError: The artifact cannot be written.
     """
     check_output_dir(options.output_dir)
-    loaded = load_model(options.model_name_or_path)
+    _, raw_config = read_config(options.model_name_or_path)
+    loaded = load_model(options.model_name_or_path, task_of(raw_config, options.task))
     task = make_task(
         loaded,
         gate=options.gate,

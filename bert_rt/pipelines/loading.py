@@ -18,7 +18,7 @@ from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
-from bert_rt.model.checkpoint import label_names, load_model, read_config, task_of
+from bert_rt.model.checkpoint import label_names, load_model, problem_type, read_config, task_of
 from bert_rt.model.weights import parse_object
 from bert_rt.tasks.question_answering.answering import Session
 from bert_rt.text.tokenization import Tokenizer
@@ -239,7 +239,11 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
 def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions) -> OpenModel:
     _check_torch(engine, options)
     config, raw = read_config(path)
-    _check_task(task, task_of(raw))
+    task_of(raw, task)
+    is_classifier = task == "text-classification"
+    # Before the weights, which take longer.
+    labels = label_names(raw) if is_classifier else ()
+    kind = problem_type(raw) if is_classifier else None
     tokenizer = Tokenizer.from_directory(path)
     from bert_rt.engines.torch import TorchEngine
 
@@ -250,12 +254,12 @@ def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions)
         max_queue_tokens=_MAX_QUEUE_TOKENS,
     )
     return OpenModel(
-        Session(tokenizer, scheduler),
+        Session(tokenizer, scheduler, num_token_types=config.num_token_types),
         opened.info,
         config.max_sequence_length,
         _model_max_length(path, config),
-        label_names(raw) if task == "text-classification" else (),
-        raw.get("problem_type"),
+        labels,
+        kind,
     )
 
 

@@ -205,9 +205,17 @@ class QuestionAnswering:
 class TextClassification:
     """Labelled texts, in TSV, CSV or JSON Lines."""
 
-    def __init__(self, gate: AccuracyGate, labels: tuple[str, ...], columns: Columns) -> None:
+    def __init__(
+        self,
+        gate: AccuracyGate,
+        labels: tuple[str, ...],
+        columns: Columns,
+        *,
+        num_token_types: int = 2,
+    ) -> None:
         """Take what INT8 must keep, the model's classes, and how files name their columns."""
         self._gate = gate
+        self._num_token_types = num_token_types
         self._columns = columns
         self.labels = labels
         self.bars: Mapping[str, float] = dataclasses.asdict(gate)
@@ -258,7 +266,12 @@ class TextClassification:
     ) -> Sequence[TokenSequence]:
         """Draw texts."""
         return calibration_sequences(
-            examples, tokenizer, config, num_samples=num_samples, seed=seed
+            examples,
+            tokenizer,
+            config,
+            num_samples=num_samples,
+            seed=seed,
+            num_token_types=self._num_token_types,
         )
 
     def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:
@@ -310,24 +323,28 @@ def make_task(
         UnsupportedOpError: A text classifier is of a kind that does not compile.
     """
     if loaded.task == "text-classification":
-        return TextClassification(accuracy_gate, checked_labels(loaded), columns)
+        num_types = loaded.config.num_token_types
+        labels = checked_labels(loaded)
+        return TextClassification(accuracy_gate, labels, columns, num_token_types=num_types)
     return QuestionAnswering(gate)
 
 
-def default_limits(model_name_or_path: Path) -> AnsweringConfig:
+def default_limits(model_name_or_path: Path, task: str | None = None) -> AnsweringConfig:
     """Return the limits where the user sets none.
 
     Args:
         model_name_or_path: The checkpoint directory.
+        task: What the user says that it does; None where config.json says it.
 
     Returns:
         The paper's for question answering; for text classification the same longest sequence.
 
     Raises:
-        CheckpointError: The checkpoint's config.json cannot be read.
+        CheckpointError: The checkpoint's config.json cannot be read, or nobody names the task.
+        ConfigError: config.json names another task.
     """
     limits = AnsweringConfig()
-    is_classifier = task_of(read_config(model_name_or_path)[1]) == "text-classification"
+    is_classifier = task_of(read_config(model_name_or_path)[1], task) == "text-classification"
     return _without_windows(limits) if is_classifier else limits
 
 

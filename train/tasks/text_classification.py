@@ -6,8 +6,9 @@ Shapes: B texts, S padded length, C classes, Q texts of a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -176,8 +177,12 @@ def choose_labels(
         if len(given) < 2 or len(set(given)) < len(given):
             raise ConfigError(f"label_names: got {list(given)}, want two or more different names")
         return tuple(given)
-    architectures = raw_config.get("architectures") or []
-    if any(str(name).endswith("ForSequenceClassification") for name in architectures):
+    architectures = raw_config.get("architectures")
+    # Without any, names of classes say as much.
+    is_classifier = raw_config.get("id2label") is not None
+    if isinstance(architectures, list) and architectures:
+        is_classifier = str(architectures[0]).endswith("ForSequenceClassification")
+    if is_classifier:
         names = label_names(raw_config)
         if all(class_index(label, names) is not None for label in {e.label for e in examples}):
             return names
@@ -213,7 +218,7 @@ def make_classification(
         The model and its objective.
 
     Raises:
-        InputError: A file is damaged, or a label is none of the classes.
+        InputError: A file is damaged, a label no class, or a row a pair that the model cannot take.
         CheckpointError: The checkpoint cannot be read, or its head has other classes.
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
@@ -232,22 +237,29 @@ def make_classification(
         allow_new_head=weights_dir is None,
         num_labels=len(names),
     )
+    encode = partial(_encode, names, tokenizer, max_seq_length, config.num_token_types)
     objective = ClassificationObjective(
         loaded,
-        _encode(training, names, tokenizer, max_seq_length),
-        _encode(held_out, names, tokenizer, max_seq_length),
+        encode(training),
+        encode(held_out),
         names,
         read_tokenizer_files(model_dir),
         batch_size=batch_size,
         seed=seed,
     )
-    model: Any = loaded.model
-    return model, objective
+    return cast("nn.Module", loaded.model), objective
 
 
 def _encode(
-    rows: Sequence[LabelledText], names: Sequence[str], tokenizer: Tokenizer, max_seq_length: int
+    names: Sequence[str],
+    tokenizer: Tokenizer,
+    max_seq_length: int,
+    num_token_types: int,
+    rows: Sequence[LabelledText],
 ) -> tuple[list[TokenSequence], list[int]]:
     # Labels first: they take no time.
     classes = class_indices(rows, names)
-    return encode_labelled(rows, tokenizer, max_seq_length=max_seq_length), classes
+    sequences = encode_labelled(
+        rows, tokenizer, max_seq_length=max_seq_length, num_token_types=num_token_types
+    )
+    return sequences, classes

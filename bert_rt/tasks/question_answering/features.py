@@ -155,6 +155,7 @@ def make_sequence(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    num_token_types: int = 2,
 ) -> TokenSequence:
     """Make the model's input of a text, or of a pair of texts, that is classified.
 
@@ -166,12 +167,14 @@ def make_sequence(
         cls_id: Id of the token that opens a sequence.
         sep_id: Id of the token that ends a text.
         num_separators: How many of it stand between two texts (Tokenizer.num_separators).
+        num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
         The sequence; the second text and its [SEP] have token type 1.
 
     Raises:
         EmptyInputError: A text has no token (only control characters, say).
+        InputError: There is a second text, and the model has no token type for it.
 
     Source: `convert_single_example` and `_truncate_seq_pair` of Devlin et al.'s run_classifier.py.
     """
@@ -182,6 +185,11 @@ def make_sequence(
         ids = text.input_ids[: max_seq_length - 2]
         input_ids = np.concatenate(([cls_id], ids, [sep_id]), dtype=np.int32)
         return TokenSequence(input_ids, np.zeros(len(input_ids), np.int32))
+    if num_token_types < 2:
+        raise InputError(
+            "text_pair: got a second text, want none: its tokens would be of type 1, and the model "
+            "has one token type only (type_vocab_size 1)"
+        )
     first, second = len(text.input_ids), len(text_pair.input_ids)
     room = max_seq_length - 2 - num_separators
     if first + second > room:
@@ -199,7 +207,11 @@ def make_sequence(
 
 
 def make_sequences(
-    inputs: Sequence[TextInput], tokenizer: Tokenizer, *, max_seq_length: int
+    inputs: Sequence[TextInput],
+    tokenizer: Tokenizer,
+    *,
+    max_seq_length: int,
+    num_token_types: int = 2,
 ) -> Iterator[TokenSequence]:
     """Tokenize checked texts, all together, and make the model's inputs one by one.
 
@@ -207,12 +219,13 @@ def make_sequences(
         inputs: Texts and pairs of texts.
         tokenizer: The model's.
         max_seq_length: As in make_sequence.
+        num_token_types: As in make_sequence.
 
     Yields:
         One sequence a text or pair, in order.
 
     Raises:
-        EmptyInputError: A text has no token; the sequences before it have come by then.
+        InputError: As in make_sequence; the sequences before it have come by then.
     """
     texts = [text for item in inputs for text in (item.text, item.text_pair) if text is not None]
     if len(texts) <= _FEW_TEXTS:
@@ -223,6 +236,7 @@ def make_sequences(
         "cls_id": tokenizer.cls_id,
         "sep_id": tokenizer.sep_id,
         "num_separators": tokenizer.num_separators,
+        "num_token_types": num_token_types,
     }
     for item in inputs:
         text = next(encodings)

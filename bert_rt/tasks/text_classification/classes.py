@@ -125,6 +125,7 @@ class Classifier:
                         [item for _, item in chunk],
                         self._session.tokenizer,
                         max_seq_length=options.config.max_seq_length,
+                        num_token_types=self._session.num_token_types,
                     )
                 )
             except InputError as failure:

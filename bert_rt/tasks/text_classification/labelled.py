@@ -152,7 +152,11 @@ def class_indices(examples: Sequence[LabelledText], names: Sequence[str]) -> lis
 
 
 def encode_labelled(
-    examples: Sequence[LabelledText], tokenizer: Tokenizer, *, max_seq_length: int
+    examples: Sequence[LabelledText],
+    tokenizer: Tokenizer,
+    *,
+    max_seq_length: int,
+    num_token_types: int = 2,
 ) -> list[TokenSequence]:
     """Tokenize rows, all together.
 
@@ -160,17 +164,26 @@ def encode_labelled(
         examples: The rows.
         tokenizer: The model's.
         max_seq_length: Most tokens of a sequence; what is longer is cut off.
+        num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
         The model's input of every row.
 
     Raises:
         EmptyInputError: A text has no token; the message names file and line.
+        InputError: There is a second text, and the model has no token type for it.
     """
     sequences: list[TokenSequence] = []
     inputs = [example.input for example in examples]
     try:
-        sequences.extend(make_sequences(inputs, tokenizer, max_seq_length=max_seq_length))
+        sequences.extend(
+            make_sequences(
+                inputs,
+                tokenizer,
+                max_seq_length=max_seq_length,
+                num_token_types=num_token_types,
+            )
+        )
     except InputError as error:
         # What came before the bad row has been taken.
         raise type(error)(f"{examples[len(sequences)].place}: {error}") from None

@@ -15,9 +15,11 @@ from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     answering_config,
     columns,
+    dropped,
     int_at_least,
     make_parser,
     run_command,
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_flags(parser, {})
     add_answering_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 
@@ -137,6 +140,8 @@ def _train(
         "train_sha256": [file_sha256(file) for file in args.train_file],
         "per_device_train_batch_size": batch_size,
         "num_processes": processes.count,
+        # Absent where it is off, as in the checkpoints of runs that did not know it.
+        **({"drop_invalid": True} if args.drop_invalid else {}),
         **settings,
     }
     return train(
@@ -177,6 +182,7 @@ def _make(
             max_seq_length=max_seq_length,
             batch_size=batch_size,
             seed=options.seed,
+            dropped=dropped(args),
         )
         classification.padding.multiple = length_multiple
         return classifier, classification, {"max_seq_length": max_seq_length}
@@ -200,6 +206,7 @@ def _make(
         seed=options.seed,
         all_positions=not args.marked_answers_only,
         teacher=teacher,
+        dropped=dropped(args),
     )
     objective.padding.multiple = length_multiple
     return model, objective, {"limits": asdict(limits)}

@@ -116,6 +116,7 @@ def _recipe_name(model: str) -> str:
 
 def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
     """Read the architecture, with as many embeddings as the tokenizer has ids."""
+    from bert_rt.support.files import read_text
     from bert_rt.support.strict_json import parse_json
     from bert_rt.text.tokenization import Tokenizer
 
@@ -128,7 +129,7 @@ def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
                 f"model: got {model!r}, want one of {', '.join(BERT_SIZES)} or a file"
             )
         try:
-            values = parse_json(file.read_bytes(), max_bytes=1 << 20)
+            values = parse_json(read_text(file).encode(), max_bytes=1 << 20)
         except ValueError as error:
             raise ConfigError(f"model: {file}: not JSON: {error}") from None
         if not isinstance(values, dict):

@@ -26,6 +26,7 @@ from bert_rt.model.checkpoint import (
     save_checkpoint,
 )
 from bert_rt.model.config import Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.question_answering.metrics import macro_f1
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
@@ -195,6 +196,7 @@ def make_classification(
     max_seq_length: int = 128,
     batch_size: int = 32,
     seed: int = 0,
+    dropped: Dropped | None = None,
 ) -> tuple[nn.Module, ClassificationObjective]:
     """Load a model and its data.
 
@@ -208,6 +210,7 @@ def make_classification(
         max_seq_length: Most tokens of a sequence; what is longer is cut off.
         batch_size: Texts of a micro-batch.
         seed: Decides the order of the data, and the head's weights where there are none.
+        dropped: As in read_labelled, for all files.
 
     Returns:
         The model and its objective.
@@ -221,8 +224,12 @@ def make_classification(
     longest = config.max_sequence_length
     if not 8 <= max_seq_length <= longest:
         raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
-    training = [row for file in train_files for row in read_labelled(file, columns)]
-    held_out = [] if validation_file is None else read_labelled(validation_file, columns)
+    training = [
+        row for file in train_files for row in read_labelled(file, columns, dropped=dropped)
+    ]
+    held_out = (
+        [] if validation_file is None else read_labelled(validation_file, columns, dropped=dropped)
+    )
     names = choose_labels(training, raw_config, labels)
     tokenizer = Tokenizer.from_directory(model_dir)
     torch.manual_seed(seed)

@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
-from bert_rt.support.files import read_text
 from bert_rt.tasks.question_answering.answering import CallOptions
 from bert_rt.types import Answer
 from runtime.lines import at_line, batches, parse_line, parse_lines
@@ -36,9 +36,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--question", metavar="Q")
     parser.add_argument("--context", metavar="C", help="the passage")
-    parser.add_argument(
-        "--context_file", metavar="F", help="a UTF-8 file that holds the passage, plain or .gz"
-    )
+    parser.add_argument("--context_file", metavar="F", help="a UTF-8 file that holds the passage")
     parser.add_argument(
         "--top_k", type=int_at_least(1), default=1, metavar="N", help="answers wanted"
     )
@@ -53,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     _check_texts(parser, args)
     if args.question is not None:
-        context = args.context if args.context_file is None else _read(args.context_file)
+        context = args.context if args.context_file is None else _read_text(args.context_file)
         with load_runtime(args) as runtime:
             answer = runtime.answer(
                 question=args.question,
@@ -82,11 +80,12 @@ def _check_texts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         parser.error(f"--context, --context_file: got {got}, want one of them")
 
 
-def _read(path: str) -> str:
+def _read_text(path: str) -> str:
     try:
-        return read_text(path)
-    except InputError as error:
-        raise InputError(f"context_file: {error}") from None
+        # Not Path.read_text, which would turn CRLF into LF and so move every offset behind it.
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"context_file: {path} is not UTF-8 at byte {error.start}") from None
 
 
 def _answer_lines(

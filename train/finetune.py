@@ -57,16 +57,17 @@ def main(argv: Sequence[str]) -> int:
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.processes import join_processes
-    from train.loop.rundir import open_run_dir, told
+    from train.loop.rundir import check_run_dir, run_directory, told
 
     results: dict[int, TrainResult] = {}
-    with join_processes(options.device) as processes:
+    with join_processes(options.device) as processes, run_directory(args.output_dir):
         for seed in range(options.seed, options.seed + args.num_seeds):
             directory = args.output_dir if args.num_seeds == 1 else args.output_dir / f"seed-{seed}"
-            resume_from = open_run_dir(directory, is_resumed=args.resume)
-            results[seed] = _train(
-                args, recipe, replace(options, seed=seed), directory, resume_from, processes
-            )
+            with run_directory(directory):
+                resume_from = check_run_dir(directory, is_resumed=args.resume)
+                results[seed] = _train(
+                    args, recipe, replace(options, seed=seed), directory, resume_from, processes
+                )
             if processes.is_first:
                 print(told(results[seed], directory))
             if not results[seed].is_finished:

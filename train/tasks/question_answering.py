@@ -22,7 +22,7 @@ from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import LoadedModel, load_model, read_tokenizer_files, save_checkpoint
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.support.faults import Dropped, listed
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.question_answering.answering import CallOptions, Session
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
@@ -293,11 +293,11 @@ def _read_training(
     file: Path, config: AnsweringConfig, dropped: Dropped | None
 ) -> list[SquadExample]:
     examples = read_squad(file, dropped=dropped, check_positions=True)
-    impossible = [repr(example.id) for example in examples if example.is_impossible]
+    impossible = [example for example in examples if example.is_impossible]
     if impossible and not config.version_2_with_negative:
         raise InputError(
-            f"{file}: {len(impossible)} of {len(examples)} questions have no answer "
-            f"({listed(impossible, 3)}); want --version_2_with_negative for such data"
+            f"{impossible[0].place} has no answer; want --version_2_with_negative for such data "
+            f"({len(impossible)} of {len(examples)} questions)"
         )
     return examples
 

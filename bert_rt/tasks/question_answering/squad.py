@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bert_rt.errors import InputError
 from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import atomic_write_json
 from bert_rt.tasks.question_answering.features import (
@@ -105,10 +104,6 @@ def read_squad(
         if example is not None:
             examples.append(example)
     reader.faults.close(total, "questions")
-    if not examples:
-        raise InputError(
-            f"{file}: got 0 questions{' that can be used' if total else ''}, want at least 1"
-        )
     if reader.misaligned:
         _log.warning(
             "%s: %d answers do not stand at their answer_start, which exact match and F1 do not "

@@ -57,7 +57,8 @@ def read_labelled(
     """Read all rows of a file.
 
     Args:
-        path: A .tsv, .csv or .jsonl file, or one of these with .gz behind.
+        path: A .tsv, .csv, .jsonl or .json file (the latter two with one object a line), or one
+            of these with .gz behind.
         columns: Which columns hold what.
         dropped: Counts rows that cannot be used and are left out, with a warning; None: each of
             them is an error.
@@ -97,10 +98,6 @@ def read_labelled(
         else:
             result.append(example)
     faults.close(total, "rows")
-    if not result:
-        raise InputError(
-            f"{file}: got 0 rows{' that can be used' if total else ''}, want at least 1"
-        )
     return result
 
 
@@ -161,11 +158,10 @@ def class_indices(examples: Sequence[LabelledText], names: Sequence[str]) -> lis
     places = {label: class_index(label, names) for label in {e.label for e in examples}}
     unknown = [e for e in examples if places[e.label] is None]
     if unknown:
-        first = {example.label: example for example in reversed(unknown)}
-        told = [
-            f"{example.place}: label: got {reprlib.repr(label)}"
-            for label, example in reversed(first.items())
-        ]
+        first: dict[str, LabelledText] = {}
+        for example in unknown:
+            first.setdefault(example.label, example)
+        told = [f"{e.place}: label: got {reprlib.repr(label)}" for label, e in first.items()]
         more = f" ({len(unknown)} rows have such labels)" if len(unknown) > len(told) else ""
         raise InputError(
             f"{listed(told)}{more}, want one of the model's {len(names)} classes: {_listed(names)}"

@@ -22,6 +22,7 @@ Row: TypeAlias = Mapping[str, Any] | str
 """A row's fields by column; or what is wrong with the row."""
 
 _MAX_LINE_BYTES = 2**26
+_QUOTES_ADVICE = "; quotes are read where the first line has them too, and in .csv"
 
 
 def _read_tsv(file: Path, text: str) -> Iterator[tuple[int, Row]]:
@@ -58,7 +59,10 @@ def _with_header(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[
         if len(row) == len(header):
             yield line, dict(zip(header, row, strict=True))
         else:
-            yield line, f"got {len(row)} fields, want {len(header)}, as many as the first line has"
+            told = f"got {len(row)} fields, want {len(header)}, as many as the first line has"
+            # In TSV without quotes, a field that opens one was cut at a tab or line end within it.
+            is_cut = any(field.startswith('"') and not field.endswith('"') for field in row)
+            yield line, told + (_QUOTES_ADVICE if is_cut else "")
 
 
 def _read_jsonl(file: Path, text: str) -> Iterator[tuple[int, Row]]:
@@ -79,5 +83,6 @@ READERS: Mapping[str, Callable[[Path, str], Iterator[tuple[int, Row]]]] = {
     "tsv": _read_tsv,
     "csv": _read_csv,
     "jsonl": _read_jsonl,
+    "json": _read_jsonl,
 }
 """What reads a file's text, by the end of its name."""

@@ -108,7 +108,7 @@ def test_no_answers_mean_impossible_where_the_file_does_not_say(tmp_path: Path) 
             b'{"a": 1}\n{"b": 2}',
             r"line 1: got an object with 'a'; want \"paragraphs\"",
         ),
-        ("lines.jsonl", b'{"id": 1}\n{"b" 2}', "lines.jsonl, line 2: is not valid JSON: Expecting"),
+        ("cut.jsonl", b'{"id": 1, "context": "x"}\n{"b" 2}', "line 2: is not valid JSON: Exp"),
         ("text.json", b'"text"', 'the document: got a string; want an object with "data", a list'),
         ("utf16.json", "{}".encode("utf-16"), "not UTF-8 at byte 0, in line 1: .* UTF-16"),
         ("none.json", b'{"data": []}', "got 0 questions, want at least 1"),
@@ -148,7 +148,7 @@ REMOVE = object()
         (
             ("data", 1),
             {"x": 1},
-            r"data\[1\]: got an object with 'x'; want .*paragraphs.*run_qa\.py",
+            r"data\[1\]: got an object with 'x'; want .*paragraphs.*run_qa",
         ),
         (("data", 0, "title"), [], r"\.title: got a list, want a string"),
         (("data", 0, "paragraphs"), None, r"data\[0\]\.paragraphs: got null, want a list"),

@@ -83,9 +83,12 @@ class Faults:
         """
         told = self._fatal if self._dropped is not None else self._fatal + self._droppable
         if told:
-            count = f"got {len(told)} faults: " if len(told) > 1 else ""
             advice = "" if self._fatal else f" ({_FLAG} leaves out what cannot be used)"
-            raise InputError(f"{self._file}: {count}{listed(told)}{advice}")
+            if len(told) > 1:
+                raise InputError(f"{self._file}: got {len(told)} faults: {listed(told)}{advice}")
+            # "FILE, line 3: ..." is how all messages name a line.
+            separator = ", " if told[0].startswith("line ") else ": "
+            raise InputError(f"{self._file}{separator}{told[0]}{advice}")
         if total == self._items:
             usable = " that can be used" if total else ""
             raise InputError(f"{self._file}: got 0 {unit}{usable}, want at least 1")

@@ -97,7 +97,7 @@ def text_fault(field: str, text: Any, *, max_chars: int) -> str | None:
         category = unicodedata.category(char)
         if category[0] not in "CZ" and category != "Mn":
             return None
-    return f"{field}: got {text[:20]!a} without a letter, digit or sign, want readable text"
+    return f"{field}: got text without a letter, digit or sign ({text[:20]!a}), want readable text"
 
 
 def check_question(question: Any, context: Any) -> None:

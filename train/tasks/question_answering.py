@@ -345,11 +345,9 @@ def make_question_answering(
     _check_length(config, loaded.config.max_sequence_length)
     tokenizer = Tokenizer.from_directory(model_dir)
     # All files first: what is wrong with the last one should not be told after minutes of work.
-    training = [_read_training(file, config, dropped) for file in train_files]
+    asked = [one for file in train_files for one in _read_training(file, config, dropped)]
     held_out = [] if validation_file is None else read_squad(validation_file, dropped=dropped)
-    windows: list[Window] = []
-    for examples in training:
-        windows += make_windows(examples, tokenizer, config, all_positions=all_positions)
+    windows = make_windows(asked, tokenizer, config, all_positions=all_positions)
     objective = QuestionAnswering(
         loaded,
         windows,

@@ -185,6 +185,12 @@ def choose_labels(
     return class_names(examples)
 
 
+def _read(
+    files: Sequence[Path], columns: Columns | None, dropped: Dropped | None
+) -> list[LabelledText]:
+    return [row for file in files for row in read_labelled(file, columns, dropped=dropped)]
+
+
 def make_classification(
     model_dir: Path,
     train_files: Sequence[Path],
@@ -224,12 +230,8 @@ def make_classification(
     longest = config.max_sequence_length
     if not 8 <= max_seq_length <= longest:
         raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
-    training = [
-        row for file in train_files for row in read_labelled(file, columns, dropped=dropped)
-    ]
-    held_out = (
-        [] if validation_file is None else read_labelled(validation_file, columns, dropped=dropped)
-    )
+    training = _read(train_files, columns, dropped)
+    held_out = _read([validation_file] if validation_file else [], columns, dropped)
     names = choose_labels(training, raw_config, labels)
     tokenizer = Tokenizer.from_directory(model_dir)
     torch.manual_seed(seed)

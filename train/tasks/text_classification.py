@@ -185,6 +185,11 @@ def choose_labels(
     return class_names(examples)
 
 
+def _check_length(max_seq_length: int, longest: int) -> None:
+    if not 8 <= max_seq_length <= longest:
+        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
+
+
 def _read(
     files: Sequence[Path], columns: Columns | None, dropped: Dropped | None
 ) -> list[LabelledText]:
@@ -227,9 +232,7 @@ def make_classification(
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
     config, raw_config = read_config(model_dir)
-    longest = config.max_sequence_length
-    if not 8 <= max_seq_length <= longest:
-        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
+    _check_length(max_seq_length, config.max_sequence_length)
     training = _read(train_files, columns, dropped)
     held_out = _read([validation_file] if validation_file else [], columns, dropped)
     names = choose_labels(training, raw_config, labels)

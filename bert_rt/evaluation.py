@@ -59,7 +59,7 @@ class Evaluation:
     f1: float
     total: int
     questions_per_second: float
-    predictions: Mapping[str, str]
+    predictions: Mapping[str | int, str]
     exact_N: NDArray[np.float64]
     f1_N: NDArray[np.float64]
     score_N: NDArray[np.float64]
@@ -140,12 +140,12 @@ def stream_logits(
     for begin in range(0, len(examples), _CHUNK_QUESTIONS):
         prepared = []
         for index, example in enumerate(examples[begin : begin + _CHUNK_QUESTIONS], start=begin):
-            place = f"pairs[{index}]"
-            question = check_pair((example.question, example.context), place)
+            pair = (example.question, example.context)
             try:
+                question = check_pair(pair)
                 prepared.append(session.prepare(question, options.config))
             except InputError as error:
-                raise placed(error, place) from None
+                raise _at(example, index, error) from None
         yield from zip(prepared, session.compute(prepared, options), strict=True)
 
 
@@ -159,8 +159,21 @@ def _answers(
             yield pick_answer(*item, options), pick_answer(*item, raw)
         return
     pairs = ((example.question, example.context) for example in examples)
-    for answer in runtime.session.stream(pairs, options):
+    answers = runtime.session.stream(pairs, options, place="")
+    for index, example in enumerate(examples):
+        try:
+            answer = next(answers)
+        except InputError as error:
+            # What came before the bad question has been answered.
+            raise _at(example, index, error) from None
         yield answer, answer
+
+
+def _at(example: SquadExample, index: int, error: InputError) -> InputError:
+    """Return the same error with its question in front."""
+    if example.place:
+        return type(error)(f"{example.place}: {error}")
+    return placed(error, f"pairs[{index}]")
 
 
 def _scores(

@@ -32,6 +32,7 @@ from bert_rt.model.checkpoint import (
     task_of,
 )
 from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import progress
 from bert_rt.text.tokenization import Tokenizer
 from compile.graph.fuse import OPSET, fuse
@@ -71,6 +72,7 @@ class CompileOptions:
         gate: What INT8 must keep of question answering.
         accuracy_gate: What it must keep of text classification.
         columns: How files of labelled texts name their columns.
+        drop_invalid: Whether examples that cannot be used are left out; else they are errors.
         tune_threshold: Whether null_score_diff_threshold is found on questions of the calibration
             file that were set aside, where limits have version_2_with_negative.
     """
@@ -87,6 +89,7 @@ class CompileOptions:
     gate: Gate = field(default_factory=Gate)
     accuracy_gate: AccuracyGate = field(default_factory=AccuracyGate)
     columns: Columns = field(default_factory=Columns)
+    drop_invalid: bool = False
     tune_threshold: bool = True
 
     def __post_init__(self) -> None:
@@ -189,7 +192,7 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     """Read all data files and check what they have in common."""
 
     def read(path: Path | None) -> list[Any]:
-        return task.read(path) if path else []
+        return task.read(path, Dropped() if options.drop_invalid else None) if path else []
 
     calibration, evaluation = read(options.calibration_file), read(options.eval_file)
     task.check_disjoint(calibration, evaluation, field="calibration_file")
@@ -280,6 +283,9 @@ def _measure(
         reference_result = float_result["onnxruntime"]
         int8_results = measure(artifact_dir, evaluation, score=score) if options.int8 else {}
     receipt = task.receipt(options.eval_file, evaluation, reference_result, int8_results)
+    if options.drop_invalid:
+        # So that compile.verify reads the same examples.
+        receipt["dataset"]["drop_invalid"] = True
     compiled.fields["receipt"] = receipt
     if options.int8:
         task.check(receipt, compiled.plans)

@@ -11,6 +11,7 @@ from typing import Any
 from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     answering_config,
     columns,
@@ -63,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
                 max_accuracy_loss=args.max_accuracy_loss,
             ),
             columns=columns(args),
+            drop_invalid=args.drop_invalid,
             tune_threshold="null_score_diff_threshold" not in vars(args),
         )
     )
@@ -92,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         help="what the model does, where its config.json has no architectures",
     )
     parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
+    kinds = (
+        "SQuAD-style or flat JSON, or JSON Lines; for text classification .tsv, .csv or .jsonl[.gz]"
+    )
     parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
     parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
     parser.add_argument(
@@ -112,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
     add_answering_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 

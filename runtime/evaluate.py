@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bert_rt import __version__
@@ -13,13 +14,17 @@ from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     columns,
+    dropped,
     int_at_least,
     make_parser,
     run_command,
+    writable_path,
     write_json,
 )
+from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import progress
 from bert_rt.tasks.question_answering.metrics import reliability
 from bert_rt.tasks.question_answering.squad import read_squad, write_predictions
@@ -43,24 +48,31 @@ def main(argv: Sequence[str]) -> int:
         "--data",
         required=True,
         metavar="F",
-        help="SQuAD v1.1 or v2.0, .json[.gz]; for text classification .tsv, .csv or .jsonl[.gz]",
+        help="SQuAD v1.1 or v2.0, or flat JSON or JSON Lines of such questions; for text "
+        "classification .tsv, .csv or .jsonl; or these with .gz",
     )
     parser.add_argument("--limit", type=int_at_least(1), metavar="N", help="only the first N")
     parser.add_argument(
-        "--predictions", metavar="F", help="write the answers, {id: text}; or {row: label}"
+        "--predictions",
+        metavar="F",
+        type=writable_path,
+        help="write the answers, {id: text}; or {row: label}",
     )
     add_runtime_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     args = parser.parse_args(argv)
 
     with load_runtime(args) as runtime:
         info = runtime.info
         measure = _classes if runtime.manifest.task == "text-classification" else _answers
-        scores, told = measure(runtime, args)
+        left_out = dropped(args)
+        scores, told = measure(runtime, args, left_out)
         limits = to_dict(runtime.limits)
     summary = {
         **scores,
+        **({} if left_out is None else {"dropped": asdict(left_out)}),
         "engine": info.name,
         "precision": info.precision,
         "engine_version": info.version,
@@ -81,9 +93,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _answers(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _answers(
+    runtime: Runtime, args: argparse.Namespace, left_out: Dropped | None
+) -> tuple[dict[str, Any], str]:
     """Return the scores of question answering, and how they are told."""
-    examples = read_squad(args.data)[: args.limit]
+    examples = read_squad(args.data, dropped=left_out)[: args.limit]
     title = f"evaluate on {runtime.info.name}"
     with progress(title, total=len(examples), unit="questions") as shown:
         result = evaluate(runtime, examples, progress=shown)
@@ -122,9 +136,11 @@ def _no_answer(figures: Mapping[str, float]) -> str:
     )
 
 
-def _classes(runtime: Runtime, args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def _classes(
+    runtime: Runtime, args: argparse.Namespace, left_out: Dropped | None
+) -> tuple[dict[str, Any], str]:
     """Return the scores of text classification, and how they are told."""
-    examples = read_labelled(args.data, columns(args))[: args.limit]
+    examples = read_labelled(args.data, columns(args), dropped=left_out)[: args.limit]
     title = f"evaluate on {runtime.info.name}"
     with progress(title, total=len(examples), unit="texts") as shown:
         result = evaluate_classes(runtime, examples, progress=shown)

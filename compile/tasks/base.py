@@ -11,6 +11,7 @@ from bert_rt.api import Runtime
 from bert_rt.evaluation import evaluate, evaluate_classes
 from bert_rt.model.checkpoint import LoadedModel, read_config, task_of
 from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.tasks.text_classification.labelled import LabelledText, class_indices, read_labelled
@@ -57,8 +58,8 @@ class CompileTask(Protocol):
         """Return the limits that the artifact gets."""
         ...
 
-    def read(self, path: Path) -> list[Any]:
-        """Read a data file, checked against the model; raises InputError."""
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[Any]:
+        """Read a data file, checked against the model; raises InputError unless dropped counts."""
         ...
 
     def check_disjoint(
@@ -130,9 +131,9 @@ class QuestionAnswering:
         """Return the limits as they are."""
         return limits
 
-    def read(self, path: Path) -> list[SquadExample]:
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[SquadExample]:
         """Read a SQuAD file."""
-        return read_squad(path)
+        return read_squad(path, dropped=dropped)
 
     def check_disjoint(
         self, calibration: Sequence[SquadExample], evaluation: Sequence[SquadExample], *, field: str
@@ -224,9 +225,9 @@ class TextClassification:
         """Return the limits with those of windows set to what means nothing."""
         return _without_windows(limits)
 
-    def read(self, path: Path) -> list[LabelledText]:
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[LabelledText]:
         """Read a file of labelled texts; every label must be one of the model's."""
-        examples = read_labelled(path, self._columns)
+        examples = read_labelled(path, self._columns, dropped=dropped)
         class_indices(examples, self.labels)
         return examples
 

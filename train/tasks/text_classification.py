@@ -27,6 +27,7 @@ from bert_rt.model.checkpoint import (
     save_checkpoint,
 )
 from bert_rt.model.config import Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.question_answering.metrics import macro_f1
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
@@ -189,6 +190,17 @@ def choose_labels(
     return class_names(examples)
 
 
+def _check_length(max_seq_length: int, longest: int) -> None:
+    if not 8 <= max_seq_length <= longest:
+        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
+
+
+def _read(
+    files: Sequence[Path], columns: Columns | None, dropped: Dropped | None
+) -> list[LabelledText]:
+    return [row for file in files for row in read_labelled(file, columns, dropped=dropped)]
+
+
 def make_classification(
     model_dir: Path,
     train_files: Sequence[Path],
@@ -200,6 +212,7 @@ def make_classification(
     max_seq_length: int = 128,
     batch_size: int = 32,
     seed: int = 0,
+    dropped: Dropped | None = None,
 ) -> tuple[nn.Module, ClassificationObjective]:
     """Load a model and its data.
 
@@ -213,6 +226,7 @@ def make_classification(
         max_seq_length: Most tokens of a sequence; what is longer is cut off.
         batch_size: Texts of a micro-batch.
         seed: Decides the order of the data, and the head's weights where there are none.
+        dropped: As in read_labelled, for all files.
 
     Returns:
         The model and its objective.
@@ -223,11 +237,9 @@ def make_classification(
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
     config, raw_config = read_config(model_dir)
-    longest = config.max_sequence_length
-    if not 8 <= max_seq_length <= longest:
-        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
-    training = [row for file in train_files for row in read_labelled(file, columns)]
-    held_out = [] if validation_file is None else read_labelled(validation_file, columns)
+    _check_length(max_seq_length, config.max_sequence_length)
+    training = _read(train_files, columns, dropped)
+    held_out = _read([validation_file] if validation_file else [], columns, dropped)
     names = choose_labels(training, raw_config, labels)
     tokenizer = Tokenizer.from_directory(model_dir)
     torch.manual_seed(seed)

@@ -14,6 +14,7 @@ A text that is classified is one sequence, cut off where the model ends:
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "make_features",
     "make_sequence",
     "make_sequences",
+    "text_fault",
 ]
 
 MAX_QUESTION_CHARS = 100_000
@@ -73,6 +75,29 @@ def check_text(field: str, text: Any, *, max_chars: int) -> None:
             f"{field}: got a NUL character at character {position}, want text without NUL"
         )
     check_encodable(field, text)
+
+
+def text_fault(field: str, text: Any, *, max_chars: int) -> str | None:
+    """Say what is wrong with a text of a data file, for readers that tell all faults at once.
+
+    Args:
+        field: What the text is, for the message.
+        text: What the file has.
+        max_chars: Longest text allowed, in characters.
+
+    Returns:
+        The message of check_text; or that the text has only controls, white space and marks that
+        belong to a letter, of which a tokenizer may leave nothing; None where all is well.
+    """
+    try:
+        check_text(field, text, max_chars=max_chars)
+    except InputError as error:
+        return str(error)
+    for char in text:
+        category = unicodedata.category(char)
+        if category[0] not in "CZ" and category != "Mn":
+            return None
+    return f"{field}: got text without a letter, digit or sign ({text[:20]!a}), want readable text"
 
 
 def check_question(question: Any, context: Any) -> None:

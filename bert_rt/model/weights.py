@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError
-from bert_rt.support.strict_json import parse_json
+from bert_rt.support.strict_json import parse_lenient_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
         CheckpointError: The text is not JSON, or its value is not an object.
     """
     try:
-        value = parse_json(data, max_bytes=_MAX_JSON_BYTES)
+        value = parse_lenient_json(data, max_bytes=_MAX_JSON_BYTES)
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, dict):

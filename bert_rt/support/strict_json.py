@@ -2,6 +2,9 @@
 
 The standard parser takes NaN, keeps the last of two equal keys, spends quadratic time on long
 integers and overflows the stack on deep nesting. Here each of these is one ValueError.
+
+Files of other programs (config.json, tokenizer_config.json) are read as those programs read them:
+parse_lenient_json takes what the standard parser takes, and whoever uses a field checks it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "parse_json", "to_plain"]
+__all__ = ["MAX_DEPTH", "parse_json", "parse_lenient_json", "to_plain"]
 
 # Deep enough for any report; shallow enough that nothing which walks the value can overflow.
 MAX_DEPTH = 32
@@ -44,6 +47,27 @@ def parse_json(data: bytes, *, max_bytes: int) -> Any:
     except RecursionError:
         raise ValueError(f"got deeper nesting, want at most {MAX_DEPTH} levels") from None
     return to_plain(value)
+
+
+def parse_lenient_json(data: bytes, *, max_bytes: int) -> Any:
+    """Parse UTF-8 JSON of another program: NaN, huge numbers and names that come twice are taken.
+
+    Args:
+        data: The JSON text; a byte order mark in front is left out.
+        max_bytes: Longest text that is looked at.
+
+    Returns:
+        The value; of a name that comes twice, the last one's.
+
+    Raises:
+        ValueError: It is no JSON; the message is one line.
+    """
+    if len(data) > max_bytes:
+        raise ValueError(f"got {len(data)} bytes of JSON, want at most {max_bytes}")
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except RecursionError:
+        raise ValueError("got nesting that is too deep to read") from None
 
 
 def to_plain(value: object, depth: int = 0) -> Any:

@@ -7,7 +7,8 @@ Four promises that the library alone does not make:
 - Where white space belongs to tokens, as in byte-level BPE, it does not belong to their spans
   (but for tokens of nothing else). A character of several tokens is in the span of each, whole.
 - User text is only text: "[SEP]" written in a context is encoded as the characters it is made of,
-  never as the special token that ends a window (the library's `encode_special_tokens`).
+  never as the control token that ends a window (the library's `encode_special_tokens`). Tokens
+  that a checkpoint's makers added, such as markers of entities, are tokens there.
 - Special tokens, truncation and padding are left to the tasks and to packing, whatever
   the tokenizer.json asks for.
 
@@ -17,7 +18,7 @@ Source: spans in the original text as in the tokenization of BERT's run_squad.py
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
-from bert_rt.text.tokenizer_files import backend_from_bytes, backend_from_directory
+from bert_rt.text.tokenizer_files import backend_from_bytes, load_tokenizer_files
 from bert_rt.text.wordpiece import NativeWordPiece
 from bert_rt.types import Encoding, IntArray
 
@@ -88,11 +89,20 @@ class Tokenizer:
     mask_token: str
     vocab_size: int
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        roles: Mapping[str, str] | None = None,
+        special_tokens: Collection[str] = (),
+    ) -> None:
         """Take over a tokenizer of the library; truncation and padding are switched off.
 
         Args:
-            backend: The library's tokenizer, which must not be changed afterwards.
+            backend: The library's tokenizer, which must not be changed afterwards. Its special
+                tokens are control tokens.
+            roles: "pad_token" and "mask_token", where they have other names than usual.
+            special_tokens: Further tokens that are special for decoding.
 
         Raises:
             ArtifactFormatError: A token that the model needs is not in the vocabulary, an id is
@@ -107,8 +117,12 @@ class Tokenizer:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
         self.cls_id, self.sep_id, self.num_separators = _pair_template(backend)
-        _, self.pad_id = _first_token(backend, _PADS)
-        self.mask_token, self.mask_id = _first_token(backend, _MASKS)
+        roles = roles or {}
+        _, self.pad_id = _first_token(backend, [*filter(None, [roles.get("pad_token")]), *_PADS])
+        self.mask_token, self.mask_id = _first_token(
+            backend, [*filter(None, [roles.get("mask_token")]), *_MASKS]
+        )
+        self._more_special = [backend.token_to_id(token) for token in special_tokens]
         self._post_processor = backend.post_processor
         # BERT's splits words at white space, so none is left in a token.
         self._trims = not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
@@ -116,7 +130,8 @@ class Tokenizer:
             # The library's own trimming, of those that have it, makes spans without a character.
             backend.post_processor = processors.Sequence([])
         vocab = self.get_vocab()
-        last = max(vocab, key=vocab.__getitem__)
+        # A blank line of vocab.txt is a token that no text has.
+        last = max(filter(None, vocab), key=vocab.__getitem__)
         self.vocab_size = 1 + vocab[last]
         if vocab[last] > _MAX_ID:
             raise ArtifactFormatError(
@@ -153,11 +168,11 @@ class Tokenizer:
         Raises:
             CheckpointError: The files are not there, or one is damaged; the message names it.
         """
-        backend, file = backend_from_directory(Path(path))
+        files = load_tokenizer_files(Path(path))
         try:
-            return cls(backend)
+            return cls(files.backend, roles=files.roles, special_tokens=files.special_tokens)
         except ArtifactFormatError as error:
-            raise CheckpointError(f"{file}: {error}") from error
+            raise CheckpointError(f"{files.file}: {error}") from error
 
     def encode(self, text: str, *, field: str = "text") -> Encoding:
         """Encode one text, without special tokens.
@@ -220,7 +235,10 @@ class Tokenizer:
         Returns:
             Words with single spaces between them, none before marks such as "." and ",".
         """
-        text: str = self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        ids = list(token_ids)
+        if skip_special_tokens:
+            ids = [token_id for token_id in ids if token_id not in self._more_special]
+        text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
     def word_starts(self, text: str, encoding: Encoding) -> NDArray[np.bool_]:

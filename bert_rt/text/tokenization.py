@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
+from bert_rt.text.control_tokens import ControlTokens
 from bert_rt.text.tokenizer_files import backend_from_bytes, load_tokenizer_files
 from bert_rt.text.wordpiece import NativeWordPiece
 from bert_rt.types import Encoding, IntArray
@@ -137,7 +138,8 @@ class Tokenizer:
             raise ArtifactFormatError(
                 f"tokenizer: token {last!r} has the id {vocab[last]}, want at most {_MAX_ID}"
             )
-        self._native = NativeWordPiece.of(backend, vocab)
+        self._control = ControlTokens(backend)
+        self._native = None if self._control else NativeWordPiece.of(backend, vocab)
 
     @classmethod
     def from_bytes(cls, tokenizer_json: bytes) -> Tokenizer:
@@ -270,6 +272,8 @@ class Tokenizer:
 
     def _to_encoding(self, encoding: tokenizers.Encoding, text: str) -> Encoding:
         """Copy an encoding into arrays."""
+        if self._control and self._control.are_in(np.array(encoding.ids, np.int32)):
+            encoding = self._control.encode(text)
         # np.fromiter over the flattened pairs takes half the time of np.array on a list of tuples.
         count = len(encoding)
         input_ids = np.fromiter(encoding.ids, np.int32, count)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,15 +111,16 @@ def load_tokenizer_files(directory: Path) -> TokenizerFiles:
                 )
             backend.no_truncation()
             backend.no_padding()
-            _set_options(backend, settings, file)
-            _add_tokens(backend, settings, directory)
+            control = _control_tokens(backend, settings)
+            _add_tokens(backend, settings, control, directory)
+            _set_options(backend, settings, control, file)
         except ArtifactFormatError as error:
             raise CheckpointError(f"{file}: {error}") from error
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
     special = {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
     return TokenizerFiles(
-        backend=_with_control_tokens(backend, settings, file),
+        backend=_with_control_tokens(backend, settings, control, file),
         file=file,
         roles=settings.special_tokens,
         special_tokens=frozenset(special),
@@ -214,14 +215,40 @@ def _read_merges(file: Path) -> list[tuple[str, ...]]:
     return [*dict.fromkeys(tuple(line.split()) for line in lines[:-1])]
 
 
-def _set_options(backend: tokenizers.Tokenizer, settings: TokenizerSettings, where: Path) -> None:
+def _control_tokens(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> set[str]:
+    """Return the tokens that the model itself works with, by their roles."""
+    control = {*settings.special_tokens.values()}
+    if unknown := getattr(backend.model, "unk_token", None):
+        control.add(unknown)
+    encoding = backend.encode("", "")
+    is_special = encoding.special_tokens_mask
+    control |= {t for t, special in zip(encoding.tokens, is_special, strict=True) if special}
+    if not settings.row.special_tokens:
+        added = backend.get_added_tokens_decoder().values()
+        control |= _USUAL_CONTROL & {token.content for token in added if token.special}
+    return control
+
+
+def _set_options(
+    backend: tokenizers.Tokenizer, settings: TokenizerSettings, control: set[str], where: Path
+) -> None:
     """Give a tokenizer its class's options, which go over what tokenizer.json says."""
     options = settings.options
     if "do_lower_case" in options:
         if backend.normalizer is None:
             raise ArtifactFormatError(f"normalizer: got none, want a {settings.class_name}'s")
         changes = {field: options[name] for name, field in _NORMALIZER_FIELDS.items()}
-        backend.normalizer = _changed(backend.normalizer, normalizers, changes, where)
+        before = backend.normalizer
+        backend.normalizer = _changed(before, normalizers, changes, where)
+        for token in backend.get_added_tokens_decoder().values():
+            if not token.normalized or token.content in control:
+                continue
+            forms = [n.normalize_str(token.content) for n in (before, backend.normalizer)]
+            if forms[0] != forms[1]:
+                raise ArtifactFormatError(
+                    f"added token {token.content!r}: got a normalizer that makes {forms[0]!r} of "
+                    f"it, want that of tokenizer_config.json, which makes {forms[1]!r}"
+                )
     spaces = {name: options[name] for name in ("add_prefix_space",) if name in options}
     if spaces and backend.pre_tokenizer is not None:
         backend.pre_tokenizer = _changed(backend.pre_tokenizer, pre_tokenizers, spaces, where)
@@ -257,23 +284,35 @@ def _changed(part: Any, module: Any, changes: Mapping[str, Any], where: Path) ->
 
 
 def _add_tokens(
-    backend: tokenizers.Tokenizer, settings: TokenizerSettings, directory: Path
+    backend: tokenizers.Tokenizer,
+    settings: TokenizerSettings,
+    control: set[str],
+    directory: Path,
 ) -> None:
     """Add what the files add, in the order of Transformers, which gives the ids."""
     roles = settings.special_tokens.values()
     special = {*roles, *map(_content, settings.more_special)}
+    before = backend.get_added_tokens_decoder().values()
     tokens = [*settings.added.values()]
-    known = {t.content for t in (*backend.get_added_tokens_decoder().values(), *tokens)}
-    for token in dict.fromkeys(roles):
-        if token not in known:
+    known = {token.content for token in (*before, *tokens)}
+    for token in (*dict.fromkeys(roles), *settings.more_special):
+        # One that says how it is looked for says so beside what was said before.
+        if isinstance(token, AddedToken):
+            tokens.append(token)
+        elif token not in known:
             tokens.append(AddedToken(token, special=True))
-    for token in settings.more_special:
-        # One that says how it is looked for goes over what was said before.
-        if isinstance(token, AddedToken) or token not in known:
-            tokens.append(AddedToken(token, special=True) if isinstance(token, str) else token)
+        known.add(_content(token))
+    _check_flags((*before, *tokens), control, directory)
     for token in tokens:
         token.special = token.special or token.content in special
     backend.add_tokens(tokens)
+    for index, token in backend.get_added_tokens_decoder().items():
+        other = backend.model.id_to_token(index)
+        if other not in (None, token.content):
+            raise CheckpointError(
+                f"{directory}: added token {token.content!r}: gets the id {index}, which is that "
+                f"of {other!r}; want ids without gaps in the vocabulary"
+            )
     for index, token in settings.added.items():
         got = backend.token_to_id(token.content)
         if got != index:
@@ -283,28 +322,32 @@ def _add_tokens(
             )
 
 
+def _check_flags(tokens: Iterable[AddedToken], control: set[str], directory: Path) -> None:
+    """Refuse a token that is looked for in two ways: the library would use both."""
+    flags: dict[str, tuple[bool, ...]] = {}
+    for token in tokens:
+        own = (token.normalized, token.lstrip, token.rstrip, token.single_word)
+        if token.content not in control and flags.setdefault(token.content, own) != own:
+            raise CheckpointError(
+                f"{directory}: added token {token.content!r}: got {flags[token.content]} and "
+                f"{own} for normalized, lstrip, rstrip, single_word; want the same in all files"
+            )
+
+
 def _content(token: str | AddedToken) -> str:
     return token if isinstance(token, str) else str(token.content)
 
 
 def _with_control_tokens(
-    backend: tokenizers.Tokenizer, settings: TokenizerSettings, file: Path
+    backend: tokenizers.Tokenizer, settings: TokenizerSettings, control: set[str], file: Path
 ) -> tokenizers.Tokenizer:
     """Return the tokenizer with control tokens as its only special ones.
 
     Special tokens are text in a text (see tokenization.py), and the checkpoint's makers added
     theirs to be found there.
     """
-    if settings.splits_special:
-        return backend
-    control = {*settings.special_tokens.values(), getattr(backend.model, "unk_token", None)}
-    encoding = backend.encode("", "")
-    is_special = encoding.special_tokens_mask
-    control |= {t for t, special in zip(encoding.tokens, is_special, strict=True) if special}
-    if not settings.row.special_tokens:
-        control |= _USUAL_CONTROL
     added = backend.get_added_tokens_decoder().values()
-    if all(token.content in control for token in added if token.special):
+    if settings.splits_special or all(t.content in control for t in added if t.special):
         return backend
     content = json.loads(backend.to_str())
     for item in content["added_tokens"]:
@@ -312,5 +355,5 @@ def _with_control_tokens(
     # Of JSON, since a token that was special once stays so in a tokenizer.
     rebuilt = tokenizers.Tokenizer.from_str(json.dumps(content))
     if rebuilt.get_vocab(with_added_tokens=True) != backend.get_vocab(with_added_tokens=True):
-        raise ArtifactFormatError("added tokens have ids of other tokens, want ids of their own")
+        raise CheckpointError(f"{file}: added tokens have ids of other tokens, want their own")
     return rebuilt

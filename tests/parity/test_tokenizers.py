@@ -1,0 +1,108 @@
+"""Our tokenizers against those of Transformers 4.57.6, over generated checkpoints.
+
+Transformers 4 lives in an environment of its own (`make .venv4/.made`; `make test` makes it), for
+the tests' own one has Transformers 5.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bert_rt.errors import CheckpointError
+from bert_rt.text.tokenization import Tokenizer
+from tests.support.tokenizer_checkpoints import CONTROL_TEXTS, TEXTS, write_checkpoint
+
+_ROOT = Path(__file__).resolve().parents[2]
+_PYTHON = _ROOT / ".venv4" / "bin" / "python"
+_SCRIPT = _ROOT / "tests" / "support" / "transformers4.py"
+_NUM_CHECKPOINTS = int(os.environ.get("BERT_RT_TOKENIZER_CHECKPOINTS", "300"))
+_SEED = int(os.environ.get("BERT_RT_TOKENIZER_SEED", "0"))
+
+
+@pytest.fixture(scope="session")
+def transformers4() -> Path:
+    """Return the python of the environment with Transformers 4.57.6."""
+    if not _PYTHON.is_file():
+        if os.environ.get("BERT_RT_REQUIRE_TRANSFORMERS4") == "1":
+            pytest.fail(f"BERT_RT_REQUIRE_TRANSFORMERS4=1, but there is no {_PYTHON}")
+        pytest.skip(f"no {_PYTHON}: make .venv4/.made")
+    return _PYTHON
+
+
+def reference(python: Path, directories: Sequence[Path], texts: Sequence[str]) -> list[Any]:
+    """Return what Transformers 4.57.6 makes of texts, one object a checkpoint."""
+    out = directories[0].parent / "reference.jsonl"
+    request = {"directories": [*map(str, directories)], "texts": [*texts]}
+    subprocess.run(
+        [python, _SCRIPT, out],
+        input=json.dumps(request),
+        text=True,
+        check=True,
+        capture_output=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+    )
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+
+
+def ours(directory: Path) -> Tokenizer | str:
+    try:
+        return Tokenizer.from_directory(directory)
+    except CheckpointError as error:
+        return str(error)
+
+
+def difference(tokenizer: Tokenizer, theirs: dict[str, Any]) -> str | None:
+    """Say what is different; None where nothing is."""
+    for i, (text, want) in enumerate(zip(TEXTS, theirs["ids"], strict=True)):
+        got = tokenizer.encode(text).input_ids.tolist()
+        if got != want:
+            names = {index: token for token, index in tokenizer.get_vocab().items()}
+            return f"{text!r}: {[names[x] for x in got]}, want {theirs['tokens'][i]}"
+    a, b = theirs["pair_parts"]
+    ends = [tokenizer.sep_id]
+    pair = [tokenizer.cls_id, *a, *ends * tokenizer.num_separators, *b, *ends]
+    if pair != theirs["pair"]:
+        return f"pair: {pair}, want {theirs['pair']}"
+    if theirs["mask"] is not None and tokenizer.mask_id != theirs["mask"]:
+        return f"mask_id: {tokenizer.mask_id}, want {theirs['mask']}"
+    return None
+
+
+def test_generated_checkpoints_have_the_tokens_of_transformers(
+    transformers4: Path, tmp_path: Path
+) -> None:
+    directories = [tmp_path / f"{_SEED}-{index}" for index in range(_NUM_CHECKPOINTS)]
+    for directory in directories:
+        write_checkpoint(directory, random.Random(directory.name))
+    wanted = reference(transformers4, directories, TEXTS)
+    kinds: Counter[str] = Counter()
+    wrong = []
+    for directory, want in zip(directories, wanted, strict=True):
+        got = ours(directory)
+        if isinstance(got, str):
+            kinds["both refuse" if "error" in want else "ours refuses"] += 1
+            # By name: a file or directory, and what is wrong with which field.
+            assert got.startswith(str(directory)) and len(got.splitlines()) == 1, got
+            continue
+        kinds["loaded"] += 1
+        told = f"loaded, want {want['error']}" if "error" in want else difference(got, want)
+        if told is not None:
+            wrong.append(f"{directory.name}: {told}")
+            continue
+        control = {got.cls_id, got.sep_id, got.pad_id, got.mask_id}
+        again = Tokenizer.from_bytes(got.to_json())
+        for text in (*CONTROL_TEXTS, *TEXTS):
+            ids = got.encode(text).input_ids.tolist()
+            assert not control & {*ids}, (directory.name, text)
+            assert again.encode(text).input_ids.tolist() == ids, (directory.name, text)
+    assert not wrong, f"{len(wrong)} of {kinds}:\n" + "\n".join(wrong[:20])
+    assert kinds["loaded"] > _NUM_CHECKPOINTS / 2, kinds

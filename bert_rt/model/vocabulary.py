@@ -129,7 +129,7 @@ def _added_ids(where: Path, files: Mapping[str, bytes]) -> dict[str, int | None]
     else:
         added = read("added_tokens.json")
         lists = [config, read("special_tokens_map.json")]
-    more = []
+    more: list[Any] = []
     for values in lists:
         for name in ("additional_special_tokens", "extra_special_tokens"):
             tokens = values.get(name) or ()

@@ -83,9 +83,7 @@ class ControlTokens:
             model["vocab"] = [[hidden.get(name, name), score] for name, score in vocab]
         if "merges" in model:
             pairs = [m if isinstance(m, list) else m.split(" ") for m in model["merges"]]
-            model["merges"] = [
-                pair for pair in pairs if not hidden.keys() & {*pair, "".join(pair)}
-            ]
+            model["merges"] = [pair for pair in pairs if not hidden.keys() & {*pair, "".join(pair)}]
         added = content["added_tokens"]
         content["added_tokens"] = [item for item in added if item["content"] not in hidden]
         content["post_processor"] = None

@@ -222,6 +222,12 @@ class Tokenizer:
         by_text |= zip(left, map(self._to_encoding, encodings, left), strict=True)
         return [by_text[text] for text in texts]
 
+    @property
+    def added_tokens(self) -> list[str]:
+        """Tokens that are looked for in every text: those that a checkpoint's makers added."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return [token.content for token in added if not token.special]
+
     def get_vocab(self) -> dict[str, int]:
         """Return the id of every token, special ones included."""
         vocab: dict[str, int] = self._backend.get_vocab(with_added_tokens=True)

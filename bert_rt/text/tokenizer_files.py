@@ -193,13 +193,11 @@ def _byte_level_bpe(file: Path, settings: TokenizerSettings) -> tokenizers.Token
     cls, sep = (settings.special_tokens[role] for role in ("cls_token", "sep_token"))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel()
     backend.decoder = decoders.ByteLevel()
-    backend.post_processor = processors.RobertaProcessing(
-        (sep, vocab[sep]), (cls, vocab[cls])
-    )
+    backend.post_processor = processors.RobertaProcessing((sep, vocab[sep]), (cls, vocab[cls]))
     return backend
 
 
-def _read_merges(file: Path) -> list[tuple[str, ...]]:
+def _read_merges(file: Path) -> list[tuple[str, str]]:
     """Read merges.txt: a version, and then a pair of pieces a line."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -212,7 +210,13 @@ def _read_merges(file: Path) -> list[tuple[str, ...]]:
             f"{file}: got {first[:40]!r} to {''.join(lines[-1:])[:40]!r}, want a first line "
             "'#version: 0.2' and a line break at the end"
         )
-    return [*dict.fromkeys(tuple(line.split()) for line in lines[:-1])]
+    merges = {}
+    for number, line in enumerate(lines[:-1], 2):
+        pair = line.split()
+        if len(pair) != 2:
+            raise CheckpointError(f"{file}:{number}: got {line[:40]!r}, want two pieces")
+        merges[pair[0], pair[1]] = None
+    return [*merges]
 
 
 def _control_tokens(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> set[str]:
@@ -347,13 +351,20 @@ def _with_control_tokens(
     theirs to be found there.
     """
     added = backend.get_added_tokens_decoder().values()
-    if settings.splits_special or all(t.content in control for t in added if t.special):
+    hides = not settings.splits_special and any(
+        token.special and token.content not in control for token in added
+    )
+    if not hides and all(backend.model.token_to_id(t.content) is not None for t in added):
         return backend
     content = json.loads(backend.to_str())
-    for item in content["added_tokens"]:
-        item["special"] = item["special"] and item["content"] in control
+    if hides:
+        for item in content["added_tokens"]:
+            item["special"] = item["special"] and item["content"] in control
     # Of JSON, since a token that was special once stays so in a tokenizer.
     rebuilt = tokenizers.Tokenizer.from_str(json.dumps(content))
     if rebuilt.get_vocab(with_added_tokens=True) != backend.get_vocab(with_added_tokens=True):
-        raise CheckpointError(f"{file}: added tokens have ids of other tokens, want their own")
+        raise CheckpointError(
+            f"{file}: added tokens get other ids when they are read again, want a vocabulary "
+            "without gaps and without tokens that stand twice"
+        )
     return rebuilt

@@ -1,8 +1,8 @@
 """What decides how a checkpoint's text is split, beside its vocabulary: read, or refused by name.
 
-Four files say it: tokenizer_config.json, special_tokens_map.json, added_tokens.json and config.json.
-Which of them goes first, and over tokenizer.json, is as in Transformers 4.57.6 (AutoTokenizer, fast
-tokenizers); docs/checkpoints.md lists every field.
+Four files say it: tokenizer_config.json, special_tokens_map.json, added_tokens.json and
+config.json. Which of them goes first, and over tokenizer.json, is as in Transformers 4.57.6
+(AutoTokenizer, fast tokenizers); docs/checkpoints.md lists every field.
 """
 
 from __future__ import annotations
@@ -220,9 +220,10 @@ def _class(
     config = _read(directory, "config.json")
     for name, fields in ((_CONFIG, values), ("config.json", config)):
         own = fields.get("auto_map")
-        if own and (not isinstance(own, dict) or own.get("AutoTokenizer")):
-            if name == _CONFIG or isinstance(own, dict):
-                _refuse(directory / name, "auto_map", own, "none: code of a checkpoint is not run")
+        if isinstance(own, dict):
+            own = own.get("AutoTokenizer")
+        if own:
+            _refuse(directory / name, "auto_map", own, "none: a checkpoint's own code is not run")
         given = fields.get("tokenizer_class")
         if given is not None:
             class_name = str(given).removesuffix("Fast")
@@ -237,9 +238,7 @@ def _class(
     # As in read_config, a configuration without a model_type is BERT's.
     model_type = config.get("model_type") or "bert"
     if not isinstance(model_type, str) or model_type not in _CLASS_OF_MODEL:
-        _refuse(
-            directory / "config.json", "model_type", model_type, ", ".join(_CLASS_OF_MODEL)
-        )
+        _refuse(directory / "config.json", "model_type", model_type, ", ".join(_CLASS_OF_MODEL))
     class_name = _CLASS_OF_MODEL[model_type]
     return class_name, TOKENIZER_CLASSES[class_name]
 
@@ -302,9 +301,7 @@ def _added_tokens(directory: Path, values: Mapping[str, Any]) -> dict[int, Added
     added = {}
     for content, index in _read(directory, file.name).items():
         is_special = content in special
-        added[_id(file, index)] = AddedToken(
-            content, normalized=not is_special, special=is_special
-        )
+        added[_id(file, index)] = AddedToken(content, normalized=not is_special, special=is_special)
     return added
 
 
@@ -378,9 +375,7 @@ def _content_of(token: str | AddedToken) -> str:
     return token if isinstance(token, str) else str(token.content)
 
 
-def _options(
-    file: Path, values: Mapping[str, Any], row: TokenizerClass
-) -> dict[str, bool | None]:
+def _options(file: Path, values: Mapping[str, Any], row: TokenizerClass) -> dict[str, bool | None]:
     options = {}
     for name, default in row.options.items():
         value = values.get(name, default)

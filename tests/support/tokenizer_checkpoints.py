@@ -44,7 +44,12 @@ _PARTS = (
     *("[E1] Merkel [/E1] was born in Hamburg", "covid19 mrna vaccine", "Karl a\u00df Caf\u00e9"),
     *("COVID19 mRNA MRNA", "new york New  York", "\u4e2d\u6587\u4e2d", "cafe\u0301 CAF\u00c9"),
     *("@user@USER http://x.y", "<ent>the cat<ent>", "e1 E1xE1 [e1]", "unaffable, 42%", "\u1e9e"),
-    *("so\u00adft\u200b\ufeff", "\U0001f600\U0001f469\u200d\U0001f52c", "\t\r\n  x", "\u0130stanbul"),
+    *(
+        "so\u00adft\u200b\ufeff",
+        "\U0001f600\U0001f469\u200d\U0001f52c",
+        "\t\r\n  x",
+        "\u0130stanbul",
+    ),
     *("\ufb01ne \u2460 \u3000", "don't can't", "\u05e9\u05dc\u05d5\u05dd", "a##x ##x", "the  cat "),
     *(" leading", "trailing ", "x" * 120, "\ud55c\uad6d \u65e5\u672c\u8a9e", "\u0007bell\u0085"),
     *("_ \u2581the \u0120the", "1,234.5", "\u00e9\u0301\u0301", "concat cats"),
@@ -116,9 +121,7 @@ def _write(file: Path, values: Any) -> None:
     file.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
 
 
-def _choose_class(
-    values: dict[str, Any], kind: str, model_type: str, draw: random.Random
-) -> None:
+def _choose_class(values: dict[str, Any], kind: str, model_type: str, draw: random.Random) -> None:
     chance = draw.random()
     if chance < 0.45:
         values["tokenizer_class"] = draw.choice(_CLASSES[kind]) + draw.choice(("", "Fast"))

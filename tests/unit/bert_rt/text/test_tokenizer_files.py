@@ -174,7 +174,8 @@ def test_windows_that_two_separators_keep_from_moving_are_refused(bpe_dir: Path)
         ("vocab.json", '{"a": 0}', r"special tokens \['<unk>', '<s>', '</s>'\]"),
         ("merges.txt", "a b c d", r"merges\.txt: got 'a b c d' to '', want a first line '#version"),
         ("merges.txt", "#version: 0.2\na b\nt h", r"merges\.txt: .* and a line break at the end"),
-        ("merges.txt", "#version: 0.2\na b c d\n", "with merges.txt: cannot be read"),
+        ("merges.txt", "#version: 0.2\na b c d\n", r"merges\.txt:2: got 'a b c d', want two"),
+        ("merges.txt", "#version: 0.2\nqq zz\n", "with merges.txt: cannot be read"),
         ("tokenizer_config.json", '{"add_prefix_space": 1}', "add_prefix_space: got 1, want"),
     ],
 )

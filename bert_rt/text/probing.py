@@ -7,6 +7,7 @@ tokenizer.json of it with every release.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 
 import tokenizers
 
@@ -67,8 +68,9 @@ def difference(ours: Tokenizer, other: Tokenizer | tokenizers.Tokenizer) -> str 
     names = {index: token for token, index in ids.items()}
     for text in probing_texts(ours):
         got, want = [*encode(text)], ours.encode(text).input_ids.tolist()
-        if got != want:
-            return f"{text!r} becomes {[names[i] for i in got]}, want {[names[i] for i in want]}"
+        for index, (one, other) in enumerate(zip_longest(got, want)):
+            if one != other:
+                return f"token {index} of {text!r} is {names.get(one)!r}, want {names.get(other)!r}"
     return None
 
 

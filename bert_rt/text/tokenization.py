@@ -76,6 +76,7 @@ class Tokenizer:
         cls_id: Id of the token that opens every window: "[CLS]" of BERT, "<s>" of RoBERTa.
         sep_id: Id of the token that ends the question and the context: "[SEP]" or "</s>".
         num_separators: How many of the latter stand between two texts: 1, or RoBERTa's 2.
+        second_type_id: Token type of the second of two texts: BERT's 1, RoBERTa's 0.
         pad_id: Id of "[PAD]" or "<pad>".
         mask_id: Id of "[MASK]" or "<mask>".
         mask_token: "[MASK]" or "<mask>" itself, for texts that ask for a token.
@@ -85,6 +86,7 @@ class Tokenizer:
     cls_id: int
     sep_id: int
     num_separators: int
+    second_type_id: int
     pad_id: int
     mask_id: int
     mask_token: str
@@ -117,7 +119,8 @@ class Tokenizer:
         if unknown is not None and backend.token_to_id(unknown) is None:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
-        self.cls_id, self.sep_id, self.num_separators = _pair_template(backend)
+        pair = _pair_template(backend)
+        self.cls_id, self.sep_id, self.num_separators, self.second_type_id = pair
         roles = roles or {}
         _, self.pad_id = _first_token(backend, [*filter(None, [roles.get("pad_token")]), *_PADS])
         self.mask_token, self.mask_id = _first_token(
@@ -317,22 +320,32 @@ def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[s
     raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
 
 
-def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int]:
-    """Return the id in front, the id behind every text, and how many stand between two texts."""
+def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int, int]:
+    """Return how two texts are joined.
+
+    Returns:
+        The id in front, the id behind every text, how many of it stand between two texts, and the
+        second text's token type.
+    """
     encoding = backend.encode("", "")
     is_special = encoding.special_tokens_mask
     ids = [token_id for token_id, special in zip(encoding.ids, is_special, strict=True) if special]
     if not ids:
         cls_name, cls_id = _first_token(backend, [name for name, _, _ in _TEMPLATES])
         sep_name, count = next((sep, num) for name, sep, num in _TEMPLATES if name == cls_name)
-        return cls_id, _first_token(backend, [sep_name])[1], count
+        return cls_id, _first_token(backend, [sep_name])[1], count, int(count == 1)
     if len(ids) not in (3, 4) or len(set(ids[1:])) != 1:
         names = [backend.id_to_token(token_id) for token_id in ids]
         raise ArtifactFormatError(
             f"tokenizer: two texts get the special tokens {names}, want one in front, and one or "
             "two of another kind between the texts and one at the end"
         )
-    return ids[0], ids[1], len(ids) - 2
+    second_type_id = encoding.type_ids[-1]
+    if not 0 <= second_type_id <= 1:
+        raise ArtifactFormatError(
+            f"tokenizer: the second text gets token type {second_type_id}, want 0 or 1"
+        )
+    return ids[0], ids[1], len(ids) - 2, second_type_id
 
 
 def _trim(offsets: IntArray, text: str) -> None:

@@ -114,6 +114,8 @@ def load_tokenizer_files(directory: Path) -> TokenizerFiles:
             control = _control_tokens(backend, settings)
             _add_tokens(backend, settings, control, directory)
             _set_options(backend, settings, control, file)
+            if not settings.gives_token_types:
+                _drop_token_types(backend)
         except ArtifactFormatError as error:
             raise CheckpointError(f"{file}: {error}") from error
     except OSError as error:
@@ -261,6 +263,23 @@ def _set_options(
         backend.post_processor = _changed(backend.post_processor, processors, spaces, where)
 
 
+def _drop_token_types(backend: tokenizers.Tokenizer) -> None:
+    """Give both of two texts the token type 0."""
+    if not backend.encode("", "").type_ids[-1:] == [1]:
+        return
+    state = json.loads(backend.post_processor.__getstate__())
+    if state["type"] != "TemplateProcessing":
+        raise ArtifactFormatError(
+            f"post_processor: got a {state['type']}, want a TemplateProcessing, for a model that "
+            "gets no token_type_ids"
+        )
+    for part in (*state["single"], *state["pair"]):
+        for value in part.values():
+            value["type_id"] = 0
+    content = json.loads(backend.to_str()) | {"post_processor": state}
+    backend.post_processor = tokenizers.Tokenizer.from_str(json.dumps(content)).post_processor
+
+
 def _changed(part: Any, module: Any, changes: Mapping[str, Any], where: Path) -> Any:
     """Return a part of a tokenizer with other values in those of the fields that it has."""
     state = json.loads(part.__getstate__())
@@ -295,27 +314,35 @@ def _add_tokens(
 ) -> None:
     """Add what the files add, in the order of Transformers, which gives the ids."""
     roles = settings.special_tokens.values()
-    special = {*roles, *map(_content, settings.more_special)}
+    special = {*roles, *map(_content, settings.additional), *map(_content, settings.named)}
     before = backend.get_added_tokens_decoder().values()
     tokens = [*settings.added.values()]
     known = {token.content for token in (*before, *tokens)}
-    for token in (*dict.fromkeys(roles), *settings.more_special):
-        # One that says how it is looked for says so beside what was said before.
-        if isinstance(token, AddedToken):
-            tokens.append(token)
-        elif token not in known:
-            tokens.append(AddedToken(token, special=True))
-        known.add(_content(token))
+    seen: set[str] = set()
+    # A token is not added again for a second role or name, but for a second place in the list.
+    groups = [[token] for token in (*roles, *settings.named)]
+    groups.insert(len(roles), [*settings.additional])
+    for group in groups:
+        fresh = [token for token in group if _content(token) not in seen]
+        seen |= {*map(_content, fresh)}
+        for token in fresh:
+            # One that says how it is looked for says so beside what was said before.
+            if isinstance(token, AddedToken):
+                tokens.append(token)
+            elif token not in known:
+                tokens.append(AddedToken(token, special=True))
     _check_flags((*before, *tokens), control, directory)
     for token in tokens:
         token.special = token.special or token.content in special
     backend.add_tokens(tokens)
-    for index, token in backend.get_added_tokens_decoder().items():
-        other = backend.model.id_to_token(index)
-        if other not in (None, token.content):
+    by_id = backend.get_added_tokens_decoder()
+    for token in filter(lambda token: token.content, tokens):
+        index = backend.token_to_id(token.content)
+        names = {backend.model.id_to_token(index), by_id[index].content} - {None}
+        if names != {token.content}:
             raise CheckpointError(
                 f"{directory}: added token {token.content!r}: gets the id {index}, which is that "
-                f"of {other!r}; want ids without gaps in the vocabulary"
+                f"of {sorted(names - {token.content})}; want a vocabulary without gaps"
             )
     for index, token in settings.added.items():
         got = backend.token_to_id(token.content)

@@ -8,7 +8,7 @@ config.json. Which of them goes first, and over tokenizer.json, is as in Transfo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from tokenizers import AddedToken
 
 from bert_rt.errors import CheckpointError
+from bert_rt.model.architectures import ARCHITECTURES
 from bert_rt.model.weights import parse_object
 
 __all__ = ["ROLES", "TOKENIZER_CLASSES", "TokenizerClass", "TokenizerSettings", "read_settings"]
@@ -42,12 +43,14 @@ class TokenizerClass:
         files: What it is made of where there is no tokenizer.json; none: it needs that one.
         special_tokens: The tokens that have a role where the files do not name them.
         additional: Its own further special tokens.
+        gives_token_types: Whether the second of two texts has a token type of its own.
         options: What it reads of how to split text, with the values where the files are silent.
     """
 
     files: tuple[str, ...] = ()
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     additional: tuple[str, ...] = ()
+    gives_token_types: bool = True
     options: Mapping[str, bool | None] = field(default_factory=lambda: {"add_prefix_space": False})
 
 
@@ -76,22 +79,23 @@ _FAIRSEQ_TOKENS = {
     "cls_token": "<s>",
     "mask_token": "<mask>",
 }
-_SENTENCEPIECE = TokenizerClass(special_tokens=_FAIRSEQ_TOKENS)
+_SENTENCEPIECE = TokenizerClass(special_tokens=_FAIRSEQ_TOKENS, gives_token_types=False)
 _ANY = TokenizerClass()
 
 TOKENIZER_CLASSES: Mapping[str, TokenizerClass] = MappingProxyType(
     {
         "BertTokenizer": _WORDPIECE,
-        "DistilBertTokenizer": _WORDPIECE,
+        "DistilBertTokenizer": replace(_WORDPIECE, gives_token_types=False),
         "ElectraTokenizer": _WORDPIECE,
         "RobertaTokenizer": TokenizerClass(
             files=("vocab.json", "merges.txt"),
             special_tokens=_FAIRSEQ_TOKENS,
+            gives_token_types=False,
             options={"add_prefix_space": False, "trim_offsets": True},
         ),
         "XLMRobertaTokenizer": _SENTENCEPIECE,
-        "CamembertTokenizer": TokenizerClass(
-            special_tokens=_FAIRSEQ_TOKENS,
+        "CamembertTokenizer": replace(
+            _SENTENCEPIECE,
             additional=("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"),
         ),
         # The whole tokenizer is in tokenizer.json.
@@ -143,9 +147,12 @@ class TokenizerSettings:
         row: What that class is.
         options: Value of each of the class's options.
         special_tokens: Role to token, in the order of ROLES; those without a token are left out.
-        more_special: Further special tokens: additional ones, and those with names of their own.
+        additional: Further special tokens.
+        named: Special tokens that have a name of their own.
         added: Id to token: what is added to the vocabulary or stands in it already.
         splits_special: Whether all special tokens are text when they stand in a text.
+        gives_token_types: Whether the second of two texts has a token type of its own; true for
+            models that have none.
         uses_tokenizer_json: False where tokenizer_config.json takes it away (its tokenizer_file
             is null).
     """
@@ -154,9 +161,11 @@ class TokenizerSettings:
     row: TokenizerClass
     options: Mapping[str, bool | None]
     special_tokens: Mapping[str, str]
-    more_special: tuple[str | AddedToken, ...]
+    additional: tuple[str | AddedToken, ...]
+    named: tuple[str | AddedToken, ...]
     added: Mapping[int, AddedToken]
     splits_special: bool
+    gives_token_types: bool
     uses_tokenizer_json: bool
 
 
@@ -188,7 +197,7 @@ def read_settings(
     else:
         values = _with_special_tokens_map(directory, values)
         added = _added_tokens(directory, values) | dict(in_tokenizer_json or {})
-    special, more = _special_tokens(directory / _CONFIG, values, row)
+    special, additional, named = _special_tokens(directory / _CONFIG, values, row)
     splits = values.get("split_special_tokens", False)
     if not isinstance(splits, bool):
         _refuse(directory / _CONFIG, "split_special_tokens", splits, "true or false")
@@ -197,9 +206,11 @@ def read_settings(
         row=row,
         options=_options(directory / _CONFIG, values, row),
         special_tokens=special,
-        more_special=more,
+        additional=additional,
+        named=named,
         added=dict(sorted(added.items())),
         splits_special=splits,
+        gives_token_types=_gives_token_types(directory, values, row),
         uses_tokenizer_json=_uses_tokenizer_json(directory / _CONFIG, values),
     )
 
@@ -258,6 +269,19 @@ def _class_of_files(directory: Path, has_tokenizer_json: bool) -> tuple[str, Tok
 
 def _names() -> str:
     return ", ".join(TOKENIZER_CLASSES)
+
+
+def _gives_token_types(directory: Path, values: Mapping[str, Any], row: TokenizerClass) -> bool:
+    architecture = ARCHITECTURES.get(_read(directory, "config.json").get("model_type", "bert"))
+    if architecture is None or architecture.token_types != "learned":
+        return True
+    names = values.get("model_input_names")
+    if names is None:
+        return row.gives_token_types
+    if not isinstance(names, list) or "input_ids" not in names or "attention_mask" not in names:
+        want = "a list with 'input_ids' and 'attention_mask'"
+        _refuse(directory / _CONFIG, "model_input_names", names, want)
+    return "token_type_ids" in names
 
 
 def _uses_tokenizer_json(file: Path, values: Mapping[str, Any]) -> bool:
@@ -343,8 +367,8 @@ def _token(file: Path, name: str, value: object) -> AddedToken:
 
 def _special_tokens(
     file: Path, values: Mapping[str, Any], row: TokenizerClass
-) -> tuple[dict[str, str], tuple[str | AddedToken, ...]]:
-    """Return the tokens that have a role, and further special tokens."""
+) -> tuple[dict[str, str], tuple[str | AddedToken, ...], tuple[str | AddedToken, ...]]:
+    """Return the tokens that have a role, additional ones, and those with their own names."""
 
     def given(name: str, value: object) -> str | AddedToken:
         if isinstance(value, str | AddedToken):
@@ -361,14 +385,13 @@ def _special_tokens(
     more = values.get("additional_special_tokens", row.additional)
     if not isinstance(more, list | tuple | None):
         _refuse(file, "additional_special_tokens", more, "a list")
-    tokens = [given("additional_special_tokens", item) for item in more or ()]
+    additional = tuple(given("additional_special_tokens", item) for item in more or ())
     # An object of named tokens; Transformers 5 writes a list.
     named = values.get("extra_special_tokens", {})
     if not isinstance(named, dict | list):
         _refuse(file, "extra_special_tokens", named, "an object or a list")
     items: Sequence[Any] = [*named.values()] if isinstance(named, dict) else named
-    tokens += [given("extra_special_tokens", item) for item in items]
-    return roles, tuple(tokens)
+    return roles, additional, tuple(given("extra_special_tokens", item) for item in items)
 
 
 def _content_of(token: str | AddedToken) -> str:

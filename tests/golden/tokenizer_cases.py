@@ -117,9 +117,7 @@ _MARKERS = ["[E1]", "[/E1]"]
 _UNCASED = {"tokenizer_class": "BertTokenizer"}
 
 CASES: Mapping[str, TokenizerCase] = {
-    "markers in tokenizer.json": TokenizerCase(
-        _MARKED_TOKENS, _MARKED, in_json=("[E1]", "[/E1]")
-    ),
+    "markers in tokenizer.json": TokenizerCase(_MARKED_TOKENS, _MARKED, in_json=("[E1]", "[/E1]")),
     "markers as additional special tokens": TokenizerCase(
         _MARKED_TOKENS, _MARKED, {"additional_special_tokens": _MARKERS}
     ),
@@ -179,7 +177,10 @@ CASES: Mapping[str, TokenizerCase] = {
         in_json=(),
     ),
     "blank last line": TokenizerCase(
-        "covid19 the", "covid19 the", {"additional_special_tokens": ["covid19"]}, vocab=(*_VOCAB, "")
+        "covid19 the",
+        "covid19 the",
+        {"additional_special_tokens": ["covid19"]},
+        vocab=(*_VOCAB, ""),
     ),
     "a token that stands twice": TokenizerCase("the the", "the the", vocab=(*_VOCAB, "the")),
 }

@@ -144,6 +144,10 @@ def _choose_options(values: dict[str, Any], kind: str, draw: random.Random) -> N
         "do_basic_tokenize": (True, True, False),
         "never_split": (None, [], ["covid19"]),
         "add_prefix_space": (True, False),
+        "model_input_names": (
+            ["input_ids", "attention_mask"],
+            ["input_ids", "token_type_ids", "attention_mask"],
+        ),
     }
     if kind == "wordpiece":
         pool |= {

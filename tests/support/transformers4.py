@@ -20,6 +20,7 @@ def tokens_of(directory, texts):
             "ids": ids,
             "tokens": [tokenizer.convert_ids_to_tokens(row) for row in ids],
             "pair": tokenizer("a", "b")["input_ids"],
+            "second_type": tokenizer("a", "b").get("token_type_ids", [0])[-1],
             "pair_parts": [
                 tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a", "b")
             ],

@@ -100,6 +100,7 @@ def make_features(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    second_type_id: int = 1,
 ) -> list[Feature]:
     """Cut one question's context into windows.
 
@@ -111,6 +112,7 @@ def make_features(
         cls_id: Id of the token that opens a window.
         sep_id: Id of the token that ends the question and the context.
         num_separators: How many of it stand between the two (Tokenizer.num_separators).
+        second_type_id: Token type of the context (Tokenizer.second_type_id).
 
     Returns:
         Windows of at most max_seq_length tokens in context order. Neighbours share doc_stride
@@ -141,7 +143,7 @@ def make_features(
         input_ids[1 : 1 + len(query_ids)] = query_ids
         input_ids[context_offset:-1] = context.input_ids[start : start + length]
         token_type_ids = np.zeros(len(input_ids), np.int32)
-        token_type_ids[context_offset:] = 1
+        token_type_ids[context_offset:] = second_type_id
         place = (question_index, context_offset, start, length)
         features.append(Feature(input_ids, token_type_ids, *place, is_max_context))
     return features
@@ -155,6 +157,7 @@ def make_sequence(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    second_type_id: int = 1,
 ) -> TokenSequence:
     """Make the model's input of a text, or of a pair of texts, that is classified.
 
@@ -166,9 +169,10 @@ def make_sequence(
         cls_id: Id of the token that opens a sequence.
         sep_id: Id of the token that ends a text.
         num_separators: How many of it stand between two texts (Tokenizer.num_separators).
+        second_type_id: Token type of the second text (Tokenizer.second_type_id).
 
     Returns:
-        The sequence; the second text and its [SEP] have token type 1.
+        The sequence; the second text and its [SEP] have token type second_type_id.
 
     Raises:
         EmptyInputError: A text has no token (only control characters, say).
@@ -193,7 +197,7 @@ def make_sequence(
     ids, pair_ids = text.input_ids[:first], text_pair.input_ids[:second]
     separators = [sep_id] * num_separators
     input_ids = np.concatenate(([cls_id], ids, separators, pair_ids, [sep_id]), dtype=np.int32)
-    segments = np.arange(2, dtype=np.int32)
+    segments = np.array([0, second_type_id], np.int32)
     lengths = (len(ids) + 1 + num_separators, len(pair_ids) + 1)
     return TokenSequence(input_ids, np.repeat(segments, lengths))
 
@@ -223,6 +227,7 @@ def make_sequences(
         "cls_id": tokenizer.cls_id,
         "sep_id": tokenizer.sep_id,
         "num_separators": tokenizer.num_separators,
+        "second_type_id": tokenizer.second_type_id,
     }
     for item in inputs:
         text = next(encodings)

@@ -265,7 +265,7 @@ def _set_options(
 
 def _drop_token_types(backend: tokenizers.Tokenizer) -> None:
     """Give both of two texts the token type 0."""
-    if not backend.encode("", "").type_ids[-1:] == [1]:
+    if backend.encode("", "").type_ids[-1:] != [1]:
         return
     state = json.loads(backend.post_processor.__getstate__())
     if state["type"] != "TemplateProcessing":

@@ -52,6 +52,7 @@ _PARTS = (
     ),
     *("\ufb01ne \u2460 \u3000", "don't can't", "\u05e9\u05dc\u05d5\u05dd", "a##x ##x", "the  cat "),
     *(" leading", "trailing ", "x" * 120, "\ud55c\uad6d \u65e5\u672c\u8a9e", "\u0007bell\u0085"),
+    *("covid20 @other COVID20", "[Q] the [/Q]cat"),
     *("_ \u2581the \u0120the", "1,234.5", "\u00e9\u0301\u0301", "concat cats"),
 )
 

@@ -44,6 +44,7 @@ from compile.int8.recipe import Compiled, quantize_within_bars
 from compile.judge.gate import Gate, data_hash, measure
 from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
 from compile.judge.threshold import check_both_kinds, tune_threshold
+from compile.judge.tokens import check_token_ids, check_tokenizer
 from compile.report.report import render_report
 from compile.tasks.base import CompileTask, make_task
 from compile.tasks.text_classification import AccuracyGate
@@ -158,6 +159,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     )
     options = replace(options, limits=task.limits(options.limits))
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
+    check_tokenizer(options.model_name_or_path, tokenizer)
     _check_limits(options.limits, loaded)
     _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
@@ -184,7 +186,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         )
         # Quantization moves the scores that threshold and temperature are about.
         compiled = _tuned(compiled, task, data, options)
-    _measure(compiled, reference, task, data.evaluation, options)
+    _measure(compiled, reference, task, data.evaluation, tokenizer, options)
     return _write(compiled, task, options)
 
 
@@ -264,6 +266,7 @@ def _measure(
     reference: Compiled,
     task: CompileTask,
     evaluation: list[Any],
+    tokenizer: Tokenizer,
     options: CompileOptions,
 ) -> None:
     """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate."""
@@ -272,6 +275,7 @@ def _measure(
         write_artifact(artifact_dir, files=compiled.files, **compiled.fields)
         with Runtime.load(artifact_dir, engine="onnxruntime") as runtime:
             compiled.fields["self_test"] = task.golden_items(runtime)
+        check_token_ids(compiled.fields["self_test"], tokenizer)
         if options.eval_file is None:
             return
         float_dir = artifact_dir

@@ -98,8 +98,10 @@ def check_self_test(where: str, item: Any, task: str, num_labels: int) -> None:
         ArtifactFormatError: A field is missing, unknown or wrong, or two contradict each other.
     """
     fields = _SELF_TEST_FIELDS[task]
-    if set(object_of(where, item)) != set(fields):
+    if set(object_of(where, item)) - {"token_ids"} != set(fields):
         refuse(where, sorted(item), f"the fields {', '.join(fields)}")
+    if "token_ids" in item:
+        _check_token_ids(f"{where}.token_ids", item["token_ids"])
     for name, check in fields.items():
         check(f"{where}.{name}", item[name])
     if task == "question-answering":
@@ -131,6 +133,12 @@ def _check_logit(where: str, value: object) -> None:
 def _check_logits(where: str, value: object) -> None:
     for number in plain_list(where, value, MAX_LABELS):
         _check_logit(where, number)
+
+
+def _check_token_ids(where: str, value: object) -> None:
+    for ids in plain_list(where, value, 2):
+        for token_id in plain_list(where, ids, _MAX_CHARS):
+            check_int(where, token_id, 0, 2**31 - 1)
 
 
 _SELF_TEST_FIELDS: dict[str, dict[str, Callable[[str, object], None]]] = {

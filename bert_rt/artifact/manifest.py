@@ -121,7 +121,8 @@ class Manifest:
         receipt: Accuracy measured when the artifact was compiled, or None.
         self_test: Inputs and expected results, checked when a runtime opens. For question
             answering: question, context, text, start, end, start_logit, end_logit. For text
-            classification: text, text_pair (or None), logits.
+            classification: text, text_pair (or None), logits. Either may have token_ids, the
+            token ids of each of its texts.
         score_temperature: What logits are divided by where scores are made of them, so that they
             are probabilities; 1 where nobody has measured.
         extensions: Top-level fields of other tools, their names starting with "x_".

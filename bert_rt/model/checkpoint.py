@@ -19,6 +19,7 @@ from bert_rt.errors import CheckpointError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES, EXACT_GELU, supported_model_types
 from bert_rt.model.config import BertConfig, architecture_fields, from_dict
 from bert_rt.model.labels import label_names, problem_type
+from bert_rt.model.vocabulary import TOKENIZER_FILES, check_vocabulary, read_tokenizer_files
 from bert_rt.model.weights import (
     WEIGHTS_NAME,
     load_weights,
@@ -45,13 +46,6 @@ __all__ = [
     "task_of",
 ]
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-)
 _TASK_OF_CLASS = {
     row.class_prefix + ending: task
     for row in ARCHITECTURES.values()
@@ -170,36 +164,6 @@ def task_of(raw_config: Mapping[str, Any], task: str | None = None) -> str:
     return named
 
 
-def read_tokenizer_files(directory: str | Path) -> dict[str, bytes]:
-    """Return the contents of those TOKENIZER_FILES that a directory has, by name."""
-    files = (Path(directory) / name for name in TOKENIZER_FILES)
-    return {file.name: file.read_bytes() for file in files if file.is_file()}
-
-
-def _check_vocabulary(where: Path, files: Mapping[str, bytes], config: BertConfig) -> None:
-    name = next((n for n in ("tokenizer.json", "vocab.txt", "vocab.json") if n in files), None)
-    if name is None:
-        return
-    if name == "vocab.txt":
-        num_ids = len(files[name].splitlines())
-    else:
-        raw = parse_object(files[name], where / name)
-        try:
-            vocab = raw["model"]["vocab"] if name == "tokenizer.json" else raw
-            # A unigram model lists its tokens in the order of their ids.
-            ids = [*vocab.values()] if isinstance(vocab, dict) else [len(vocab) - 1]
-            if name == "tokenizer.json":
-                ids += [token["id"] for token in raw.get("added_tokens", ())]
-            num_ids = max(ids) + 1
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{where / name}: no vocabulary in it") from error
-    if num_ids > config.vocab_size:
-        raise CheckpointError(
-            f"{where / name}: got {num_ids} token ids, want at most vocab_size "
-            f"({config.vocab_size})"
-        )
-
-
 def load_model(
     directory: str | Path,
     task: str | None = None,
@@ -241,7 +205,7 @@ def load_model(
     if num_labels is None:
         num_labels = len(label_names(raw)) if task == "text-classification" else 2
     model = build_model(task, config, num_labels, device="meta")
-    _check_vocabulary(path, read_tokenizer_files(path), config)
+    check_vocabulary(path, read_tokenizer_files(path), config.vocab_size, warn=True)
     new, unused = load_weights(path, model, config, task, allow_new_head=allow_new_head)
     return LoadedModel(model.eval(), task, config, raw, new, unused)
 
@@ -306,10 +270,10 @@ def save_checkpoint(
     path = Path(directory)
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: not a directory")
-    _check_vocabulary(path, tokenizer_files, config)
+    check_vocabulary(path, tokenizer_files, config.vocab_size)
     task = _TASK_OF_CLASS[type(model).__name__]
     values = _config_values(model, config, task, extra or {})
-    # NaN may stand in fields that are kept as they came and read by nobody.
+    # What other programs wrote is kept as it was, also where it is NaN.
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     # All of it is in memory before the disk is touched.
     files = {

@@ -6,6 +6,7 @@ as it does in Transformers.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -286,7 +287,14 @@ def _model_max_length(path: Path, config: Any) -> int:
     """Return the longest sequence by tokenizer_config.json, as far as the model goes."""
     file = path / "tokenizer_config.json"
     values: Mapping[str, Any] = parse_object(file.read_bytes(), file) if file.is_file() else {}
-    length = values.get("model_max_length")
+    name = "model_max_length" if "model_max_length" in values else "max_len"
+    length = values.get(name)
     longest: int = config.max_sequence_length
-    # Hugging Face writes 1e30 for "not said".
-    return min(int(length), longest) if isinstance(length, int | float) else longest
+    # Hugging Face writes 1e30 for "not said", other programs NaN or -1.
+    if length is None or length == -1 or (isinstance(length, float) and not math.isfinite(length)):
+        return longest
+    if isinstance(length, bool) or not isinstance(length, int | float) or length < 1:
+        raise CheckpointError(
+            f"{file}: {name}: got {length!r}, want a positive integer, or -1 for no limit"
+        )
+    return min(int(length), longest)

@@ -138,6 +138,7 @@ def make_input(
             cls_id=tokenizer.cls_id,
             sep_id=tokenizer.sep_id,
             num_separators=tokenizer.num_separators,
+            second_type_id=tokenizer.second_type_id,
             num_token_types=num_token_types,
         )
     except InputError as error:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tokenizers
 
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.engines.base import EngineInfo
@@ -26,7 +27,13 @@ from bert_rt.tasks.question_answering.answering import (
 from bert_rt.tasks.text_classification.classes import Classifier, check_input
 from bert_rt.types import Answer, SpanLogits, TextInput
 
-__all__ = ["LOGIT_ATOL", "make_classifier_self_test", "make_self_test", "run_self_test"]
+__all__ = [
+    "LOGIT_ATOL",
+    "make_classifier_self_test",
+    "make_self_test",
+    "run_self_test",
+    "self_test_texts",
+]
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +71,7 @@ def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> Non
     """
     atol = LOGIT_ATOL[manifest.precision]
     for index, want in enumerate(manifest.self_test):
+        _check_token_ids(session, want, f"self_test[{index}].token_ids")
         if manifest.task == "text-classification":
             pair = (want["text"], want["text_pair"])
             got = _classify(session, *pair, manifest.labels, manifest.limits)
@@ -85,6 +93,27 @@ def run_self_test(session: Session, manifest: Manifest, info: EngineInfo) -> Non
                     "compute what the artifact was made with"
                 )
     _LOG.debug("self-test: %d items passed on %s", len(manifest.self_test), info.name)
+
+
+def _check_token_ids(session: Session, want: Mapping[str, Any], where: str) -> None:
+    """Check that texts become the tokens that they became when the artifact was made."""
+    got = _token_ids(session, self_test_texts(want))
+    # Younger than the first artifacts of version 1.
+    if want.get("token_ids", got) != got:
+        raise EngineError(
+            f"{where}: got {got}, want {want['token_ids']}; tokenizers {tokenizers.__version__} "
+            "splits text otherwise than the release that the artifact was made with"
+        )
+
+
+def self_test_texts(item: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a self-test item, those that its token_ids are of."""
+    names = ("question", "context") if "question" in item else ("text", "text_pair")
+    return [item[name] for name in names if item[name] is not None]
+
+
+def _token_ids(session: Session, texts: Sequence[str]) -> list[list[int]]:
+    return [session.tokenizer.encode(text).input_ids.tolist() for text in texts]
 
 
 def make_self_test(
@@ -147,11 +176,12 @@ def _classify(
     config: AnsweringConfig,
 ) -> dict[str, Any]:
     """Return an item of a text classifier's self-test."""
-    item = TextInput(text, text_pair)
+    given = TextInput(text, text_pair)
     result = next(
-        Classifier(session, labels).stream([item], CallOptions(config), place="self_test")
+        Classifier(session, labels).stream([given], CallOptions(config), place="self_test")
     )
-    return {"text": text, "text_pair": text_pair, "logits": list(result.logits)}
+    item = {"text": text, "text_pair": text_pair, "logits": list(result.logits)}
+    return item | {"token_ids": _token_ids(session, self_test_texts(item))}
 
 
 def _answer(
@@ -172,6 +202,7 @@ def _answer(
         "end": answer.end,
         "start_logit": start_logit,
         "end_logit": end_logit,
+        "token_ids": _token_ids(session, (question, context)),
         "lead": answer.logit - runner_up,
     }
 

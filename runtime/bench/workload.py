@@ -201,6 +201,7 @@ def read_workload(
                 cls_id=tokenizer.cls_id,
                 sep_id=tokenizer.sep_id,
                 num_separators=tokenizer.num_separators,
+                second_type_id=tokenizer.second_type_id,
             )
         except InputError as error:
             raise type(error)(f"{example.place}: {error}") from None

@@ -283,6 +283,7 @@ class Session:
             "cls_id": self.tokenizer.cls_id,
             "sep_id": self.tokenizer.sep_id,
             "num_separators": self.tokenizer.num_separators,
+            "second_type_id": self.tokenizer.second_type_id,
         }
         features = make_features(0, question, context, config=config, **ids)
         return PreparedQuestion(item, context, features)

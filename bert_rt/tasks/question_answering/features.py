@@ -125,6 +125,7 @@ def make_features(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    second_type_id: int = 1,
 ) -> list[Feature]:
     """Cut one question's context into windows.
 
@@ -136,6 +137,7 @@ def make_features(
         cls_id: Id of the token that opens a window.
         sep_id: Id of the token that ends the question and the context.
         num_separators: How many of it stand between the two (Tokenizer.num_separators).
+        second_type_id: Token type of the context (Tokenizer.second_type_id).
 
     Returns:
         Windows of at most max_seq_length tokens in context order. Neighbours share doc_stride
@@ -166,7 +168,7 @@ def make_features(
         input_ids[1 : 1 + len(query_ids)] = query_ids
         input_ids[context_offset:-1] = context.input_ids[start : start + length]
         token_type_ids = np.zeros(len(input_ids), np.int32)
-        token_type_ids[context_offset:] = 1
+        token_type_ids[context_offset:] = second_type_id
         place = (question_index, context_offset, start, length)
         features.append(Feature(input_ids, token_type_ids, *place, is_max_context))
     return features
@@ -180,6 +182,7 @@ def make_sequence(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    second_type_id: int = 1,
     num_token_types: int = 2,
 ) -> TokenSequence:
     """Make the model's input of a text, or of a pair of texts, that is classified.
@@ -192,10 +195,11 @@ def make_sequence(
         cls_id: Id of the token that opens a sequence.
         sep_id: Id of the token that ends a text.
         num_separators: How many of it stand between two texts (Tokenizer.num_separators).
+        second_type_id: Token type of the second text (Tokenizer.second_type_id).
         num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
-        The sequence; the second text and its [SEP] have token type 1.
+        The sequence; the second text and its [SEP] have token type second_type_id.
 
     Raises:
         EmptyInputError: A text has no token (only control characters, say).
@@ -210,7 +214,7 @@ def make_sequence(
         ids = text.input_ids[: max_seq_length - 2]
         input_ids = np.concatenate(([cls_id], ids, [sep_id]), dtype=np.int32)
         return TokenSequence(input_ids, np.zeros(len(input_ids), np.int32))
-    if num_token_types < 2:
+    if second_type_id >= num_token_types:
         raise InputError(
             "text_pair: got a second text, want none: its tokens would be of type 1, and the model "
             "has one token type only (type_vocab_size 1)"
@@ -226,7 +230,7 @@ def make_sequence(
     ids, pair_ids = text.input_ids[:first], text_pair.input_ids[:second]
     separators = [sep_id] * num_separators
     input_ids = np.concatenate(([cls_id], ids, separators, pair_ids, [sep_id]), dtype=np.int32)
-    segments = np.arange(2, dtype=np.int32)
+    segments = np.array([0, second_type_id], np.int32)
     lengths = (len(ids) + 1 + num_separators, len(pair_ids) + 1)
     return TokenSequence(input_ids, np.repeat(segments, lengths))
 
@@ -262,6 +266,7 @@ def make_sequences(
         "sep_id": tokenizer.sep_id,
         "num_separators": tokenizer.num_separators,
         "num_token_types": num_token_types,
+        "second_type_id": tokenizer.second_type_id,
     }
     for item in inputs:
         text = next(encodings)

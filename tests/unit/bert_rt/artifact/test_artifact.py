@@ -250,6 +250,9 @@ def test_wrong_fields_are_named(changes: dict[str, Any], message: str) -> None:
         ({"question": None}, r"self_test\[0\].question: got None, want str"),
         ({"end_logit": "7"}, r"self_test\[0\].end_logit: got '7', want a number"),
         ({"more": 1}, r"self_test\[0\]: got"),
+        ({"token_ids": [1]}, r"self_test\[0\].token_ids: got 1, want a list"),
+        ({"token_ids": [[-1]]}, r"self_test\[0\].token_ids: got -1, want an integer"),
+        ({"token_ids": [[], [], []]}, r"self_test\[0\].token_ids: .* at most 2"),
     ],
 )
 def test_self_test_items_are_checked(changes: dict[str, Any], message: str) -> None:

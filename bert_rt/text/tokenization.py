@@ -321,12 +321,7 @@ def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[s
 
 
 def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int, int]:
-    """Return how two texts are joined.
-
-    Returns:
-        The id in front, the id behind every text, how many of it stand between two texts, and the
-        second text's token type.
-    """
+    """Return id in front, id behind, how many stand between two texts, the second one's type."""
     encoding = backend.encode("", "")
     is_special = encoding.special_tokens_mask
     ids = [token_id for token_id, special in zip(encoding.ids, is_special, strict=True) if special]

@@ -116,7 +116,7 @@ class Tokenizer:
         backend.encode_special_tokens = True
         unknown = getattr(backend.model, "unk_token", None)
         # Found here rather than in the middle of a request, where the library only says so.
-        if unknown is not None and backend.token_to_id(unknown) is None:
+        if unknown is not None and backend.model.token_to_id(unknown) is None:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
         pair = _pair_template(backend)

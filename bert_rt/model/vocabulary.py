@@ -77,12 +77,16 @@ def check_vocabulary(
         return
     try:
         ids = _model_ids(where, name, files)
-        for token, index in _added_ids(where, files).items():
-            # One without an id gets the next one, where the vocabulary does not have it.
-            ids.setdefault(token, 1 + max(ids.values()) if index is None else index)
         num_ids = 1 + max(ids.values())
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where / name}: no vocabulary in it") from error
+    try:
+        for token, index in _added_ids(where, files).items():
+            # One without an id gets the next one, where the vocabulary does not have it.
+            ids.setdefault(token, num_ids if index is None else index)
+            num_ids = max(num_ids, 1 + ids[token])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: added tokens: want contents and ids: {error!r}") from error
     if num_ids > vocab_size:
         raise CheckpointError(
             f"{where / name}: got {num_ids} token ids, want at most vocab_size ({vocab_size})"

@@ -68,9 +68,9 @@ def difference(ours: Tokenizer, other: Tokenizer | tokenizers.Tokenizer) -> str 
     names = {index: token for token, index in ids.items()}
     for text in probing_texts(ours):
         got, want = [*encode(text)], ours.encode(text).input_ids.tolist()
-        for index, (one, other) in enumerate(zip_longest(got, want)):
-            if one != other:
-                return f"token {index} of {text!r} is {names.get(one)!r}, want {names.get(other)!r}"
+        for index, (mine, his) in enumerate(zip_longest(got, want)):
+            if mine != his:
+                return f"token {index} of {text!r} is {names.get(mine)!r}, want {names.get(his)!r}"
     return None
 
 

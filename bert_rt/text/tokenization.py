@@ -77,9 +77,6 @@ class Tokenizer:
         sep_id: Id of the token that ends the question and the context: "[SEP]" or "</s>".
         num_separators: How many of the latter stand between two texts: 1, or RoBERTa's 2.
         second_type_id: Token type of the second of two texts: BERT's 1, RoBERTa's 0.
-        pad_id: Id of "[PAD]" or "<pad>".
-        mask_id: Id of "[MASK]" or "<mask>".
-        mask_token: "[MASK]" or "<mask>" itself, for texts that ask for a token.
         vocab_size: One more than the largest id, the least size of an embedding table.
     """
 
@@ -87,9 +84,6 @@ class Tokenizer:
     sep_id: int
     num_separators: int
     second_type_id: int
-    pad_id: int
-    mask_id: int
-    mask_token: str
     vocab_size: int
 
     def __init__(
@@ -116,16 +110,14 @@ class Tokenizer:
         backend.encode_special_tokens = True
         unknown = getattr(backend.model, "unk_token", None)
         # Found here rather than in the middle of a request, where the library only says so.
-        if unknown is not None and backend.token_to_id(unknown) is None:
+        if unknown is not None and backend.model.token_to_id(unknown) is None:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
         pair = _pair_template(backend)
         self.cls_id, self.sep_id, self.num_separators, self.second_type_id = pair
         roles = roles or {}
-        _, self.pad_id = _first_token(backend, [*filter(None, [roles.get("pad_token")]), *_PADS])
-        self.mask_token, self.mask_id = _first_token(
-            backend, [*filter(None, [roles.get("mask_token")]), *_MASKS]
-        )
+        self._pad = _find_token(backend, [roles.get("pad_token", ""), *_PADS])
+        self._mask = _find_token(backend, [roles.get("mask_token", ""), *_MASKS])
         self._more_special = [backend.token_to_id(token) for token in special_tokens]
         self._post_processor = backend.post_processor
         # BERT's splits words at white space, so none is left in a token.
@@ -226,6 +218,21 @@ class Tokenizer:
         return [by_text[text] for text in texts]
 
     @property
+    def pad_id(self) -> int:
+        """Id of "[PAD]" or "<pad>"; ArtifactFormatError where there is none."""
+        return _the_token(self._pad, _PADS)[1]
+
+    @property
+    def mask_id(self) -> int:
+        """Id of "[MASK]" or "<mask>"; ArtifactFormatError where there is none."""
+        return _the_token(self._mask, _MASKS)[1]
+
+    @property
+    def mask_token(self) -> str:
+        """What "[MASK]" or "<mask>" is called, for texts that ask for a token."""
+        return _the_token(self._mask, _MASKS)[0]
+
+    @property
     def added_tokens(self) -> list[str]:
         """Tokens that are looked for in every text: those that a checkpoint's makers added."""
         added = self._backend.get_added_tokens_decoder().values()
@@ -311,22 +318,24 @@ def _frozen(input_ids: IntArray, offsets: IntArray) -> Encoding:
     return Encoding(input_ids, offsets)
 
 
-def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int]:
+def _find_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int] | None:
     """Return the first of some tokens that the vocabulary has, and its id."""
-    for name in names:
-        token_id = backend.token_to_id(name)
-        if token_id is not None:
-            return name, token_id
-    raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
+    ids = ((name, backend.token_to_id(name)) for name in names if name)
+    return next(((name, token_id) for name, token_id in ids if token_id is not None), None)
+
+
+def _the_token(found: tuple[str, int] | None, names: Sequence[str]) -> tuple[str, int]:
+    if found is None:
+        raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
+    return found
+
+
+def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int]:
+    return _the_token(_find_token(backend, names), names)
 
 
 def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int, int]:
-    """Return how two texts are joined.
-
-    Returns:
-        The id in front, the id behind every text, how many of it stand between two texts, and the
-        second text's token type.
-    """
+    """Return id in front, id behind, how many stand between two texts, the second one's type."""
     encoding = backend.encode("", "")
     is_special = encoding.special_tokens_mask
     ids = [token_id for token_id, special in zip(encoding.ids, is_special, strict=True) if special]

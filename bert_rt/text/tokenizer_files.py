@@ -13,27 +13,24 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError
 from bert_rt.model.vocabulary import vocabulary_lines
 from bert_rt.model.weights import parse_object
+from bert_rt.text.added_tokens import add_tokens, control_tokens, mark_control_tokens
 from bert_rt.text.tokenizer_settings import TokenizerSettings, read_settings
 
 __all__ = ["TokenizerFiles", "backend_from_bytes", "load_tokenizer_files"]
 
 _log = logging.getLogger(__name__)
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-# What is a control token where the tokenizer's class does not say.
-_USUAL_CONTROL = frozenset(
-    ("[CLS]", "[SEP]", "[PAD]", "[MASK]", "[UNK]", "<s>", "</s>", "<pad>", "<mask>", "<unk>")
-)
 # Option to the field of the library's normalizer.
 _NORMALIZER_FIELDS = {
     "do_lower_case": "lowercase",
@@ -111,8 +108,8 @@ def load_tokenizer_files(directory: Path) -> TokenizerFiles:
                 )
             backend.no_truncation()
             backend.no_padding()
-            control = _control_tokens(backend, settings)
-            _add_tokens(backend, settings, control, directory)
+            control = control_tokens(backend, settings)
+            add_tokens(backend, settings, control, directory)
             _set_options(backend, settings, control, file)
             if not settings.gives_token_types:
                 _drop_token_types(backend)
@@ -122,7 +119,7 @@ def load_tokenizer_files(directory: Path) -> TokenizerFiles:
         raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
     special = {t.content for t in backend.get_added_tokens_decoder().values() if t.special}
     return TokenizerFiles(
-        backend=_with_control_tokens(backend, settings, control, file),
+        backend=mark_control_tokens(backend, settings, control, file),
         file=file,
         roles=settings.special_tokens,
         special_tokens=frozenset(special),
@@ -212,27 +209,13 @@ def _read_merges(file: Path) -> list[tuple[str, str]]:
             f"{file}: got {first[:40]!r} to {''.join(lines[-1:])[:40]!r}, want a first line "
             "'#version: 0.2' and a line break at the end"
         )
-    merges = {}
+    merges: dict[tuple[str, str], None] = {}
     for number, line in enumerate(lines[:-1], 2):
         pair = line.split()
         if len(pair) != 2:
             raise CheckpointError(f"{file}:{number}: got {line[:40]!r}, want two pieces")
         merges[pair[0], pair[1]] = None
     return [*merges]
-
-
-def _control_tokens(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> set[str]:
-    """Return the tokens that the model itself works with, by their roles."""
-    control = {*settings.special_tokens.values()}
-    if unknown := getattr(backend.model, "unk_token", None):
-        control.add(unknown)
-    encoding = backend.encode("", "")
-    is_special = encoding.special_tokens_mask
-    control |= {t for t, special in zip(encoding.tokens, is_special, strict=True) if special}
-    if not settings.row.special_tokens:
-        added = backend.get_added_tokens_decoder().values()
-        control |= _USUAL_CONTROL & {token.content for token in added if token.special}
-    return control
 
 
 def _set_options(
@@ -304,94 +287,3 @@ def _changed(part: Any, module: Any, changes: Mapping[str, Any], where: Path) ->
         spaces = (state["trim_offsets"], state["add_prefix_space"])
         return module.RobertaProcessing(tuple(state["sep"]), tuple(state["cls"]), *spaces)
     return getattr(module, name)(**state)
-
-
-def _add_tokens(
-    backend: tokenizers.Tokenizer,
-    settings: TokenizerSettings,
-    control: set[str],
-    directory: Path,
-) -> None:
-    """Add what the files add, in the order of Transformers, which gives the ids."""
-    roles = settings.special_tokens.values()
-    special = {*roles, *map(_content, settings.additional), *map(_content, settings.named)}
-    before = backend.get_added_tokens_decoder().values()
-    tokens = [*settings.added.values()]
-    known = {token.content for token in (*before, *tokens)}
-    seen: set[str] = set()
-    # A token is not added again for a second role or name, but for a second place in the list.
-    groups = [[token] for token in (*roles, *settings.named)]
-    groups.insert(len(roles), [*settings.additional])
-    for group in groups:
-        fresh = [token for token in group if _content(token) not in seen]
-        seen |= {*map(_content, fresh)}
-        for token in fresh:
-            # One that says how it is looked for says so beside what was said before.
-            if isinstance(token, AddedToken):
-                tokens.append(token)
-            elif token not in known:
-                tokens.append(AddedToken(token, special=True))
-    _check_flags((*before, *tokens), control, directory)
-    for token in tokens:
-        token.special = token.special or token.content in special
-    backend.add_tokens(tokens)
-    by_id = backend.get_added_tokens_decoder()
-    for token in filter(lambda token: token.content, tokens):
-        index = backend.token_to_id(token.content)
-        names = {backend.model.id_to_token(index), by_id[index].content} - {None}
-        if names != {token.content}:
-            raise CheckpointError(
-                f"{directory}: added token {token.content!r}: gets the id {index}, which is that "
-                f"of {sorted(names - {token.content})}; want a vocabulary without gaps"
-            )
-    for index, token in settings.added.items():
-        got = backend.token_to_id(token.content)
-        if got != index:
-            raise CheckpointError(
-                f"{directory}: added token {token.content!r}: got the id {index}, and its place "
-                f"in the vocabulary is {got}"
-            )
-
-
-def _check_flags(tokens: Iterable[AddedToken], control: set[str], directory: Path) -> None:
-    """Refuse a token that is looked for in two ways: the library would use both."""
-    flags: dict[str, tuple[bool, ...]] = {}
-    for token in tokens:
-        own = (token.normalized, token.lstrip, token.rstrip, token.single_word)
-        if token.content not in control and flags.setdefault(token.content, own) != own:
-            raise CheckpointError(
-                f"{directory}: added token {token.content!r}: got {flags[token.content]} and "
-                f"{own} for normalized, lstrip, rstrip, single_word; want the same in all files"
-            )
-
-
-def _content(token: str | AddedToken) -> str:
-    return token if isinstance(token, str) else str(token.content)
-
-
-def _with_control_tokens(
-    backend: tokenizers.Tokenizer, settings: TokenizerSettings, control: set[str], file: Path
-) -> tokenizers.Tokenizer:
-    """Return the tokenizer with control tokens as its only special ones.
-
-    Special tokens are text in a text (see tokenization.py), and the checkpoint's makers added
-    theirs to be found there.
-    """
-    added = backend.get_added_tokens_decoder().values()
-    hides = not settings.splits_special and any(
-        token.special and token.content not in control for token in added
-    )
-    if not hides and all(backend.model.token_to_id(t.content) is not None for t in added):
-        return backend
-    content = json.loads(backend.to_str())
-    if hides:
-        for item in content["added_tokens"]:
-            item["special"] = item["special"] and item["content"] in control
-    # Of JSON, since a token that was special once stays so in a tokenizer.
-    rebuilt = tokenizers.Tokenizer.from_str(json.dumps(content))
-    if rebuilt.get_vocab(with_added_tokens=True) != backend.get_vocab(with_added_tokens=True):
-        raise CheckpointError(
-            f"{file}: added tokens get other ids when they are read again, want a vocabulary "
-            "without gaps and without tokens that stand twice"
-        )
-    return rebuilt

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bert_rt.model.vocabulary import TOKENIZER_FILES
-from bert_rt.text import tokenizer_settings
+from bert_rt.text.tokenizer_classes import REFUSED_FIELDS, ROLES, TOKENIZER_CLASSES
 
 _ROOT = Path(__file__).resolve().parents[2]
 _GOLDEN = _ROOT / "tests" / "golden" / "fields.json"
@@ -46,12 +46,10 @@ def test_the_tables_say_what_the_code_does() -> None:
     fields = table("tokenizer_config.json")
     refused = {name for name, word in fields.items() if word == "refused"}
     paths = {"auto_map", "vocab_file", "merges_file", "tokenizer_file"}
-    assert refused == {*tokenizer_settings._REFUSED} | paths
+    assert refused == {*REFUSED_FIELDS} | paths
     done = {name for name, word in fields.items() if word == "done"}
-    options = {
-        name for row in tokenizer_settings.TOKENIZER_CLASSES.values() for name in row.options
-    }
-    assert {*tokenizer_settings.ROLES} | options <= done
+    options = {name for row in TOKENIZER_CLASSES.values() for name in row.options}
+    assert {*ROLES} | options <= done
     files = {name for name, word in table("Files").items() if word == "done"}
     assert files - {"config.json", "model.safetensors"} <= {*TOKENIZER_FILES}
 
@@ -59,7 +57,7 @@ def test_the_tables_say_what_the_code_does() -> None:
 def test_every_class_is_named() -> None:
     text = (_ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     section = text.split("\n## Tokenizer class\n", 1)[1].split("\n## ", 1)[0]
-    for name in tokenizer_settings.TOKENIZER_CLASSES:
+    for name in TOKENIZER_CLASSES:
         assert name in section
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bert_rt.errors import CheckpointError
+from bert_rt.errors import ArtifactFormatError, CheckpointError
 from bert_rt.text.tokenization import Tokenizer
 from tests.golden.tokenizer_cases import CASES, TokenizerCase
 from tests.support.text import write_vocab
@@ -183,6 +183,12 @@ def test_other_names_for_the_tokens_with_a_role(tmp_path: Path) -> None:
     assert tokenizer.mask_token == "MASK"
     # A name without punctuation is a word: as text it is what the vocabulary makes of it.
     assert tokens(tokenizer, "the MASK <c>") == "the <u> <u> <u> <u>"
+    # The artifact's tokenizer does the same; who the other two are it has no need to know.
+    again = Tokenizer.from_bytes(tokenizer.to_json())
+    assert tokens(again, "the MASK <c>") == "the <u> <u> <u> <u>"
+    assert (again.cls_id, again.sep_id) == (2, 3)
+    with pytest.raises(ArtifactFormatError, match=r"token '\[MASK\]' is not in the vocabulary"):
+        _ = again.mask_id
 
 
 def test_pieces_that_are_control_tokens_are_taken_apart(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ArtifactFormatError, ConfigError
+from bert_rt.model.config import BertConfig
 from bert_rt.tasks.asking import Asking
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.question_answering.methods import AnswerMethods
@@ -162,7 +163,9 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         artifact.release(manifest.model.file)
         info = _explain(engine, opened.info, artifact, options)
         tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
-        session = open_session(opened, tokenizer, longest, max_queue_tokens=max_queue_tokens)
+        session = open_session(
+            opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
+        )
         try:
             run_self_test(session, task, manifest, info)
         except BaseException:
@@ -186,7 +189,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
 def open_session(
     engine: ForkSafeEngine,
     tokenizer: Tokenizer,
-    longest: int,
+    architecture: BertConfig,
     *,
     max_queue_tokens: int = _MAX_QUEUE_TOKENS,
 ) -> Session:
@@ -195,7 +198,7 @@ def open_session(
     Args:
         engine: The open engine.
         tokenizer: The model's.
-        longest: The model's longest sequence, in tokens.
+        architecture: The model's, which tells its longest sequence and its token types.
         max_queue_tokens: As in Runtime.open.
 
     Returns:
@@ -203,10 +206,10 @@ def open_session(
     """
     scheduler = Scheduler(
         engine,
-        max_batch_tokens=max(_MAX_BATCH_TOKENS, longest),
+        max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
     )
-    return Session(tokenizer, scheduler)
+    return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
 
 
 def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:

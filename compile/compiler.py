@@ -30,8 +30,15 @@ from bert_rt.artifact.artifact import (
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model
+from bert_rt.model.checkpoint import (
+    LoadedModel,
+    checkpoint_hash,
+    load_model,
+    read_config,
+    task_of,
+)
 from bert_rt.model.config import AnsweringConfig, Columns, to_dict
+from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import progress
 from bert_rt.text.tokenization import Tokenizer
 from compile.graph.fuse import OPSET, fuse
@@ -43,6 +50,7 @@ from compile.int8.recipe import Compiled, quantize_within_bars
 from compile.judge.gate import Gate, data_hash, measure
 from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
 from compile.judge.threshold import check_both_kinds, tune_threshold
+from compile.judge.tokens import check_token_ids, check_tokenizer
 from compile.report.report import render_report
 from compile.tasks.base import CompileTask, make_task
 from compile.tasks.text_classification import AccuracyGate
@@ -59,6 +67,7 @@ class CompileOptions:
     Attributes:
         model_name_or_path: The checkpoint directory.
         output_dir: The artifact directory.
+        task: What the model does, where config.json has no architectures; None for what it says.
         int8: Whether to quantize.
         calibration_file: Questions over passages, or labelled texts, that INT8 is calibrated on;
             never evaluated.
@@ -70,12 +79,14 @@ class CompileOptions:
         gate: What INT8 must keep of question answering.
         accuracy_gate: What it must keep of text classification.
         columns: How files of labelled texts name their columns.
+        drop_invalid: Whether examples that cannot be used are left out; else they are errors.
         tune_threshold: Whether null_score_diff_threshold is found on questions of the calibration
             file that were set aside, where limits have version_2_with_negative.
     """
 
     model_name_or_path: Path
     output_dir: Path
+    task: str | None = None
     int8: bool = False
     calibration_file: Path | None = None
     eval_file: Path | None = None
@@ -85,6 +96,7 @@ class CompileOptions:
     gate: Gate = field(default_factory=Gate)
     accuracy_gate: AccuracyGate = field(default_factory=AccuracyGate)
     columns: Columns = field(default_factory=Columns)
+    drop_invalid: bool = False
     tune_threshold: bool = True
 
     def __post_init__(self) -> None:
@@ -137,12 +149,14 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
+        ConfigError: The checkpoint is for another task than the one given.
         InputError: A data file cannot be read.
         CompileError: The model cannot be compiled within what is wanted; nothing was written.
         ArtifactError: The artifact cannot be written.
     """
     check_output_dir(options.output_dir)
-    loaded = load_model(options.model_name_or_path)
+    _, raw_config = read_config(options.model_name_or_path)
+    loaded = load_model(options.model_name_or_path, task_of(raw_config, options.task))
     task = make_task(
         loaded,
         gate=options.gate,
@@ -150,6 +164,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         columns=options.columns,
     )
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
+    check_tokenizer(options.model_name_or_path, tokenizer)
     _check_limits(options.limits, loaded)
     _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
@@ -177,7 +192,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         )
         # Quantization moves the scores that threshold and temperature are about.
         compiled = _tuned(compiled, task, data, options)
-    _measure(compiled, reference, task, data.evaluation, options)
+    _measure(compiled, reference, task, data.evaluation, tokenizer, options)
     return _write(compiled, task, options)
 
 
@@ -185,7 +200,7 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     """Read all data files and check what they have in common."""
 
     def read(path: Path | None) -> list[Any]:
-        return task.read(path) if path else []
+        return task.read(path, Dropped() if options.drop_invalid else None) if path else []
 
     calibration, evaluation = read(options.calibration_file), read(options.eval_file)
     task.check_disjoint(calibration, evaluation, field="calibration_file")
@@ -257,12 +272,14 @@ def _measure(
     reference: Compiled,
     task: CompileTask,
     evaluation: list[Any],
+    tokenizer: Tokenizer,
     options: CompileOptions,
 ) -> None:
     """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate."""
     artifact = build_artifact(files=compiled.files, **compiled.fields)
     with Runtime.open(artifact, engine="onnxruntime") as runtime:
         compiled.fields["self_test"] = task.golden_items(runtime)
+        check_token_ids(compiled.fields["self_test"], runtime.task, tokenizer)
     if options.eval_file is None:
         return
     in_float = build_artifact(files=reference.files, **reference.fields)
@@ -271,6 +288,9 @@ def _measure(
     reference_result = float_result["onnxruntime"]
     int8_results = measure(artifact, evaluation, score=score) if options.int8 else {}
     receipt = task.receipt(options.eval_file, evaluation, reference_result, int8_results)
+    if options.drop_invalid:
+        # So that compile.verify reads the same examples.
+        receipt["dataset"]["drop_invalid"] = True
     compiled.fields["receipt"] = receipt
     if options.int8:
         task.check(receipt, compiled.plans)

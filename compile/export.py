@@ -11,6 +11,7 @@ from typing import Any
 from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     answering_config,
     columns,
@@ -45,11 +46,12 @@ def main(argv: Sequence[str]) -> int:
         CompileOptions(
             model_name_or_path=args.model_name_or_path,
             output_dir=args.output_dir,
+            task=args.task,
             int8=args.int8,
             calibration_file=args.calibration_file,
             eval_file=args.eval_file,
             score_calibration_file=args.score_calibration_file,
-            limits=answering_config(args, default_limits(args.model_name_or_path)),
+            limits=answering_config(args, default_limits(args.model_name_or_path, args.task)),
             quant=QuantConfig(
                 num_samples=args.calibration_samples,
                 num_held_out=args.held_out_samples,
@@ -62,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
                 max_accuracy_loss=args.max_accuracy_loss,
             ),
             columns=columns(args),
+            drop_invalid=args.drop_invalid,
             tune_threshold="null_score_diff_threshold" not in vars(args),
         )
     )
@@ -85,8 +88,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("compile.export", "Compile a checkpoint to an artifact.")
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
     parser.add_argument("--output_dir", required=True, metavar="ART", type=Path)
+    parser.add_argument(
+        "--task",
+        choices=("question-answering", "text-classification"),
+        help="what the model does, where its config.json has no architectures",
+    )
     parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    kinds = "SQuAD-style JSON[.gz]; for text classification .tsv, .csv or .jsonl[.gz]"
+    kinds = (
+        "SQuAD-style or flat JSON, or JSON Lines; for text classification .tsv, .csv or .jsonl[.gz]"
+    )
     parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
     parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
     parser.add_argument(
@@ -106,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
     add_answering_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 

@@ -22,6 +22,7 @@ from bert_rt.support.cli import (
     run_command,
     write_json,
 )
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.metrics import reliability
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import read_squad
@@ -55,7 +56,7 @@ class _Measure:
     tolerance: float
     correct: str
     scores: str
-    read: Callable[[Path, Columns], Sequence[Any]]
+    read: Callable[[Path, Columns, Dropped | None], Sequence[Any]]
     score: Callable[..., Any]
 
 
@@ -66,7 +67,7 @@ _MEASURES = {
         tolerance=0.1,
         correct="exact_N",
         scores="score_N",
-        read=lambda path, _: read_squad(path),
+        read=lambda path, _, dropped: read_squad(path, dropped=dropped),
         score=evaluate,
     ),
     # A text is right or wrong, and files are small: four texts of SST-2's 872.
@@ -75,7 +76,7 @@ _MEASURES = {
         tolerance=0.5,
         correct="correct_Q",
         scores="score_Q",
-        read=read_labelled,
+        read=lambda path, columns, dropped: read_labelled(path, columns, dropped=dropped),
         score=evaluate_classes,
     ),
 }
@@ -130,7 +131,9 @@ def _verify_receipt(artifact: Artifact, eval_file: Path, columns: Columns) -> di
             f"eval_file: {eval_file} is not the receipt's {name}: got SHA-256 {got_hash}, want "
             f"{wanted_hash}"
         )
-    examples = measure_of.read(eval_file, columns)
+    # As the export read it.
+    drops = manifest.receipt["dataset"].get("drop_invalid") is True
+    examples = measure_of.read(eval_file, columns, Dropped() if drops else None)
     results = measure(artifact, examples, engines=tuple(claimed), score=measure_of.score)
     scores = {}
     for engine, measured in results.items():

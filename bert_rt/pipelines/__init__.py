@@ -11,7 +11,6 @@ Transformers 4.57, the last line of releases that has them all. docs/migrating.m
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +24,7 @@ from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.loading import AnyModel, open_model, open_torch_model, task_of_directory
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
+from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["pipeline"]
@@ -162,13 +162,11 @@ def _device_name(device: Any) -> str:
 def _check_tokenizer(given: Any, ours: Tokenizer) -> None:
     """Check that a tokenizer is the model's: another one would give other tokens."""
     if isinstance(given, str | os.PathLike):
-        other = Tokenizer.from_directory(os.fspath(given)).to_json()
+        told = difference(ours, Tokenizer.from_directory(os.fspath(given)))
     elif hasattr(given, "backend_tokenizer"):
-        other = given.backend_tokenizer.to_str().encode()
+        told = difference(ours, given.backend_tokenizer)
     else:
         got = type(given).__name__
         raise ConfigError(f"tokenizer: got {got}, want a directory or a fast tokenizer")
-    theirs, want = json.loads(other), json.loads(ours.to_json())
-    for part in ("normalizer", "pre_tokenizer", "model"):
-        if theirs.get(part) != want.get(part):
-            raise ConfigError(f"tokenizer: its {part} is another one than the model's")
+    if told is not None:
+        raise ConfigError(f"tokenizer: its tokens are others than the model's: {told}")

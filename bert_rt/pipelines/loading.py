@@ -6,6 +6,7 @@ as it does in Transformers.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from bert_rt.artifact.artifact import MANIFEST_NAME
 from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
-from bert_rt.model.checkpoint import label_names, load_model, read_config, task_of
+from bert_rt.model.checkpoint import label_names, load_model, problem_type, read_config, task_of
 from bert_rt.model.weights import parse_object
 from bert_rt.tasks.registry import find_task
 from bert_rt.tasks.session import Session
@@ -235,19 +236,23 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
 def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions) -> OpenModel:
     _check_torch(engine, options)
     config, raw = read_config(path)
-    _check_task(task, task_of(raw))
+    task_of(raw, task)
+    is_classifier = task == "text-classification"
+    # Before the weights, which take longer.
+    labels = label_names(raw) if is_classifier else ()
+    kind = problem_type(raw) if is_classifier else None
     tokenizer = Tokenizer.from_directory(path)
     from bert_rt.engines.torch import TorchEngine
 
     outputs = find_task(task).outputs
     opened = ForkSafeEngine(lambda: TorchEngine(load_model(path, task), options, outputs))
     return OpenModel(
-        open_session(opened, tokenizer, config.max_sequence_length),
+        open_session(opened, tokenizer, config),
         opened.info,
         config.max_sequence_length,
         _model_max_length(path, config),
-        label_names(raw) if task == "text-classification" else (),
-        raw.get("problem_type"),
+        labels,
+        kind,
     )
 
 
@@ -274,7 +279,14 @@ def _model_max_length(path: Path, config: Any) -> int:
     """Return the longest sequence by tokenizer_config.json, as far as the model goes."""
     file = path / "tokenizer_config.json"
     values: Mapping[str, Any] = parse_object(file.read_bytes(), file) if file.is_file() else {}
-    length = values.get("model_max_length")
+    name = "model_max_length" if "model_max_length" in values else "max_len"
+    length = values.get(name)
     longest: int = config.max_sequence_length
-    # Hugging Face writes 1e30 for "not said".
-    return min(int(length), longest) if isinstance(length, int | float) else longest
+    # Hugging Face writes 1e30 for "not said", other programs NaN or -1.
+    if length is None or length == -1 or (isinstance(length, float) and not math.isfinite(length)):
+        return longest
+    if isinstance(length, bool) or not isinstance(length, int | float) or length < 1:
+        raise CheckpointError(
+            f"{file}: {name}: got {length!r}, want a positive integer, or -1 for no limit"
+        )
+    return min(int(length), longest)

@@ -186,6 +186,7 @@ class QuestionAnsweringPipeline(Pipeline):
             cls_id=self.tokenizer.cls_id,
             sep_id=self.tokenizer.sep_id,
             num_separators=self.tokenizer.num_separators,
+            second_type_id=self.tokenizer.second_type_id,
         )
 
 

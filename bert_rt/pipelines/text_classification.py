@@ -144,7 +144,15 @@ class TextClassificationPipeline(Pipeline):
             for value in chunk:
                 place = f"inputs[{index}]"
                 item = check_input(_pair_of_old(value), place)
-                sequences.append(make_input(self.tokenizer, item, options.truncation, place=place))
+                sequences.append(
+                    make_input(
+                        self.tokenizer,
+                        item,
+                        options.truncation,
+                        place=place,
+                        num_token_types=self.model.session.num_token_types,
+                    )
+                )
                 index += 1
             # Of the options only deadline and cancellation count here; neither is set.
             for outputs in self.model.session.run(sequences, CallOptions(limits=None)):

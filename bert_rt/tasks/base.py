@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from bert_rt.artifact.checks import refuse
+from bert_rt.artifact.checks import check_token_ids, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.config import from_dict
@@ -26,6 +26,7 @@ from bert_rt.types import Outputs, TokenSequence
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.model.config import Columns
+    from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.session import Session
 
@@ -96,7 +97,7 @@ class Evaluation(Protocol):
         ...
 
     @property
-    def predictions(self) -> Mapping[str, str]:
+    def predictions(self) -> Mapping[Any, str]:
         """What was given, as text, by the example's id or row."""
         ...
 
@@ -138,6 +139,10 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     @abstractmethod
     def check_input(self, item: Any, place: str = "") -> ItemT:
         """Check an input as the caller gave it; raises InputError, with its place in front."""
+
+    @abstractmethod
+    def texts(self, item: ItemT) -> list[str]:
+        """Return the texts of a checked input, in the order in which the model reads them."""
 
     @abstractmethod
     def num_chars(self, item: ItemT) -> int:
@@ -216,7 +221,11 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
                     f"of kind {kind!r} for {self.name}"
                 )
         for index, item in enumerate(manifest.self_test):
-            self.check_self_test(f"self_test[{index}]", item, manifest)
+            where = f"self_test[{index}]"
+            if "token_ids" in item:
+                check_token_ids(f"{where}.token_ids", item["token_ids"])
+            rest = {name: value for name, value in item.items() if name != "token_ids"}
+            self.check_self_test(where, rest, manifest)
 
     # The self-test.
 
@@ -233,8 +242,28 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     # Labelled data.
 
     @abstractmethod
-    def read_examples(self, path: str | Path, columns: Columns, labels: Sequence[str]) -> list[Any]:
-        """Read a labelled file, checked against a model's labels; raises InputError."""
+    def read_examples(
+        self,
+        path: str | Path,
+        columns: Columns,
+        labels: Sequence[str],
+        *,
+        dropped: Dropped | None = None,
+    ) -> list[Any]:
+        """Read a labelled file, checked against a model's labels.
+
+        Args:
+            path: The file.
+            columns: How tables name their columns.
+            labels: The model's.
+            dropped: Counts examples that cannot be used and are left out; None: they are errors.
+
+        Returns:
+            The examples, at least one.
+
+        Raises:
+            InputError: The file cannot be read, or examples cannot be used.
+        """
 
     @abstractmethod
     def evaluate(

@@ -43,16 +43,21 @@ class Session:
 
     Attributes:
         tokenizer: The artifact's tokenizer.
+        num_token_types: How many the model has (BertConfig.num_token_types).
     """
 
-    def __init__(self, tokenizer: Tokenizer, scheduler: Scheduler) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, scheduler: Scheduler, *, num_token_types: int = 2
+    ) -> None:
         """Join the two halves of the path.
 
         Args:
             tokenizer: The artifact's tokenizer.
             scheduler: Runs the artifact's engine.
+            num_token_types: How many the model has.
         """
         self.tokenizer = tokenizer
+        self.num_token_types = num_token_types
         self._scheduler = scheduler
         self._cache: OrderedDict[str, Encoding] = OrderedDict()
         self._cache_lock = threading.Lock()

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from bert_rt.api import Runtime
 from bert_rt.model.checkpoint import LoadedModel, read_config, task_of
 from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits, from_dict
+from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.base import Limits
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
@@ -66,8 +67,8 @@ class CompileTask(Protocol):
         """Return the limits that the artifact gets."""
         ...
 
-    def read(self, path: Path) -> list[Any]:
-        """Read a data file, checked against the model; raises InputError."""
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[Any]:
+        """Read a data file, checked against the model; raises InputError unless dropped counts."""
         ...
 
     def check_disjoint(
@@ -140,9 +141,9 @@ class QuestionAnswering:
         """Return the limits as they are."""
         return limits
 
-    def read(self, path: Path) -> list[SquadExample]:
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[SquadExample]:
         """Read a SQuAD file."""
-        return read_squad(path)
+        return read_squad(path, dropped=dropped)
 
     def check_disjoint(
         self, calibration: Sequence[SquadExample], evaluation: Sequence[SquadExample], *, field: str
@@ -218,9 +219,17 @@ class TextClassification:
 
     outputs = ClassifyingTask.outputs
 
-    def __init__(self, gate: AccuracyGate, labels: tuple[str, ...], columns: Columns) -> None:
+    def __init__(
+        self,
+        gate: AccuracyGate,
+        labels: tuple[str, ...],
+        columns: Columns,
+        *,
+        num_token_types: int = 2,
+    ) -> None:
         """Take what INT8 must keep, the model's classes, and how files name their columns."""
         self._gate = gate
+        self._num_token_types = num_token_types
         self._columns = columns
         self.labels = labels
         self.bars: Mapping[str, float] = dataclasses.asdict(gate)
@@ -229,9 +238,9 @@ class TextClassification:
         """Return how long a text may be."""
         return SequenceLimits(max_seq_length=limits.max_seq_length)
 
-    def read(self, path: Path) -> list[LabelledText]:
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[LabelledText]:
         """Read a file of labelled texts; every label must be one of the model's."""
-        examples = read_labelled(path, self._columns)
+        examples = read_labelled(path, self._columns, dropped=dropped)
         class_indices(examples, self.labels)
         return examples
 
@@ -276,6 +285,7 @@ class TextClassification:
             from_dict(SequenceLimits, limits),
             num_samples=num_samples,
             seed=seed,
+            num_token_types=self._num_token_types,
         )
 
     def golden_items(self, runtime: Runtime) -> tuple[dict[str, Any], ...]:
@@ -327,24 +337,28 @@ def make_task(
         UnsupportedOpError: A text classifier is of a kind that does not compile.
     """
     if loaded.task == "text-classification":
-        return TextClassification(accuracy_gate, checked_labels(loaded), columns)
+        num_types = loaded.config.num_token_types
+        labels = checked_labels(loaded)
+        return TextClassification(accuracy_gate, labels, columns, num_token_types=num_types)
     return QuestionAnswering(gate)
 
 
-def default_limits(model_name_or_path: Path) -> AnsweringConfig:
+def default_limits(model_name_or_path: Path, task: str | None = None) -> AnsweringConfig:
     """Return the limits where the user sets none.
 
     Args:
         model_name_or_path: The checkpoint directory.
+        task: What the user says that it does; None where config.json says it.
 
     Returns:
         The paper's for question answering; for text classification the same longest sequence.
 
     Raises:
-        CheckpointError: The checkpoint's config.json cannot be read.
+        CheckpointError: The checkpoint's config.json cannot be read, or nobody names the task.
+        ConfigError: config.json names another task.
     """
     limits = AnsweringConfig()
-    is_classifier = task_of(read_config(model_name_or_path)[1]) == "text-classification"
+    is_classifier = task_of(read_config(model_name_or_path)[1], task) == "text-classification"
     return _without_windows(limits) if is_classifier else limits
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from bert_rt.api import Runtime
 from bert_rt.errors import CalibrationError, ConfigError, ParityError, UnsupportedOpError
-from bert_rt.model.checkpoint import LoadedModel, label_names
+from bert_rt.model.checkpoint import LoadedModel, label_names, problem_type
 from bert_rt.model.config import SequenceLimits
 from bert_rt.tasks.selftest import make_self_test
 from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
@@ -128,9 +128,10 @@ def checked_labels(loaded: LoadedModel) -> tuple[str, ...]:
     Raises:
         UnsupportedOpError: It is no choice of one among several classes: what the artifact's
             probabilities mean would be wrong.
+        CheckpointError: config.json names its classes or its kind in no known way.
     """
     labels = label_names(loaded.raw_config)
-    kind = loaded.raw_config.get("problem_type") or "single_label_classification"
+    kind = problem_type(loaded.raw_config) or "single_label_classification"
     if (
         kind != "single_label_classification"
         or len(set(labels)) < 2
@@ -175,6 +176,7 @@ def calibration_sequences(
     *,
     num_samples: int,
     seed: int,
+    num_token_types: int = 2,
 ) -> list[TokenSequence]:
     """Draw texts to calibrate on.
 
@@ -184,16 +186,23 @@ def calibration_sequences(
         limits: How long a text may be.
         num_samples: Texts wanted; fewer where there are fewer.
         seed: Of the draw.
+        num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
         The texts' sequences, in random order.
 
     Raises:
         EmptyInputError: A text that was drawn has no token.
+        InputError: A row is a pair, and the model has no token type for second texts.
     """
     order = np.random.default_rng(seed).permutation(len(examples))[:num_samples]
     drawn = [examples[index] for index in order]
-    return list(encode_labelled(drawn, tokenizer, max_seq_length=limits.max_seq_length))
+    return encode_labelled(
+        drawn,
+        tokenizer,
+        max_seq_length=limits.max_seq_length,
+        num_token_types=num_token_types,
+    )
 
 
 def classifier_golden_items(runtime: Runtime) -> tuple[dict[str, Any], ...]:
@@ -203,9 +212,11 @@ def classifier_golden_items(runtime: Runtime) -> tuple[dict[str, Any], ...]:
         runtime: The compiled model on a portable engine.
 
     Returns:
-        Items for the manifest.
+        Items for the manifest; no pairs of a model that takes single texts only.
     """
-    return make_self_test(runtime.session, runtime.task, _GOLDEN_TEXTS, runtime.options())
+    takes_pairs = runtime.session.num_token_types > 1
+    texts = [text for text in _GOLDEN_TEXTS if takes_pairs or isinstance(text, str)]
+    return make_self_test(runtime.session, runtime.task, texts, runtime.options())
 
 
 def make_class_receipt(

@@ -33,6 +33,7 @@ from bert_rt.types import PER_SEQUENCE, Classification, Outputs, TextInput, Toke
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
+    from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
 
@@ -93,6 +94,10 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
             raise with_place(error, place) from None
         return TextInput(*texts)
 
+    def texts(self, item: TextInput) -> list[str]:
+        """Return the text, or both."""
+        return [item.text] if item.text_pair is None else [item.text, item.text_pair]
+
     def num_chars(self, item: TextInput) -> int:
         """Return the length of both texts."""
         return len(item.text) + len(item.text_pair or "")
@@ -103,7 +108,12 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         """Tokenize texts and cut them off at limits.max_seq_length; raises EmptyInputError."""
         length = options.limits.max_seq_length
         # The sequences first: where one cannot be made, the item before it was the last.
-        sequences = make_sequences(items, session.tokenizer, max_seq_length=length)
+        sequences = make_sequences(
+            items,
+            session.tokenizer,
+            max_seq_length=length,
+            num_token_types=session.num_token_types,
+        )
         for sequence, item in zip(sequences, items, strict=True):
             yield PreparedText(item, sequence)
 
@@ -163,10 +173,15 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         return {**texts, "logits": list(result.logits)}
 
     def read_examples(
-        self, path: str | Path, columns: Columns, labels: Sequence[str]
+        self,
+        path: str | Path,
+        columns: Columns,
+        labels: Sequence[str],
+        *,
+        dropped: Dropped | None = None,
     ) -> list[LabelledText]:
         """Read a file of labelled texts, each label one of the model's."""
-        examples = read_labelled(path, columns)
+        examples = read_labelled(path, columns, dropped=dropped)
         class_indices(examples, labels)
         return examples
 

@@ -118,6 +118,7 @@ kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 update-golden: $(VENV)/.dev  ## Write tests/golden/*.json anew (TRANSFORMERS4=PYTHON)
 	$(if $(TRANSFORMERS4),,$(error TRANSFORMERS4 is not set: python of an environment with transformers 4.57))
 	$(PY) -m tests.golden.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
+	$(PY) -m tests.golden.update_spans $(TRANSFORMERS4)
 
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
 	for preset in asan tsan; do \

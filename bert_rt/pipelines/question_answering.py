@@ -154,10 +154,8 @@ class QuestionAnsweringPipeline(Pipeline):
         # compute looks at no field of the configuration.
         logits = self.model.session.compute(prepared, CallOptions(AnsweringConfig()))
         for item, windows in zip(prepared, logits, strict=True):
-            is_word_start = self.tokenizer.word_starts(item.question.context, item.context)
-            answers = find_answers(
-                item.question.context, item.context, is_word_start, item.features, windows, options
-            )
+            words = self.tokenizer.word_spans(item.question.context, item.context)
+            answers = find_answers(item.question.context, words, item.features, windows, options)
             yield answers[0] if len(answers) == 1 else answers
 
     def _cut(self, question: Encoding, context: Encoding, options: AnswerOptions) -> Any:

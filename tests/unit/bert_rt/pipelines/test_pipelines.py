@@ -266,8 +266,8 @@ def test_features_of_texts_that_are_computed_together(models: Path) -> None:
 
 
 def test_words_start_where_no_piece_continues_one(tokenizer: Tokenizer) -> None:
-    starts = tokenizer.word_starts("unaffZ, cat", tokenizer.encode("unaffZ, cat"))
-    assert starts.tolist() == [True, False, False, True, True]
+    words = tokenizer.word_spans("unaffZ, cat", tokenizer.encode("unaffZ, cat"))
+    assert words.is_word_start.tolist() == [True, False, False, True, True]
 
 
 def test_words_of_a_tokenizer_whose_tokens_do_not_tell() -> None:
@@ -275,8 +275,8 @@ def test_words_of_a_tokenizer_whose_tokens_do_not_tell() -> None:
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, []))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     other = Tokenizer(backend)
-    starts = other.word_starts("ab a bb", other.encode("ab a bb"))
-    assert starts.tolist() == [True, False, True, True, False]
+    words = other.word_spans("ab a bb", other.encode("ab a bb"))
+    assert words.is_word_start.tolist() == [True, False, True, True, False]
 
 
 def test_tokens_become_text(tokenizer: Tokenizer) -> None:

@@ -15,8 +15,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from bert_rt.artifact.artifact import (
     MODEL_NAME,
@@ -25,11 +25,11 @@ from bert_rt.artifact.artifact import (
     default_artifact_path,
     load_artifact,
 )
-from bert_rt.artifact.manifest import Manifest
+from bert_rt.artifact.manifest import FileEntry, Manifest
 from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
-from bert_rt.errors import ConfigError, InputError
+from bert_rt.errors import ArtifactError, ConfigError, InputError
 from bert_rt.model.config import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import CallOptions, Session, check_pair
 from bert_rt.tasks.selftest import run_self_test
@@ -55,7 +55,9 @@ _METHODS = {"question-answering": "answer", "text-classification": "classify"}
 class Runtime:
     """Answers questions over passages, or classifies texts, as its artifact was made to do.
 
-    Thread-safe and fork-safe: make one and share it.
+    Thread-safe: make one and share it. A forked process may go on using it on native and
+    onnxruntime; on openvino and torch it is told to start by spawn. Pickled (for a pool of
+    processes) and copied it is a path and options, from which it is loaded there.
 
     Attributes:
         info: The engine: name, precision, device, threads, and a notice for the user or "".
@@ -74,6 +76,23 @@ class Runtime:
         self.manifest = manifest
         self.limits = limits
         self.classifier = Classifier(session, manifest.labels)
+        self._loaded_with: dict[str, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to load this Runtime in another process, or once more in this one.
+
+        Returns:
+            What pickle and copy want: the artifact's path and the arguments of load, but no weight.
+
+        Raises:
+            ConfigError: It was not made by load, so that there is no path.
+        """
+        if self._loaded_with is None:
+            raise ConfigError(
+                "Runtime: cannot be pickled or copied, since it was not loaded from a path; "
+                "use Runtime.load(path)"
+            )
+        return _load_again, (self._loaded_with, self.manifest.files)
 
     @classmethod
     def load(
@@ -106,6 +125,17 @@ class Runtime:
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
+        checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
+        # Absolute: another process may have another working directory.
+        loaded_with = {
+            "path": None if path is None else os.path.abspath(path),
+            "engine": engine,
+            "device": device,
+            "num_threads": num_threads,
+            "checkpoint": checkpoint,
+            "config": config,
+            "max_queue_tokens": max_queue_tokens,
+        }
         artifact = load_artifact(default_artifact_path() if path is None else path)
         manifest = artifact.manifest
         limits = config or manifest.limits
@@ -115,7 +145,6 @@ class Runtime:
                 f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
                 f"longest sequence ({longest})"
             )
-        checkpoint = None if checkpoint is None else os.fspath(checkpoint)
         options = EngineOptions(device, num_threads, checkpoint)
         opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
         artifact.release(MODEL_NAME)
@@ -132,7 +161,9 @@ class Runtime:
         except BaseException:
             session.close()
             raise
-        return cls(session, info, manifest, limits)
+        runtime = cls(session, info, manifest, limits)
+        runtime._loaded_with = loaded_with
+        return runtime
 
     def answer(
         self,
@@ -317,6 +348,18 @@ class Runtime:
             max_overlap=max_overlap,
             score_temperature=self.manifest.score_temperature,
         )
+
+
+def _load_again(loaded_with: dict[str, Any], files: Mapping[str, FileEntry]) -> Runtime:
+    """Load what a pickle names; it must be the artifact that was pickled, byte by byte."""
+    runtime = Runtime.load(**loaded_with)
+    if runtime.manifest.files != files:
+        runtime.close()
+        raise ArtifactError(
+            f"{loaded_with['path'] or 'the embedded model'}: holds another artifact than the "
+            "Runtime that was pickled; load the new one and pickle that"
+        )
+    return runtime
 
 
 def _explain(

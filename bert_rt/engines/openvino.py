@@ -11,6 +11,7 @@ import numpy as np
 from bert_rt.artifact.artifact import MODEL_NAME, Artifact
 from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, lacks_package
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
+from bert_rt.engines.forking import lost_in_fork, note_use
 from bert_rt.engines.packing import pad, unpad
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
@@ -21,6 +22,10 @@ __all__ = ["OpenVinoEngine", "missing", "open_engine"]
 _TELEMETRY = "openvino_telemetry"
 # Seen: 2026.0 cannot read the graph, and 2026.2 reads it and gives other answers.
 _OLDEST = (2026, 3)
+
+# Kernels that the CPU plugin keeps, some for each shape of a batch. Nearly every batch has a shape
+# of its own, and the plugin's default (5000) lets memory grow by 1.3 MiB with each of them.
+_CACHE_CAPACITY = 128
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
@@ -33,12 +38,13 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    reason = lacks_package("openvino", _OLDEST, "openvino")
+    reason = lacks_package("openvino", _OLDEST, "openvino") or lost_in_fork("openvino")
     if reason is not None:
         return reason
     device = _device_name(options.device)
     if device == "CPU":
         return None
+    note_use("openvino")
     available: list[str] = _library().Core().available_devices
     # "GPU.0" and "GPU" are both good names for a device that is listed under either; composed
     # ones ("AUTO:GPU,CPU") are OpenVINO's to judge when the model is compiled.
@@ -69,6 +75,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     num_threads = resolve_num_threads(options.num_threads)
     device = _device_name(options.device)
     settings = _settings(device, num_threads)
+    note_use("openvino")
     core = _library().Core()
     try:
         model = core.read_model(artifact.read(MODEL_NAME))
@@ -163,6 +170,7 @@ def _settings(device: str, num_threads: int) -> dict[str, Any]:
     }
     if device == "CPU":
         settings["INFERENCE_NUM_THREADS"] = num_threads
+        settings["CPU_RUNTIME_CACHE_CAPACITY"] = _CACHE_CAPACITY
         # Processes side by side would all pin their threads to the same first cores. Alone on a
         # machine it makes no difference that could be measured.
         settings["ENABLE_CPU_PINNING"] = False

@@ -100,17 +100,31 @@ def pipeline(
     options = {name: value for name, value in options.items() if name not in _REFUSED}
     _check_precision(framework, dtype, torch_dtype)
     task = _task(task, model)
-    checkpoint = None if checkpoint is None else os.fspath(checkpoint)
+    checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     opened = EngineOptions(_device_name(device), num_threads, checkpoint)
     opened_model, make = _open(task, model, engine, opened)
     try:
         if tokenizer is not None:
             _check_tokenizer(tokenizer, opened_model.tokenizer)
-        return make(opened_model, **options)
+        made = make(opened_model, **options)
     except BaseException:
         if not isinstance(model, Runtime):
             opened_model.close()
         raise
+    made.made_by = (
+        pipeline,
+        {
+            "task": task,
+            # Absolute: another process may have another working directory.
+            "model": os.path.abspath(model) if isinstance(model, str | os.PathLike) else model,
+            "device": opened.device,
+            "engine": engine,
+            "num_threads": num_threads,
+            "checkpoint": checkpoint,
+            **options,
+        },
+    )
+    return made
 
 
 def _task(task: str | None, model: Any) -> str:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
+from bert_rt.support.shutdown import native_call
 from bert_rt.text.tokenizer_files import backend_from_bytes, backend_from_directory
 from bert_rt.text.word_spans import WordSpans, read_trimming, word_spans
 from bert_rt.text.wordpiece import NativeWordPiece
@@ -175,10 +176,11 @@ class Tokenizer:
             InputError: The text is no str or cannot be encoded as UTF-8.
         """
         check_encodable(field, text)
-        arrays = None if self._native is None else self._native.encode(text)
-        if arrays is not None:
-            return _frozen(*arrays)
-        return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
+        with native_call():
+            arrays = None if self._native is None else self._native.encode(text)
+            if arrays is not None:
+                return _frozen(*arrays)
+            return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
 
     def encode_batch(self, texts: Sequence[str], *, field: str = "text") -> list[Encoding]:
         """Encode many texts at once; what the library encodes, on all cores and without the GIL.
@@ -199,11 +201,12 @@ class Tokenizer:
             check_encodable(f"{field}[{index}]", text)
         left = list(dict.fromkeys(texts))
         by_text: dict[str, Encoding] = {}
-        if self._native is not None:
-            arrays = zip(left, self._native.encode_batch(left), strict=True)
-            by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
-            left = [text for text in left if text not in by_text]
-        encodings = self._backend.encode_batch(left, add_special_tokens=False)
+        with native_call():
+            if self._native is not None:
+                arrays = zip(left, self._native.encode_batch(left), strict=True)
+                by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
+                left = [text for text in left if text not in by_text]
+            encodings = self._backend.encode_batch(left, add_special_tokens=False)
         by_text |= zip(left, map(self._to_encoding, encodings, left), strict=True)
         return [by_text[text] for text in texts]
 
@@ -236,7 +239,8 @@ class Tokenizer:
             Words (runs of letters, or marks such as ",") and spans of the same tokens.
         """
         if self._trims or self._is_word_start_V is None:
-            raw = self._backend.encode(text, add_special_tokens=False)
+            with native_call():
+                raw = self._backend.encode(text, add_special_tokens=False)
             return word_spans(raw, self._trimming)
         is_start = self._is_word_start_V[encoding.input_ids]
         return WordSpans(encoding.offsets, encoding.offsets, is_start)

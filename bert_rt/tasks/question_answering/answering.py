@@ -7,7 +7,9 @@ question that comes alone never waits for all of somebody's thousands.
 from __future__ import annotations
 
 import math
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,6 +137,7 @@ class Session:
         self._scheduler = scheduler
         self._cache: OrderedDict[str, Encoding] = OrderedDict()
         self._cache_lock = threading.Lock()
+        _SESSIONS.add(self)
 
     def stream(
         self, pairs: Iterable[Any], options: CallOptions, *, place: str = "pairs[{}]"
@@ -281,6 +284,19 @@ class Session:
         }
         features = make_features(0, question, context, config=config, **ids)
         return PreparedQuestion(item, context, features)
+
+
+_SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    # In a forked process the thread that held one may be gone.
+    for session in list(_SESSIONS):
+        session._cache_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def pick_answer(

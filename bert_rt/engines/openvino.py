@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -23,9 +26,11 @@ _TELEMETRY = "openvino_telemetry"
 # Seen: 2026.0 cannot read the graph, and 2026.2 reads it and gives other answers.
 _OLDEST = (2026, 3)
 
-# Kernels that the CPU plugin keeps, some for each shape of a batch. Nearly every batch has a shape
-# of its own, and the plugin's default (5000) lets memory grow by 1.3 MiB with each of them.
+# Kernels that are kept, some for each shape of a batch. Nearly every batch has a shape of its own,
+# and the defaults (5000 in the CPU plugin, 1024 in oneDNN below it) let memory grow by 1.3 MiB with
+# each of them.
 _CACHE_CAPACITY = 128
+_ONEDNN_CACHE_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
@@ -82,7 +87,8 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     except Exception as error:  # RuntimeError by documentation, others by experience.
         raise EngineInternalError(f"openvino cannot read model.onnx: {_short(error)}") from error
     try:
-        compiled = core.compile_model(model, device, settings)
+        with _small_onednn_cache():
+            compiled = core.compile_model(model, device, settings)
     except Exception as error:
         if device != "CPU":
             raise EngineUnavailableError(
@@ -179,6 +185,23 @@ def _settings(device: str, num_threads: int) -> dict[str, Any]:
             # float products of the same integers they are exact, and slower.
             settings["LP_TRANSFORMS_MODE"] = False
     return settings
+
+
+@contextmanager
+def _small_onednn_cache() -> Iterator[None]:
+    """Bound oneDNN's cache, which reads its capacity once, when the first model is compiled.
+
+    Yields:
+        Nothing. Afterwards the variable is as before: torch has a oneDNN of its own.
+    """
+    is_ours = _ONEDNN_CACHE_CAPACITY not in os.environ
+    if is_ours:
+        os.environ[_ONEDNN_CACHE_CAPACITY] = str(_CACHE_CAPACITY)
+    try:
+        yield
+    finally:
+        if is_ours:
+            os.environ.pop(_ONEDNN_CACHE_CAPACITY, None)
 
 
 def _device_name(device: str) -> str:

@@ -166,7 +166,7 @@ def write_tiny_artifact(directory: Path, **fields: Any) -> Artifact:
         task="question-answering", architecture=CONFIG, precision="float32", limits=LIMITS
     )
     files = {"model.onnx": make_model(), "tokenizer.json": make_tokenizer().to_json()}
-    return write_artifact(directory, files=files, **{**values, **fields})  # type: ignore[arg-type]
+    return write_artifact(directory, **{"files": files, **values, **fields})  # type: ignore[arg-type]
 
 
 def write_tiny_classifier(directory: Path, **fields: Any) -> Artifact:

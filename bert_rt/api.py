@@ -68,15 +68,20 @@ class Runtime:
     """
 
     def __init__(
-        self, session: Session, info: EngineInfo, manifest: Manifest, limits: AnsweringConfig
+        self,
+        session: Session,
+        info: EngineInfo,
+        manifest: Manifest,
+        limits: AnsweringConfig,
+        loaded_with: dict[str, Any] | None = None,
     ) -> None:
-        """Hold the parts that Runtime.load makes."""
+        """Hold the parts that Runtime.load makes, and its arguments."""
         self.session = session
         self.info = info
         self.manifest = manifest
         self.limits = limits
         self.classifier = Classifier(session, manifest.labels)
-        self._loaded_with: dict[str, Any] | None = None
+        self._loaded_with = loaded_with
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Say how to load this Runtime in another process, or once more in this one.
@@ -125,17 +130,9 @@ class Runtime:
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
-        checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
-        # Absolute: another process may have another working directory.
-        loaded_with = {
-            "path": None if path is None else os.path.abspath(path),
-            "engine": engine,
-            "device": device,
-            "num_threads": num_threads,
-            "checkpoint": checkpoint,
-            "config": config,
-            "max_queue_tokens": max_queue_tokens,
-        }
+        again = {"engine": engine, "device": device, "num_threads": num_threads, "config": config}
+        again |= {"path": _absolute(path), "max_queue_tokens": max_queue_tokens}
+        checkpoint = again["checkpoint"] = _absolute(checkpoint)
         artifact = load_artifact(default_artifact_path() if path is None else path)
         manifest = artifact.manifest
         limits = config or manifest.limits
@@ -150,10 +147,9 @@ class Runtime:
         artifact.release(MODEL_NAME)
         info = _explain(engine, opened.info, artifact, options)
         tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
+        max_batch_tokens = max(_MAX_BATCH_TOKENS, longest)
         scheduler = Scheduler(
-            opened,
-            max_batch_tokens=max(_MAX_BATCH_TOKENS, longest),
-            max_queue_tokens=max_queue_tokens,
+            opened, max_batch_tokens=max_batch_tokens, max_queue_tokens=max_queue_tokens
         )
         session = Session(tokenizer, scheduler)
         try:
@@ -161,9 +157,7 @@ class Runtime:
         except BaseException:
             session.close()
             raise
-        runtime = cls(session, info, manifest, limits)
-        runtime._loaded_with = loaded_with
-        return runtime
+        return cls(session, info, manifest, limits, again)
 
     def answer(
         self,
@@ -348,6 +342,11 @@ class Runtime:
             max_overlap=max_overlap,
             score_temperature=self.manifest.score_temperature,
         )
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> str | None:
+    """Make a path hold in processes with another working directory."""
+    return None if path is None else os.path.abspath(path)
 
 
 def _load_again(loaded_with: dict[str, Any], files: Mapping[str, FileEntry]) -> Runtime:

@@ -11,6 +11,7 @@ Transformers 4.57, the last line of releases that has them all. docs/migrating.m
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -111,20 +112,14 @@ def pipeline(
         if not isinstance(model, Runtime):
             opened_model.close()
         raise
-    made.made_by = (
-        pipeline,
-        {
-            "task": task,
-            # Absolute: another process may have another working directory.
-            "model": os.path.abspath(model) if isinstance(model, str | os.PathLike) else model,
-            "device": opened.device,
-            "engine": engine,
-            "num_threads": num_threads,
-            "checkpoint": checkpoint,
-            **options,
-        },
-    )
+    arguments = {"task": task, "model": _absolute(model), "engine": engine, **options}
+    made.made_by = (pipeline, arguments | dataclasses.asdict(opened))
     return made
+
+
+def _absolute(path: Any) -> Any:
+    """Make a path hold in processes with another working directory."""
+    return os.path.abspath(path) if isinstance(path, str | os.PathLike) else path
 
 
 def _task(task: str | None, model: Any) -> str:

@@ -25,19 +25,20 @@ class _Gate:
     """Counts the threads inside native code."""
 
     def __init__(self) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()  # cheaper to take than the condition around it
+        self._condition = threading.Condition(self._lock)
         self._num_inside = 0
         self._ending_thread: int | None = None
 
     def __enter__(self) -> None:
-        with self._condition:
+        with self._lock:
             if self._ending_thread not in (None, threading.get_ident()):
                 # Ends this thread and nothing else, without a word.
                 raise SystemExit
             self._num_inside += 1
 
     def __exit__(self, *exception: object) -> None:
-        with self._condition:
+        with self._lock:
             self._num_inside -= 1
             if self._ending_thread is not None:
                 self._condition.notify_all()

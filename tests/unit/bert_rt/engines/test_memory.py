@@ -17,7 +17,7 @@ _ENGINES = ("native", "onnxruntime", "openvino", "torch")
 # Long: what the issue that brought this test asks for. Short: on the old code openvino grows by
 # more than the limit within as many shapes.
 _NUM_BATCHES = 10_000 if os.environ.get("BERT_RT_LONG_TESTS") == "1" else 400
-_MAX_GROWTH_MIB = 16
+_MAX_GROWTH_MIB = 20  # seen: 14, and 29 with the default caches of openvino
 
 
 @pytest.mark.timeout(3600)  # the long form takes minutes, more on a busy machine

@@ -127,6 +127,7 @@ update-golden: $(VENV)/.dev  ## Write tests/golden/*.json anew (TRANSFORMERS4=PY
 	$(if $(TRANSFORMERS4),,$(error TRANSFORMERS4 is not set: python of an environment with transformers 4.57))
 	$(PY) -m tests.golden.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
 	$(PY) -m tests.golden.update_checkpoints $(TRANSFORMERS4)
+	$(PY) -m tests.golden.update_spans $(TRANSFORMERS4)
 
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
 	for preset in asan tsan; do \

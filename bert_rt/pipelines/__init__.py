@@ -11,6 +11,7 @@ Transformers 4.57, the last line of releases that has them all. docs/migrating.m
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -100,17 +101,25 @@ def pipeline(
     options = {name: value for name, value in options.items() if name not in _REFUSED}
     _check_precision(framework, dtype, torch_dtype)
     task = _task(task, model)
-    checkpoint = None if checkpoint is None else os.fspath(checkpoint)
+    checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     opened = EngineOptions(_device_name(device), num_threads, checkpoint)
     opened_model, make = _open(task, model, engine, opened)
     try:
         if tokenizer is not None:
             _check_tokenizer(tokenizer, opened_model.tokenizer)
-        return make(opened_model, **options)
+        made = make(opened_model, **options)
     except BaseException:
         if not isinstance(model, Runtime):
             opened_model.close()
         raise
+    arguments = {"task": task, "model": _absolute(model), "engine": engine, **options}
+    made.made_by = (pipeline, arguments | dataclasses.asdict(opened))
+    return made
+
+
+def _absolute(path: Any) -> Any:
+    """Make a path hold in processes with another working directory."""
+    return os.path.abspath(path) if isinstance(path, str | os.PathLike) else path
 
 
 def _task(task: str | None, model: Any) -> str:

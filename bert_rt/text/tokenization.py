@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,10 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
+from bert_rt.support.shutdown import native_call
 from bert_rt.text.control_tokens import ControlTokens
 from bert_rt.text.tokenizer_files import backend_from_bytes, load_tokenizer_files
+from bert_rt.text.word_spans import WordSpans, read_trimming, word_spans
 from bert_rt.text.wordpiece import NativeWordPiece
 from bert_rt.types import Encoding, IntArray
 
@@ -122,6 +124,7 @@ class Tokenizer:
         self._post_processor = backend.post_processor
         # BERT's splits words at white space, so none is left in a token.
         self._trims = not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        self._trimming = read_trimming(backend.post_processor)
         if self._trims:
             # The library's own trimming, of those that have it, makes spans without a character.
             backend.post_processor = processors.Sequence([])
@@ -185,10 +188,11 @@ class Tokenizer:
             InputError: The text is no str or cannot be encoded as UTF-8.
         """
         check_encodable(field, text)
-        arrays = None if self._native is None else self._native.encode(text)
-        if arrays is not None:
-            return _frozen(*arrays)
-        return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
+        with native_call():
+            arrays = None if self._native is None else self._native.encode(text)
+            if arrays is not None:
+                return _frozen(*arrays)
+            return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
 
     def encode_batch(self, texts: Sequence[str], *, field: str = "text") -> list[Encoding]:
         """Encode many texts at once; what the library encodes, on all cores and without the GIL.
@@ -209,11 +213,12 @@ class Tokenizer:
             check_encodable(f"{field}[{index}]", text)
         left = list(dict.fromkeys(texts))
         by_text: dict[str, Encoding] = {}
-        if self._native is not None:
-            arrays = zip(left, self._native.encode_batch(left), strict=True)
-            by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
-            left = [text for text in left if text not in by_text]
-        encodings = self._backend.encode_batch(left, add_special_tokens=False)
+        with native_call():
+            if self._native is not None:
+                arrays = zip(left, self._native.encode_batch(left), strict=True)
+                by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
+                left = [text for text in left if text not in by_text]
+            encodings = self._backend.encode_batch(left, add_special_tokens=False)
         by_text |= zip(left, map(self._to_encoding, encodings, left), strict=True)
         return [by_text[text] for text in texts]
 
@@ -259,24 +264,22 @@ class Tokenizer:
         text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
-    def word_starts(self, text: str, encoding: Encoding) -> NDArray[np.bool_]:
-        """Tell which tokens begin a word: a run of letters, or a mark such as ",".
+    def word_spans(self, text: str, encoding: Encoding) -> WordSpans:
+        """Tell words, and spans as programs over the `tokenizers` library see them.
 
         Args:
             text: Any text.
             encoding: What encode gave for it.
 
         Returns:
-            Shape (T,), bool.
+            Words (runs of letters, or marks such as ",") and spans of the same tokens.
         """
-        is_start: NDArray[np.bool_]
-        if self._is_word_start_V is not None:
-            is_start = self._is_word_start_V[encoding.input_ids]
-            return is_start
-        word_ids = self._backend.encode(text, add_special_tokens=False).word_ids
-        is_start = np.ones(len(word_ids), np.bool_)
-        is_start[1:] = [last != word for last, word in pairwise(word_ids)]
-        return is_start
+        if self._trims or self._is_word_start_V is None:
+            with native_call():
+                raw = self._backend.encode(text, add_special_tokens=False)
+            return word_spans(raw, self._trimming)
+        is_start = self._is_word_start_V[encoding.input_ids]
+        return WordSpans(encoding.offsets, encoding.offsets, is_start)
 
     def to_json(self) -> bytes:
         """Return the tokenizer.json of this tokenizer, without truncation and padding."""

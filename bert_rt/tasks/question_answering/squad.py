@@ -17,11 +17,7 @@ from typing import Any
 
 from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import atomic_write_json
-from bert_rt.tasks.texts import 
-    MAX_QUESTION_CHARS,
-    MAX_TEXT_CHARS,
-    text_fault,
-)
+from bert_rt.tasks.question_answering.features import MAX_QUESTION_CHARS
 from bert_rt.tasks.question_answering.squad_forms import (
     Record,
     StructureError,
@@ -29,6 +25,7 @@ from bert_rt.tasks.question_answering.squad_forms import (
     member,
     read_records,
 )
+from bert_rt.tasks.texts import MAX_TEXT_CHARS, text_fault
 
 __all__ = ["SquadExample", "misalignment", "read_squad", "write_predictions"]
 

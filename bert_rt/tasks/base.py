@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task", "limits_of"]
 
+# Of English in BERT's vocabulary, rounded down.
+_CHARS_A_TOKEN = 4
+
 ItemT = TypeVar("ItemT")
 PreparedT = TypeVar("PreparedT", bound="Prepared")
 ResultT = TypeVar("ResultT")
@@ -147,6 +150,10 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     @abstractmethod
     def num_chars(self, item: ItemT) -> int:
         """Return how long a checked input is, in characters."""
+
+    def estimate_tokens(self, item: ItemT) -> int:
+        """Return about how many tokens an input has, before it is tokenized."""
+        return 1 + self.num_chars(item) // _CHARS_A_TOKEN
 
     @abstractmethod
     def prepare(

@@ -92,11 +92,11 @@ class Engine(Protocol):
 
         Args:
             batch: Sequences without padding; every length is at most the model's
-                max_position_embeddings.
+                max_position_embeddings. Logits outside its logit_ranges need not be computed.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), by the
-            artifact's task.
+            SpanLogits with arrays of shape (T,), 0 where not computed, or ClassLogits of shape
+            (B, C), by the artifact's task.
 
         Raises:
             EngineInternalError: The library underneath failed.

@@ -157,23 +157,29 @@ class NativeEngine:
 
         Args:
             batch: Sequences without padding, in any number; each of 1 to max_position_embeddings
-                tokens.
+                tokens. Where it has logit_ranges, logits outside are not computed.
 
         Returns:
-            SpanLogits with arrays of shape (T,), or ClassLogits of shape (B, C), by the model's
-            task.
+            SpanLogits with arrays of shape (T,), 0 where not computed, or ClassLogits of shape
+            (B, C), by the model's task.
 
         Raises:
-            InputError: An id, a token type or a length is out of range.
+            InputError: An id, a token type, a length or a range of logits is out of range.
             EngineInternalError: The engine is closed or failed.
         """
         if self._engine is None:
             raise EngineInternalError("engine: 'native' is closed")
+        ranges = batch.logit_ranges
+        if ranges is not None and ranges.shape[1:] != (2,):
+            raise InputError(
+                f"logit_ranges: got shape {ranges.shape}, want ({batch.num_sequences}, 2)"
+            )
         try:
             result = self._engine.run(
                 np.ascontiguousarray(batch.input_ids, dtype=np.int32),
                 np.ascontiguousarray(batch.token_type_ids, dtype=np.int32),
                 np.ascontiguousarray(batch.cu_seqlens, dtype=np.int32),
+                None if ranges is None else np.ascontiguousarray(ranges, dtype=np.int32),
             )
         except ValueError as error:
             raise InputError(str(error)) from error

@@ -169,6 +169,12 @@ nb::dict build_info() {
   isas.append("avx512vnni");
   isas.append("avx2");
 #endif
+#if defined(BERT_RT_I8MM)
+  isas.append("neon_i8mm");
+#endif
+#if defined(BERT_RT_ARM64)
+  isas.append("neon_dotprod");
+#endif
   isas.append("scalar");
   d["compiled_isas"] = isas;
   return d;

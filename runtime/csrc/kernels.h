@@ -22,7 +22,14 @@
 
 namespace bert_rt {
 
-enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmxInt8 = 3 };
+enum class Isa : int {
+  kScalar = 0,
+  kAvx2 = 1,
+  kAvx512Vnni = 2,
+  kAmxInt8 = 3,
+  kNeonDotprod = 16,
+  kNeonI8mm = 17,
+};
 
 inline constexpr int kPanel = 16;          // columns of a panel = float lanes
 inline constexpr int kMaxHeadDim = 256;    // widest attention head
@@ -184,5 +191,7 @@ const Kernels* scalar_kernels() noexcept;
 const Kernels* avx2_kernels() noexcept;
 const Kernels* avx512vnni_kernels() noexcept;
 const Kernels* amx_int8_kernels() noexcept;
+const Kernels* neon_dotprod_kernels() noexcept;
+const Kernels* neon_i8mm_kernels() noexcept;
 
 } // namespace bert_rt

@@ -96,7 +96,7 @@ bench-check: $(VENV)/.dev  ## Fail where a ratio of one run is below benchmarks/
 
 # Checks
 
-.PHONY: lint format typecheck test test-all kernels sanitize ci
+.PHONY: lint format typecheck test test-all kernels cross sanitize ci
 lint: $(VENV)/.dev  ## Check style, docstrings and who imports whom
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -120,6 +120,9 @@ test-all: $(VENV)/.dev $(VENV4)/.made  ## Run all tests
 
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 	$(PY) -m pytest tests/kernels
+
+cross: $(VENV)/.dev  ## Build the native engine for ARM64, run it by qemu; build it with clang
+	$(PY) -m pytest tests/cross
 
 # TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.
 .PHONY: update-golden

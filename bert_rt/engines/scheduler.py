@@ -270,6 +270,7 @@ class Scheduler:
         packed = pack(
             [request.features[index] for request, index in batch],
             max_tokens=self._max_batch_tokens,
+            is_all_read=False,
         )
         try:
             parts = _split(self._engine.run(packed), self._kinds, packed)

@@ -21,6 +21,8 @@ bool runs_avx512vnni(const CpuFeatures& f) {
 
 bool runs_amx_int8(const CpuFeatures& f) { return runs_avx512vnni(f) && f.amx_tile && f.amx_int8; }
 bool runs_avx2(const CpuFeatures& f) { return f.fma && f.avx2; }
+bool runs_neon_dotprod(const CpuFeatures& f) { return f.dotprod; }
+bool runs_neon_i8mm(const CpuFeatures& f) { return f.dotprod && f.i8mm; }
 
 // Best first.
 constexpr Candidate kCandidates[] = {
@@ -35,6 +37,16 @@ constexpr Candidate kCandidates[] = {
 #else
     {"avx512vnni", no_table, runs_avx512vnni},
     {"avx2", no_table, runs_avx2},
+#endif
+#if defined(BERT_RT_I8MM)
+    {"neon_i8mm", neon_i8mm_kernels, runs_neon_i8mm},
+#else
+    {"neon_i8mm", no_table, runs_neon_i8mm},
+#endif
+#if defined(BERT_RT_ARM64)
+    {"neon_dotprod", neon_dotprod_kernels, runs_neon_dotprod},
+#else
+    {"neon_dotprod", no_table, runs_neon_dotprod},
 #endif
     {"scalar", scalar_kernels, [](const CpuFeatures&) { return true; }},
 };

@@ -92,6 +92,14 @@ void Engine::check(const Batch& batch, int num_tokens) const {
   if (batch.cu_seqlens[b] != num_tokens)
     throw std::invalid_argument("cu_seqlens: ends at " + number(batch.cu_seqlens[b]) +
                                 ", want the " + number(num_tokens) + " tokens of input_ids");
+  for (int i = 0; i < b && batch.logit_ranges != nullptr; ++i) {
+    const int32_t begin = batch.logit_ranges[2 * i], end = batch.logit_ranges[2 * i + 1];
+    const int32_t length = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
+    if (begin < 0 || end < begin || end > length)
+      throw std::invalid_argument("logit_ranges[" + number(i) + "]: got " + number(begin) + " to " +
+                                  number(end) + ", want a range of the sequence's " +
+                                  number(length) + " tokens");
+  }
   for (int t = 0; t < num_tokens; ++t) {
     if (batch.input_ids[t] < 0 || batch.input_ids[t] >= model_.vocab_size)
       throw std::invalid_argument("input_ids[" + number(t) + "]: got " +

@@ -22,7 +22,14 @@
 
 namespace bert_rt {
 
-enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmxInt8 = 3 };
+enum class Isa : int {
+  kScalar = 0,
+  kAvx2 = 1,
+  kAvx512Vnni = 2,
+  kAmxInt8 = 3,
+  kNeonDotprod = 16,
+  kNeonI8mm = 17,
+};
 
 inline constexpr int kPanel = 16;          // columns of a panel = float lanes
 inline constexpr int kMaxHeadDim = 256;    // widest attention head
@@ -106,15 +113,16 @@ struct LayerNormArgs {
 // One head of one sequence, quantized inside: queries s8 per token, keys s8 per head, values s8 per
 // channel, weights of 8 or 14 bits; the scales depend on this sequence only.
 struct AttentionArgs {
-  const float* q; // panels [H / 16][ld_panel] of [S][16]
-  const float* k;
+  const float* q; // panels [H / 16][ld_panel] of [M][16]
+  const float* k; // likewise of [S][16]
   const float* v;
   ptrdiff_t ld_panel; // floats from panel to panel
-  int s;
-  int h; // multiple of 16, at most kMaxHeadDim
+  int m;              // queries, 1 to S: any of the sequence's tokens
+  int s;              // keys and values
+  int h;              // multiple of 16, at most kMaxHeadDim
   float scale;
   Quantize quantize; // mult null: float output
-  uint8_t* out_u8;   // [S][ldo], first column of this head
+  uint8_t* out_u8;   // [M][ldo], first column of this head
   float* out_f32;    // likewise
   ptrdiff_t ldo;
   uint8_t* scratch; // attention_scratch_bytes(S, H) bytes, 64-byte aligned
@@ -183,5 +191,7 @@ const Kernels* scalar_kernels() noexcept;
 const Kernels* avx2_kernels() noexcept;
 const Kernels* avx512vnni_kernels() noexcept;
 const Kernels* amx_int8_kernels() noexcept;
+const Kernels* neon_dotprod_kernels() noexcept;
+const Kernels* neon_i8mm_kernels() noexcept;
 
 } // namespace bert_rt

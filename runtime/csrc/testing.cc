@@ -153,14 +153,15 @@ void bind_testing(nb::module_ m) {
                                              at<int32_t>(sum), at<int32_t>(low_row), rows, s});
   });
   m.def("attention_head",
-        [](const std::string& isa, uintptr_t q, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int s,
-           int h, float scale, uintptr_t mult, float zero_point, uintptr_t out_u8,
+        [](const std::string& isa, uintptr_t q, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int m,
+           int s, int h, float scale, uintptr_t mult, float zero_point, uintptr_t out_u8,
            uintptr_t out_f32, ptrdiff_t ldo, uintptr_t scratch, int repeat) {
           const Kernels& kernels = select_kernels(isa);
           const AttentionArgs args{at<float>(q),
                                    at<float>(k),
                                    at<float>(v),
                                    ld_panel,
+                                   m,
                                    s,
                                    h,
                                    scale,

@@ -26,14 +26,21 @@
 
 namespace bert_rt {
 
-enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmxInt8 = 3 };
+enum class Isa : int {
+  kScalar = 0,
+  kAvx2 = 1,
+  kAvx512Vnni = 2,
+  kAmxInt8 = 3,
+  kAvxVnni = 4,
+  kAvx512Bw = 5
+};
 
-inline constexpr int kPanel = 16;          // columns of a panel = float lanes
-inline constexpr int kMaxHeadDim = 256;    // widest attention head
-inline constexpr int kMaxPositions = 4096; // longest sequence: sums of weights stay in range
-inline constexpr int kAttentionRows = 32;  // query rows computed at a time
+inline constexpr int kPanel = 16;           // columns of a panel = float lanes
+inline constexpr int kMaxHeadDim = 256;     // widest attention head
+inline constexpr int kMaxPositions = 4096;  // longest sequence: sums of weights stay in range
+inline constexpr int kAttentionRows = 32;   // query rows computed at a time
 inline constexpr int kMaxSplitDepth = 4096; // deepest matrix whose weights are split
-inline constexpr int kLowBits = 6;         // of an attention weight's 14, in its low plane
+inline constexpr int kLowBits = 6;          // of an attention weight's 14, in its low plane
 inline constexpr int kLowOffset = 1 << (kLowBits - 1);
 inline constexpr int kLowPlaneShare = 32; // see SoftmaxArgs
 
@@ -200,6 +207,8 @@ constexpr size_t attention_scratch_bytes(int s, int h) {
 // One table per folder; null where the compiler could not build it.
 const Kernels* scalar_kernels() noexcept;
 const Kernels* avx2_kernels() noexcept;
+const Kernels* avx512bw_kernels() noexcept;
+const Kernels* avxvnni_kernels() noexcept;
 const Kernels* avx512vnni_kernels() noexcept;
 const Kernels* amx_int8_kernels() noexcept;
 

@@ -28,8 +28,8 @@ struct Linear {
 
   ptrdiff_t ldb() const { return ptrdiff_t{padded_k(k)} * kPanel; }
   size_t bytes() const {
-    return weights_s8.bytes() + rest.bytes() + weights_f32.bytes() + init.bytes() + scale.bytes() + mult.bytes() +
-           bias.bytes();
+    return weights_s8.bytes() + rest.bytes() + weights_f32.bytes() + init.bytes() + scale.bytes() +
+           mult.bytes() + bias.bytes();
   }
 };
 

@@ -1,9 +1,12 @@
 // The GEMM of instruction sets without an exact dot product of u8 and s8 (see ops/split.h), written
 // once over their registers. Include a vec_*.h and epilogues.h before, and define:
-//   constexpr int kMr                              rows of a register tile, a divisor of kBlockRows
-//   Word broadcast4(const uint8_t*)                four bytes of a row of A in all lanes
-//   void add_fours(I32& c, Word x, const int8_t* b) two steps: x and y, of capped weights
-//   void add_whole(...)                            one step, exact for all weights
+//   constexpr int kMr                rows of a register tile, a divisor of kBlockRows
+//   Word broadcast4(const uint8_t*)  four bytes of a row of A in all lanes
+//   void add_fours(I32& c, Word x, const int8_t* bx, Word y, const int8_t* by)
+//                                    c += the products of two steps, of capped weights
+//   void add_pairs(I32& c, Word x, const int8_t* b)           of one step, of capped weights
+//   void add_whole(I32& c, Word x, const Widened& w)          of one step, of any weights
+//   Widened widen(const int8_t* b)   what add_whole takes
 #pragma once
 
 #include "isa/functions.h"
@@ -35,8 +38,7 @@ inline void transpose_bytes16(const uint8_t* in, ptrdiff_t ldi, uint8_t* out, pt
     }
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < 16; ++i)
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * ldo), a[i]);
+  for (int i = 0; i < 16; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * ldo), a[i]);
 }
 
 // columns[k] holds byte k of all rows; rows that are not there are anything.
@@ -54,7 +56,7 @@ inline void transpose_block(const uint8_t* a, ptrdiff_t lda, int rows, int k, ui
 }
 
 // Sums of one column of the rest, in the order in which bytes are interleaved: lane i of sums[v] is
-// row 4 v + i, or 12 + 4 v + i in the upper half.
+// row 4 v + i, or 16 + 4 v + i in the upper half.
 inline void multiply_rest(const uint8_t* columns, const RestFour* four, int count,
                           __m256i (&sums)[4]) {
   const __m256i ones = _mm256_set1_epi16(1);
@@ -117,8 +119,7 @@ inline void start_panel(const GemmArgs& g, int n, const uint8_t* columns, int32_
       multiply_rest(columns, four, count, sums[j]);
       four += count;
     }
-    const __m256i init =
-        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(g.init + n + half));
+    const __m256i init = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(g.init + n + half));
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) store_rows(sums, v, init, start + half);
   }

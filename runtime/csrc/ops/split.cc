@@ -10,7 +10,8 @@ constexpr int kBound = 128; // of the weights of one sign in a 16-bit sum
 
 // Of one sign the two must keep the bound together; of two signs each does alone.
 bool fits(int w0, int w1) {
-  return std::max(w0, 0) + std::max(w1, 0) <= kBound && std::min(w0, 0) + std::min(w1, 0) >= -kBound;
+  return std::max(w0, 0) + std::max(w1, 0) <= kBound &&
+         std::min(w0, 0) + std::min(w1, 0) >= -kBound;
 }
 
 // The fours of one column, filled pair by pair.
@@ -75,8 +76,13 @@ SplitRest split_s8(int8_t* packed, int n, int k) {
       for (int p = 0; p < 4; p += 2) {
         const Lane lane{{first + p, first + p + 1, second + p, second + p + 1},
                         {i + p, i + p + 1, i + p + 4, i + p + 5}};
-        cap(lane, 1, column);
-        cap(lane, -1, column);
+        int positive = 0, negative = 0;
+        for (const int8_t* w : lane.w) {
+          positive += std::max<int>(*w, 0);
+          negative -= std::min<int>(*w, 0);
+        }
+        if (positive > kBound) cap(lane, 1, column);
+        if (negative > kBound) cap(lane, -1, column);
       }
     }
     rest.count[static_cast<size_t>(j)] = column.count();

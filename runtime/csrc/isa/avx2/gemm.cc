@@ -43,10 +43,10 @@ inline Widened widen(const int8_t* b) {
 }
 inline void add_whole(I32& c, Word x, const Widened& w) {
   const __m256i even = _mm256_and_si256(x, _mm256_set1_epi16(255)), odd = _mm256_srli_epi16(x, 8);
-  c.a = _mm256_add_epi32(c.a, _mm256_add_epi32(_mm256_madd_epi16(even, w.even.a),
-                                               _mm256_madd_epi16(odd, w.odd.a)));
-  c.b = _mm256_add_epi32(c.b, _mm256_add_epi32(_mm256_madd_epi16(even, w.even.b),
-                                               _mm256_madd_epi16(odd, w.odd.b)));
+  c.a = _mm256_add_epi32(
+      c.a, _mm256_add_epi32(_mm256_madd_epi16(even, w.even.a), _mm256_madd_epi16(odd, w.odd.a)));
+  c.b = _mm256_add_epi32(
+      c.b, _mm256_add_epi32(_mm256_madd_epi16(even, w.even.b), _mm256_madd_epi16(odd, w.odd.b)));
 }
 
 } // namespace

@@ -103,9 +103,9 @@ class NativeEngine:
         Args:
             model: The bytes of model.onnx; not kept.
             num_threads: Threads in use, this one included.
-            isa: "amx_int8", "avx512vnni" or "avx2" on x86-64, "neon_i8mm" or "neon_dotprod" on
-                ARM64, "scalar" on both; empty for what BERT_RT_ISA says, without it the best that
-                this machine has.
+            isa: "amx_int8", "avx512vnni", "avxvnni", "avx512bw" or "avx2" on x86-64, "neon_i8mm" or
+                "neon_dotprod" on ARM64, "scalar" on both; empty for what BERT_RT_ISA says, without
+                it the best that this machine has.
             max_memory_mb: Ceiling of weights and buffers together; 0 for none.
             group_tokens: Tokens that a thread works on at a time; 0 for the default.
 

@@ -174,6 +174,12 @@ nb::dict build_info() {
 #endif
 #if defined(BERT_RT_X86)
   isas.append("avx512vnni");
+#endif
+#if defined(BERT_RT_AVXVNNI)
+  isas.append("avxvnni");
+#endif
+#if defined(BERT_RT_X86)
+  isas.append("avx512bw");
   isas.append("avx2");
 #endif
 #if defined(BERT_RT_I8MM)

@@ -55,9 +55,11 @@ CpuFeatures detect() {
   f.avx512bw = zmm && bit(b, 30);
   f.avx512vl = zmm && bit(b, 31);
   f.avx512vnni = zmm && bit(c, 11);
-  if (tiles && bit(d, 24) && request_tiles()) {
+  const bool has_tile = bit(d, 24), has_tile_int8 = bit(d, 25);
+  if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) f.avxvnni = ymm && bit(a, 4);
+  if (tiles && has_tile && request_tiles()) {
     f.amx_tile = true;
-    f.amx_int8 = bit(d, 25);
+    f.amx_int8 = has_tile_int8;
   }
   return f;
 }
@@ -109,6 +111,7 @@ std::vector<std::string> feature_names() {
   };
   add(f.fma, "fma");
   add(f.avx2, "avx2");
+  add(f.avxvnni, "avxvnni");
   add(f.avx512f, "avx512f");
   add(f.avx512bw, "avx512bw");
   add(f.avx512dq, "avx512dq");

@@ -13,8 +13,8 @@ bool keeps_float(const Model& model) {
 }
 
 GemmArgs gemm_args(const Linear& linear, const uint8_t* a, ptrdiff_t lda, int rows) {
-  return {a,        lda,     linear.weights_s8.data(), linear.ldb(), linear.init.data(), rows,
-          linear.n, linear.k};
+  return {a,        lda,      linear.weights_s8.data(), linear.ldb(), linear.init.data(), rows,
+          linear.n, linear.k, linear.rest.view()};
 }
 
 GemmF32Args float_args(const Linear& linear, const float* a, ptrdiff_t lda, float* c, ptrdiff_t ldc,

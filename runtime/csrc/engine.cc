@@ -30,9 +30,10 @@ struct Engine::Team {
 };
 
 Engine::Engine(std::string_view onnx_file, const EngineSettings& settings)
-    : model_(load_model(onnx_file, std::clamp(settings.num_threads, 1, 8))),
-      kernels_(select_kernels(settings.isa)), encoder_(model_, kernels_),
-      num_threads_(settings.num_threads) {
+    : kernels_(select_kernels(settings.isa)),
+      model_(
+          load_model(onnx_file, std::clamp(settings.num_threads, 1, 8), kernels_.sums_in_16_bits)),
+      encoder_(model_, kernels_), num_threads_(settings.num_threads) {
   if (num_threads_ < 1 || num_threads_ > kMaxThreads)
     throw std::invalid_argument("num_threads: got " + number(num_threads_) + ", want 1 to " +
                                 number(kMaxThreads));

@@ -51,8 +51,8 @@ class Engine {
   double cost(int tokens) const;
   Team& team();
 
-  Model model_;
   const Kernels& kernels_;
+  Model model_;
   Encoder encoder_;
   int num_threads_;
   int group_tokens_;     // capacity of a workspace

@@ -21,6 +21,11 @@
 #include <string>
 
 namespace bert_rt {
+
+#if defined(BERT_RT_X86)
+const Kernels* avxvnni_soft_kernels() noexcept;
+#endif
+
 namespace {
 
 struct Sequences {
@@ -174,7 +179,11 @@ int run(int argc, char** argv) {
   const int rounds = std::stoi(argument);
   Random random(1);
   const Kernels& scalar = select_kernels("scalar");
-  for (const Kernels* table : supported_kernels()) {
+  std::vector<const Kernels*> tables = supported_kernels();
+#if defined(BERT_RT_X86)
+  if (cpu_features().avx2 && cpu_features().fma) tables.push_back(avxvnni_soft_kernels());
+#endif
+  for (const Kernels* table : tables) {
     check_kernels(random, *table, scalar, rounds);
     std::printf("%s: kernels equal scalar\n", table->name);
   }

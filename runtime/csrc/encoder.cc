@@ -218,10 +218,8 @@ void Encoder::project(const Layer& layer, Part part, const Workspace& w, Range r
   const int end = part == Part::kQueries ? width : l.n;
   float* out = w.qkv + ptrdiff_t{r.begin} * kPanel;
   if (l.is_int8) {
-    GemmArgs args = gemm_args(l, w.x_u8 + r.begin * w.ldx, w.ldx, r.size());
-    args.b += first / kPanel * l.ldb();
-    args.init += first;
-    args.n = end - first;
+    const GemmArgs all = gemm_args(l, w.x_u8 + r.begin * w.ldx, w.ldx, r.size());
+    const GemmArgs args = columns_of(all, first, end - first);
     kernels_.gemm_dequantize_panels(args, {l.scale.data() + first, l.bias.data() + first},
                                     out + first / kPanel * w.ld_panel, w.ld_panel);
     return;

@@ -78,6 +78,18 @@ struct GemmArgs {
   Rest rest = {};      // of weights in two parts: added to B
 };
 
+// The same product for some columns of B only; first and n are multiples of 16.
+inline GemmArgs columns_of(GemmArgs g, int first, int n) {
+  g.b += first / kPanel * g.ldb;
+  g.init += first;
+  g.n = n;
+  if (g.rest.first != nullptr) {
+    g.rest.first += first / kPanel;
+    g.rest.count += first;
+  }
+  return g;
+}
+
 // acc -> acc * scale[n] + bias[n].
 struct Dequantize {
   const float* scale; // [N]

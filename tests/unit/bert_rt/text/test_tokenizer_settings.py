@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError
+from bert_rt.tasks.question_answering.features import make_sequences
 from bert_rt.text.tokenization import Tokenizer
+from bert_rt.types import TextInput
 from tests.golden.tokenizer_cases import CASES, TokenizerCase
 from tests.support.text import write_vocab
 
@@ -228,3 +230,39 @@ def test_lines_of_other_systems(end: str, tmp_path: Path) -> None:
     file = tmp_path / "vocab.txt"
     file.write_bytes(file.read_bytes().replace(b"\n", end.encode()))
     assert Tokenizer.from_directory(tmp_path).to_json() == before.to_json()
+
+
+@pytest.mark.parametrize(
+    ("values", "model_type", "wanted"),
+    [
+        ({}, "bert", 1),
+        ({"tokenizer_class": "DistilBertTokenizer"}, "bert", 0),
+        ({"tokenizer_class": "DistilBertTokenizerFast"}, "electra", 0),
+        ({"tokenizer_class": "PreTrainedTokenizerFast"}, "bert", 1),
+        ({"model_input_names": ["input_ids", "attention_mask"]}, "bert", 0),
+        ({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}, "bert", 1),
+        # A model without token types does not look at them.
+        ({"model_input_names": ["input_ids", "attention_mask"]}, "distilbert", 1),
+    ],
+)
+def test_token_types_of_a_pair(
+    values: dict[str, Any], model_type: str, wanted: int, tmp_path: Path
+) -> None:
+    TokenizerCase("", "", values, in_json=()).write(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    for part in content["post_processor"]["pair"][3:]:
+        next(iter(part.values()))["type_id"] = 1
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    tokenizer = Tokenizer.from_directory(tmp_path)
+    again = Tokenizer.from_bytes(tokenizer.to_json())
+    assert tokenizer.second_type_id == again.second_type_id == wanted
+    item = TextInput("karl", "the mer")
+    (sequence,) = make_sequences([item], tokenizer, max_seq_length=16)
+    assert sequence.token_type_ids.tolist() == [0] * 3 + [wanted] * 3
+
+
+def test_input_names_that_are_none_are_refused(tmp_path: Path) -> None:
+    TokenizerCase("", "", {"model_input_names": ["pixel_values"]}).write(tmp_path)
+    with pytest.raises(CheckpointError, match=r"model_input_names: got \['pixel_values'\], want"):
+        Tokenizer.from_directory(tmp_path)

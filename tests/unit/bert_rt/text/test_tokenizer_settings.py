@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError
-from bert_rt.tasks.question_answering.features import make_sequences
+from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 from tests.golden.tokenizer_cases import CASES, TokenizerCase

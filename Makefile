@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV4 ?= .venv4
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -46,6 +47,13 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt $(NATIVE)
 	@$(TELL_NATIVE)
 	@touch $(VENV)/.runtime $@
 
+# Transformers 4, which the tests' own environment cannot have beside Transformers 5.
+$(VENV4)/.made: $(VENV)/.made constraints-transformers4.txt
+	$(PYTHON) -m venv $(VENV4)
+	$(VENV4)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement constraints-transformers4.txt
+	@touch $@
+
 .PHONY: venv install build wheel
 venv: $(VENV)/.runtime  ## Make .venv with the runtime: light, without torch
 
@@ -88,7 +96,7 @@ bench-check: $(VENV)/.dev  ## Fail where a ratio of one run is below benchmarks/
 
 # Checks
 
-.PHONY: lint format typecheck test test-all kernels sanitize ci
+.PHONY: lint format typecheck test test-all kernels cross sanitize ci
 lint: $(VENV)/.dev  ## Check style, docstrings and who imports whom
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -104,20 +112,25 @@ format: $(VENV)/.dev  ## Format the source
 typecheck: $(VENV)/.dev  ## Run mypy --strict
 	$(PY) -m mypy
 
-test: $(VENV)/.dev  ## Run the tests, except those that take minutes
+test: $(VENV)/.dev $(VENV4)/.made  ## Run the tests, except those that take minutes
 	$(PY) -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev  ## Run all tests
+test-all: $(VENV)/.dev $(VENV4)/.made  ## Run all tests
 	$(PY) -m pytest
 
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 	$(PY) -m pytest tests/kernels
+
+cross: $(VENV)/.dev  ## Build the native engine for ARM64, run it by qemu; build it with clang
+	$(PY) -m pytest tests/cross
 
 # TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.
 .PHONY: update-golden
 update-golden: $(VENV)/.dev  ## Write tests/golden/*.json anew (TRANSFORMERS4=PYTHON)
 	$(if $(TRANSFORMERS4),,$(error TRANSFORMERS4 is not set: python of an environment with transformers 4.57))
 	$(PY) -m tests.golden.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
+	$(PY) -m tests.golden.update_checkpoints $(TRANSFORMERS4)
+	$(PY) -m tests.golden.update_spans $(TRANSFORMERS4)
 
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
 	for preset in asan tsan; do \
@@ -132,5 +145,5 @@ clean:  ## Remove what was built, and caches
 	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
-distclean: clean  ## Remove the environment too
-	rm -rf $(VENV)
+distclean: clean  ## Remove the environments too
+	rm -rf $(VENV) $(VENV4)

@@ -42,16 +42,17 @@ def address(array: np.ndarray[Any, Any]) -> int:
 
 
 class Gemm:
-    """One shape with its operands."""
+    """One shape with its operands, as an instruction set wants them."""
 
-    def __init__(self, m: int, n: int, k: int, seed: int = 0) -> None:
+    def __init__(self, isa: str, m: int, n: int, k: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         t = _native.testing
         kp = t.padded_k(k)
         self.m, self.n, self.k = m, n, k
         self.a = aligned((m, kp), np.uint8)
         self.a[:, :k] = rng.integers(0, 256, (m, k))
-        w = rng.integers(-127, 128, (k, n)).astype(np.int8)
+        # As wide as real weights are: sums of four overflow 16 bits about as often.
+        w = np.clip(np.round(rng.standard_normal((k, n)) * 30), -127, 127).astype(np.int8)
         self.b = aligned((n * kp,), np.int8)
         self.init = aligned((n,), np.int32)
         t.pack(address(w), k, n, address(self.b), address(self.init))
@@ -61,7 +62,7 @@ class Gemm:
         self.mult[:] = 10
         self.f32 = aligned((m * n,), np.float32)
         self.u8 = aligned((m, n), np.uint8)
-        self.args = {
+        self.args: dict[str, Any] = {
             "a": address(self.a),
             "lda": kp,
             "b": address(self.b),
@@ -71,6 +72,8 @@ class Gemm:
             "n": n,
             "k": k,
         }
+        if t.sums_in_16_bits(isa):
+            self.args["rest"] = t.split(address(self.b), n, k)
 
     def run(self, isa: str, kernel: str, repeat: int) -> None:
         """Run one of KERNELS that many times."""
@@ -138,7 +141,7 @@ def main() -> None:
     shapes = [line.split() for line in lines if line and not line.startswith("#")]
     found: dict[tuple[str, ...], list[Sample]] = {}
     for isa in options.isa.split(","):
-        gemms = [(Gemm(*map(int, shape[:3])), shape) for shape in shapes]
+        gemms = [(Gemm(isa, *map(int, shape[:3])), shape) for shape in shapes]
         for _ in range(options.rounds):
             for gemm, shape in gemms:
                 sample = take_sample(gemm, isa, shape[3], options.seconds)

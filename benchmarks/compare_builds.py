@@ -1,11 +1,16 @@
-"""Two or more builds of the native module in turn on the same questions: which one is faster.
+"""Two or more builds of the native module in turn on the same inputs: which one is faster.
 
     python benchmarks/compare_builds.py BEFORE.so AFTER.so --data dev-v1.1.json.gz [--isa amx_int8]
+    python benchmarks/compare_builds.py BEFORE.so AFTER.so --data dev.tsv.gz --model classifier.onnx
+
+Questions are packed as the scheduler packs them; with --all_logits every token's logits are asked
+for, not only those that answers are made of. Builds that cannot leave logits out compute all.
 
 Every build computes in a process of its own; each batch goes through all of them, one after the
 other, before the next batch does, so that what slows the machine down for a while slows all of them
 down. Reported are ratios to the first build, batch by batch: median and quartiles; and whether all
-logits were equal. Build with cmake (see CMakePresets.json) and copy _native*.so from its folder.
+logits that are read were equal. Build with cmake (see CMakePresets.json) and copy _native*.so from
+its folder.
 """
 
 from __future__ import annotations
@@ -24,12 +29,17 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
+from bert_rt.engines.packing import pack, plan_batches
 from bert_rt.support.cli import int_at_least, run_command
-from bert_rt.tasks.question_answering.answering import QuestionAnswering
+from bert_rt.tasks.registry import task_of_artifact
+from bert_rt.tasks.text_classification.labelled import read_labelled
+from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import PackedBatch
-from runtime.bench.workload import make_batches, read_workload
+from bert_rt.types import PackedBatch, TokenSequence
+from runtime.bench.workload import read_workload
+
+QUESTIONS = 400
 
 
 def serve(channel: Connection, module: Path, model: bytes, settings: dict[str, Any]) -> None:
@@ -41,11 +51,29 @@ def serve(channel: Connection, module: Path, model: bytes, settings: dict[str, A
     spec.loader.exec_module(native)
     engine = native.Engine(model, **settings)
     channel.send(engine.info()["isa"])
+    takes_ranges = "logit_ranges" in native.Engine.run.__doc__
     while (batch := channel.recv()) is not None:
+        arguments = [batch.input_ids, batch.token_type_ids, batch.cu_seqlens]
+        if takes_ranges:
+            arguments.append(batch.logit_ranges)
         start_s = time.perf_counter()
-        logits = engine.run(batch.input_ids, batch.token_type_ids, batch.cu_seqlens)
+        logits = engine.run(*arguments)
         seconds = time.perf_counter() - start_s
+        if isinstance(logits, tuple) and batch.logit_ranges is not None:
+            rows = read_rows(batch)
+            logits = tuple(array[rows] for array in logits)
         channel.send((seconds, hashlib.sha256(b"".join(x.tobytes() for x in logits)).digest()))
+
+
+def read_rows(batch: PackedBatch) -> list[int]:
+    """Tokens of a batch whose logits are read."""
+    assert batch.logit_ranges is not None
+    starts = batch.cu_seqlens[:-1].tolist()
+    return [
+        start + token
+        for start, (begin, end) in zip(starts, batch.logit_ranges.tolist(), strict=True)
+        for token in sorted({0, *range(begin, end)})
+    ]
 
 
 def measure(
@@ -71,8 +99,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line, and refuse modules that are not there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="+", type=Path, metavar="SO", help="builds of _native")
-    parser.add_argument("--data", required=True, metavar="F", help="SQuAD, .json or .json.gz")
+    parser.add_argument(
+        "--data", required=True, metavar="F", help="SQuAD (.json), or texts (.tsv, .csv or .jsonl)"
+    )
     parser.add_argument("--artifact", type=Path, default=default_artifact_path(), metavar="ART")
+    parser.add_argument("--model", type=Path, metavar="ONNX", help="instead of the artifact's")
+    parser.add_argument("--all_logits", action="store_true", help="those that nobody reads too")
     parser.add_argument("--isa", default="", metavar="I", help="forced instruction set")
     parser.add_argument("--num_threads", type=int_at_least(1), default=1, metavar="N")
     parser.add_argument("--batches", type=int_at_least(2), default=250, metavar="N")
@@ -84,21 +116,38 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
+def make_batches(artifact: Artifact, args: argparse.Namespace) -> list[PackedBatch]:
+    """Read the data, and pack its windows or texts as the scheduler does."""
+    tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
+    limits = task_of_artifact(artifact.manifest.task).read_limits(artifact.manifest)
+    sequences: list[TokenSequence]
+    if args.data.removesuffix(".gz").endswith(".json"):
+        work = read_workload(args.data, tokenizer, limits, limit=QUESTIONS, seed=0)
+        sequences = list(work.features)
+    else:
+        texts = [item.input for item in read_labelled(args.data)]
+        length = limits.max_seq_length
+        sequences = list(make_sequences(texts, tokenizer, max_seq_length=length))
+    lengths = [sequence.num_tokens for sequence in sequences]
+    plan = plan_batches(lengths, max_tokens=args.max_tokens, is_packed=True)
+    return [
+        pack([sequences[i] for i in batch], max_tokens=args.max_tokens, is_all_read=args.all_logits)
+        for batch in plan
+    ]
+
+
 def main(argv: Sequence[str]) -> None:
     """Print one line a build."""
     args = parse(argv)
     artifact = load_artifact(args.artifact)
-    tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
-    work = read_workload(
-        args.data, tokenizer, QuestionAnswering().read_limits(artifact.manifest), limit=400, seed=0
-    )
-    batches = list(make_batches(work.features, max_tokens=args.max_tokens))
+    model = args.model.read_bytes() if args.model else artifact.read("model.onnx")
+    batches = make_batches(artifact, args)
     settings = {"num_threads": args.num_threads, "isa": args.isa}
     context = multiprocessing.get_context("spawn")
     channels = []
     for module in args.modules:
         ours, theirs = context.Pipe()
-        arguments = (theirs, module, artifact.read("model.onnx"), settings)
+        arguments = (theirs, module, model, settings)
         context.Process(target=serve, args=arguments, daemon=True).start()
         theirs.close()  # so that a build that ends is noticed
         channels.append(ours)

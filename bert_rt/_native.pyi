@@ -17,7 +17,11 @@ class Engine:
         group_tokens: int = 0,
     ) -> None: ...
     def run(
-        self, input_ids: IntArray, token_type_ids: IntArray, cu_seqlens: IntArray
+        self,
+        input_ids: IntArray,
+        token_type_ids: IntArray,
+        cu_seqlens: IntArray,
+        logit_ranges: IntArray | None = None,
     ) -> tuple[FloatArray, FloatArray] | FloatArray: ...
     def info(self) -> dict[str, Any]: ...
 

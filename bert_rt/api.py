@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.artifact.artifact import (
@@ -21,11 +22,12 @@ from bert_rt.artifact.artifact import (
     default_artifact_path,
     load_artifact,
 )
-from bert_rt.artifact.manifest import Manifest
+from bert_rt.artifact.manifest import FileEntry, Manifest
 from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
-from bert_rt.errors import ArtifactFormatError, ConfigError
+from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
+from bert_rt.model.config import BertConfig
 from bert_rt.tasks.asking import Asking
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.question_answering.methods import AnswerMethods
@@ -51,7 +53,9 @@ _MAX_QUEUE_TOKENS = 2**21
 class Runtime(AnswerMethods, ClassifyMethods, Asking):
     """Answers questions over passages, or classifies texts, as its artifact was made to do.
 
-    Thread-safe and fork-safe: make one and share it.
+    Thread-safe: make one and share it. A forked process may go on using it on native and
+    onnxruntime; on openvino and torch it is told to start by spawn. Pickled (for a pool of
+    processes) and copied it is a path and options, from which it is loaded there.
 
     Attributes:
         info: The engine: name, precision, device, threads, and a notice for the user or "".
@@ -75,6 +79,23 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         self.manifest = manifest
         self.task = task
         self.limits = limits
+        self._loaded_with: dict[str, Any] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Say how to load this Runtime in another process, or once more in this one.
+
+        Returns:
+            What pickle and copy want: the artifact's path and the arguments of load, but no weight.
+
+        Raises:
+            ConfigError: It was not made by load, so that there is no path.
+        """
+        if self._loaded_with is None:
+            raise ConfigError(
+                "Runtime: cannot be pickled or copied, since it was not loaded from a path; "
+                "use Runtime.load(path)"
+            )
+        return _load_again, (self._loaded_with, self.manifest.files)
 
     @classmethod
     def load(
@@ -107,15 +128,18 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
-        return cls.open(
-            load_artifact(default_artifact_path() if path is None else path),
-            engine=engine,
-            device=device,
-            num_threads=num_threads,
-            checkpoint=checkpoint,
-            config=config,
-            max_queue_tokens=max_queue_tokens,
-        )
+        options: dict[str, Any] = {
+            "engine": engine,
+            "device": device,
+            "num_threads": num_threads,
+            "checkpoint": _absolute(checkpoint),
+            "config": config,
+            "max_queue_tokens": max_queue_tokens,
+        }
+        artifact = load_artifact(default_artifact_path() if path is None else path)
+        runtime = cls.open(artifact, **options)
+        runtime._loaded_with = {"path": _absolute(path), **options}
+        return runtime
 
     @classmethod
     def open(
@@ -156,13 +180,14 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
                 f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
                 f"longest sequence ({longest})"
             )
-        checkpoint = None if checkpoint is None else os.fspath(checkpoint)
-        options = EngineOptions(device, num_threads, checkpoint)
+        options = EngineOptions(device, num_threads, _absolute(checkpoint))
         opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
         artifact.release(manifest.model.file)
         info = _explain(engine, opened.info, artifact, options)
         tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
-        session = open_session(opened, tokenizer, longest, max_queue_tokens=max_queue_tokens)
+        session = open_session(
+            opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
+        )
         try:
             run_self_test(session, task, manifest, info)
         except BaseException:
@@ -186,7 +211,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
 def open_session(
     engine: ForkSafeEngine,
     tokenizer: Tokenizer,
-    longest: int,
+    architecture: BertConfig,
     *,
     max_queue_tokens: int = _MAX_QUEUE_TOKENS,
 ) -> Session:
@@ -195,7 +220,7 @@ def open_session(
     Args:
         engine: The open engine.
         tokenizer: The model's.
-        longest: The model's longest sequence, in tokens.
+        architecture: The model's, which tells its longest sequence and its token types.
         max_queue_tokens: As in Runtime.open.
 
     Returns:
@@ -203,10 +228,10 @@ def open_session(
     """
     scheduler = Scheduler(
         engine,
-        max_batch_tokens=max(_MAX_BATCH_TOKENS, longest),
+        max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
     )
-    return Session(tokenizer, scheduler)
+    return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
 
 
 def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
@@ -219,6 +244,23 @@ def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
             raise
         raise ArtifactFormatError(f"{artifact.path}: {error}") from None
     return task
+
+
+def _absolute(path: str | os.PathLike[str] | None) -> str | None:
+    """Make a path hold in processes with another working directory."""
+    return None if path is None else os.path.abspath(path)
+
+
+def _load_again(loaded_with: dict[str, Any], files: Mapping[str, FileEntry]) -> Runtime:
+    """Load what a pickle names; it must be the artifact that was pickled, byte by byte."""
+    runtime = Runtime.load(**loaded_with)
+    if runtime.manifest.files != files:
+        runtime.close()
+        raise ArtifactError(
+            f"{loaded_with['path'] or 'the embedded model'}: holds another artifact than the "
+            "Runtime that was pickled; load the new one and pickle that"
+        )
+    return runtime
 
 
 def _explain(

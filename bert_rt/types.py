@@ -90,6 +90,11 @@ class TokenSequence:
         """Length of the sequence, special tokens included."""
         return len(self.input_ids)
 
+    @property
+    def logit_range(self) -> tuple[int, int]:
+        """First and one past the last token whose logits are read, beside the first token's."""
+        return 0, self.num_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Feature(TokenSequence):
@@ -110,6 +115,11 @@ class Feature(TokenSequence):
     context_length: int
     is_max_context: NDArray[np.bool_]
 
+    @property
+    def logit_range(self) -> tuple[int, int]:
+        """The context's tokens; those of [CLS] are the score of "no answer"."""
+        return self.context_offset, self.context_offset + self.context_length
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
@@ -122,6 +132,9 @@ class PackedBatch:
         token_type_ids: Shape (T,), int32.
         cu_seqlens: Cumulative lengths of shape (B + 1,), int32; the first is 0, the last is T.
         max_seqlen: Length in tokens of the longest sequence.
+        logit_ranges: Shape (B, 2), int32: by sequence the first and one past the last of its tokens
+            whose logits are read, counted from its first token, whose own are read too; None
+            where all are. An engine may leave the other tokens' logits at 0, or compute them.
 
     Source: cumulative lengths as in FlashAttention's variable-length interface, arXiv:2205.14135.
     """
@@ -130,6 +143,7 @@ class PackedBatch:
     token_type_ids: IntArray
     cu_seqlens: IntArray
     max_seqlen: int
+    logit_ranges: IntArray | None = None
 
     @property
     def num_sequences(self) -> int:

@@ -29,8 +29,15 @@ from bert_rt.artifact.artifact import (
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model
+from bert_rt.model.checkpoint import (
+    LoadedModel,
+    checkpoint_hash,
+    load_model,
+    read_config,
+    task_of,
+)
 from bert_rt.model.config import to_dict
+from bert_rt.support.faults import Dropped
 from bert_rt.support.files import DirectoryState
 from bert_rt.support.progress import progress
 from bert_rt.tasks.base import Limits
@@ -44,6 +51,7 @@ from compile.int8.recipe import Compiled, quantize_within_bars
 from compile.judge.gate import Verdict
 from compile.judge.receipt import ENGINES, data_hash, make_receipt, measure
 from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
+from compile.judge.tokens import check_token_ids, check_tokenizer
 from compile.report.changes import Change
 from compile.report.report import render_report
 from compile.tasks.base import CompileTask, Settings
@@ -61,6 +69,7 @@ class CompileOptions:
     Attributes:
         model_name_or_path: The checkpoint directory.
         output_dir: The artifact directory.
+        task: What the model does, where config.json has no architectures; None for what it says.
         int8: Whether to quantize.
         calibration_file: Examples of the task that INT8 is calibrated on; never evaluated.
         eval_file: Those that the receipt and the gate are measured on.
@@ -68,16 +77,19 @@ class CompileOptions:
             the calibration file that are set aside.
         settings: Limits, bars of the gate and names of columns that the user gave.
         quant: How to quantize.
+        drop_invalid: Whether examples that cannot be used are left out; else they are errors.
     """
 
     model_name_or_path: Path
     output_dir: Path
+    task: str | None = None
     int8: bool = False
     calibration_file: Path | None = None
     eval_file: Path | None = None
     score_calibration_file: Path | None = None
     settings: Settings = field(default_factory=Settings)
     quant: QuantConfig = field(default_factory=QuantConfig)
+    drop_invalid: bool = False
 
     def __post_init__(self) -> None:
         """Check what contradicts.
@@ -120,16 +132,19 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
 
     Raises:
         CheckpointError: The checkpoint cannot be read.
-        ConfigError: A setting is out of range, or means nothing for the checkpoint's task.
+        ConfigError: A setting is out of range or means nothing for the checkpoint's task, or the
+            checkpoint is for another task than the one given.
         InputError: A data file cannot be read.
         CompileError: The model cannot be compiled within what is wanted; nothing was written.
         ArtifactError: The artifact cannot be written, or another process has written there since
             this one began.
     """
     found = check_output_dir(options.output_dir)
-    loaded = load_model(options.model_name_or_path)
+    _, raw_config = read_config(options.model_name_or_path)
+    loaded = load_model(options.model_name_or_path, task_of(raw_config, options.task))
     task = task_of_model(loaded, options.settings)
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
+    check_tokenizer(options.model_name_or_path, tokenizer)
     _check_limits(task.limits, loaded)
     _check_weights(loaded)
     # Data first: a typing error in a path should not be told after minutes of work.
@@ -165,7 +180,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         )
         # Quantization moves the scores that threshold and temperature are about.
         compiled = _tuned(compiled, task, data)
-    changes = _measure(compiled, reference, task, data.evaluation, options)
+    changes = _measure(compiled, reference, task, data.evaluation, tokenizer, options)
     return _write(compiled, task, options, changes, found)
 
 
@@ -173,7 +188,7 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     """Read all data files and check what they have in common."""
 
     def read(path: Path | None) -> list[Any]:
-        return task.read(path) if path else []
+        return task.read(path, Dropped() if options.drop_invalid else None) if path else []
 
     if options.score_calibration_file is not None and not task.has_probabilities:
         raise ConfigError(
@@ -261,6 +276,7 @@ def _measure(
     reference: Compiled,
     task: CompileTask,
     evaluation: list[Any],
+    tokenizer: Tokenizer,
     options: CompileOptions,
 ) -> dict[str, list[Change]]:
     """Add the self-test to the fields and, with an eval_file, the receipt; ask the gate.
@@ -270,12 +286,16 @@ def _measure(
     artifact = compiled.artifact
     with Runtime.open(artifact, engine=ENGINES[0]) as runtime:
         compiled.fields["self_test"] = task.golden_items(runtime)
+        check_token_ids(compiled.fields["self_test"], runtime.task, tokenizer)
     if options.eval_file is None:
         return {}
     score = task.evaluate
     in_float = measure(reference.artifact, evaluation, engines=ENGINES[:1], score=score)[ENGINES[0]]
     int8 = measure(artifact, evaluation, score=score) if options.int8 else {}
     receipt = make_receipt(task, options.eval_file, evaluation, in_float, int8)
+    if options.drop_invalid:
+        # So that compile.verify reads the same examples.
+        receipt["dataset"]["drop_invalid"] = True
     compiled.fields["receipt"] = receipt
     if options.int8:
         task.gate.check(receipt, {plan.name: plan.error for plan in compiled.plans.values()})

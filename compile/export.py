@@ -11,6 +11,7 @@ from bert_rt.artifact.manifest import Manifest
 from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     given_answering_flags,
     given_columns,
@@ -20,7 +21,7 @@ from bert_rt.support.cli import (
     write_json,
 )
 from compile.tasks.base import Settings
-from compile.tasks.registry import all_bars, task_of_manifest
+from compile.tasks.registry import COMPILE_TASKS, all_bars, task_of_manifest
 
 __all__ = ["main"]
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
         CompileOptions(
             model_name_or_path=args.model_name_or_path,
             output_dir=args.output_dir,
+            task=args.task,
             int8=args.int8,
             calibration_file=args.calibration_file,
             eval_file=args.eval_file,
@@ -59,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
                 max_float_share=args.max_float_share,
                 seed=args.seed,
             ),
+            drop_invalid=args.drop_invalid,
         )
     )
     manifest = artifact.manifest
@@ -81,8 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("compile.export", "Compile a checkpoint to an artifact.")
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
     parser.add_argument("--output_dir", required=True, metavar="ART", type=Path)
+    parser.add_argument(
+        "--task",
+        choices=tuple(COMPILE_TASKS),
+        help="what the model does, where its config.json has no architectures",
+    )
     parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    kinds = "SQuAD-style JSON[.gz], or labelled texts: .tsv, .csv or .jsonl[.gz]"
+    kinds = (
+        "SQuAD-style or flat JSON, or JSON Lines; for text classification .tsv, .csv or .jsonl[.gz]"
+    )
     parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
     parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
     parser.add_argument(
@@ -108,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
     add_answering_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 

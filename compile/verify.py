@@ -21,6 +21,7 @@ from bert_rt.support.cli import (
     run_command,
     write_json,
 )
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import Evaluation
 from compile.judge.receipt import ENGINES, data_hash, measure
 from compile.tasks.base import CompileTask
@@ -81,7 +82,9 @@ def _verify_receipt(artifact: Artifact, eval_file: Path, columns: Columns | None
             f"eval_file: {eval_file} is not the receipt's {name}: got SHA-256 {got_hash}, want "
             f"{wanted_hash}"
         )
-    examples = task.read(eval_file)
+    # As the export read it.
+    drops = manifest.receipt["dataset"].get("drop_invalid") is True
+    examples = task.read(eval_file, Dropped() if drops else None)
     results = measure(artifact, examples, engines=tuple(claimed), score=task.evaluate)
     return {
         engine: _confirm(engine, result, claimed[engine], task, manifest.receipt)

@@ -85,8 +85,8 @@ def _check_texts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
 
 def _read_text(path: str) -> str:
     try:
-        # Not read_text, which would turn CRLF into LF and so move every offset behind it.
-        return Path(path).read_bytes().decode("utf-8")
+        # Not Path.read_text, which would turn CRLF into LF and so move every offset behind it.
+        return Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"context_file: {path} is not UTF-8 at byte {error.start}") from None
 

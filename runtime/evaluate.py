@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from bert_rt import __version__
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     columns,
+    dropped,
     int_at_least,
     make_parser,
     run_command,
+    writable_path,
     write_json,
 )
 from bert_rt.support.progress import progress
@@ -39,21 +43,27 @@ def main(argv: Sequence[str]) -> int:
         "--data",
         required=True,
         metavar="F",
-        help="SQuAD v1.1 or v2.0, .json[.gz]; for text classification .tsv, .csv or .jsonl[.gz]",
+        help="SQuAD v1.1 or v2.0, or flat JSON or JSON Lines of such questions; for text "
+        "classification .tsv, .csv or .jsonl; or these with .gz",
     )
     parser.add_argument("--limit", type=int_at_least(1), metavar="N", help="only the first N")
     parser.add_argument(
-        "--predictions", metavar="F", help="write the answers, {id: text}; or {row: label}"
+        "--predictions",
+        metavar="F",
+        type=writable_path,
+        help="write the answers, {id: text}; or {row: label}",
     )
     add_runtime_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     args = parser.parse_args(argv)
 
     with load_runtime(args) as runtime:
         info, task = runtime.info, runtime.task
+        left_out = dropped(args)
         examples = task.read_examples(
-            args.data, columns(args), runtime.manifest.labels, runtime.head
+            args.data, columns(args), runtime.manifest.labels, runtime.head, dropped=left_out
         )
         examples = examples[: args.limit]
         title = f"evaluate on {info.name}"
@@ -64,6 +74,7 @@ def main(argv: Sequence[str]) -> int:
         write_predictions(args.predictions, result.predictions)
     summary = {
         **result.to_dict(),
+        **({} if left_out is None else {"dropped": asdict(left_out)}),
         "engine": info.name,
         "precision": info.precision,
         "engine_version": info.version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ def batches(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
         descriptor: Of an open file, pipe or terminal.
 
     Yields:
-        Lines with their numbers, from 1.
+        Lines with their numbers, from 1; the first without a byte order mark.
 
     Raises:
         InputError: A line is too long.
@@ -48,6 +49,8 @@ def batches(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
             )
         if not data and rest:  # the last line may end without a newline
             lines.append(rest)
+        if not number and lines:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         yield [(number + i, line) for i, line in enumerate(lines, start=1)]
         number += len(lines)
 

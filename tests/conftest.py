@@ -33,6 +33,20 @@ def shared_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def transformers4() -> Path:
+    """Return the python of the environment with Transformers 4.57.6, which `make test` makes.
+
+    The test is skipped where it is absent, unless BERT_RT_REQUIRE_TRANSFORMERS4=1.
+    """
+    python = Path(__file__).resolve().parents[1] / ".venv4" / "bin" / "python"
+    if not python.is_file():
+        if os.environ.get("BERT_RT_REQUIRE_TRANSFORMERS4") == "1":
+            pytest.fail(f"BERT_RT_REQUIRE_TRANSFORMERS4=1, but there is no {python}")
+        pytest.skip(f"no {python}: make .venv4/.made")
+    return python
+
+
+@pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """Return a small uncased WordPiece tokenizer that needs no file."""
     return make_tokenizer()

@@ -21,6 +21,7 @@ from bert_rt.model.checkpoint import (
     save_checkpoint,
 )
 from bert_rt.support.cli import make_parser, run_command
+from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["average_checkpoints", "main"]
@@ -111,9 +112,12 @@ def _check_fit(first_dir: Path, first: LoadedModel, directory: Path, loaded: Loa
             raise ConfigError(
                 f"models: {what} of {directory}: got {got}, but {first_dir} has {want}"
             )
-    vocabularies = (Tokenizer.from_directory(path).to_json() for path in (first_dir, directory))
-    if len(set(vocabularies)) > 1:
-        raise ConfigError(f"models: the tokenizer of {directory} is another than {first_dir}'s")
+    ours, other = (Tokenizer.from_directory(path) for path in (first_dir, directory))
+    told = difference(ours, other)
+    if told is not None:
+        raise ConfigError(
+            f"models: the tokenizer of {directory} is another than {first_dir}'s: {told}"
+        )
 
 
 def main(argv: Sequence[str]) -> int:

@@ -15,9 +15,11 @@ from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.cli import (
     add_answering_flags,
     add_column_flags,
+    add_drop_flag,
     add_json_flag,
     answering_config,
     columns,
+    dropped,
     int_at_least,
     make_parser,
     run_command,
@@ -55,16 +57,17 @@ def main(argv: Sequence[str]) -> int:
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.processes import join_processes
-    from train.loop.rundir import open_run_dir, told
+    from train.loop.rundir import check_run_dir, run_directory, told
 
     results: dict[int, TrainResult] = {}
-    with join_processes(options.device) as processes:
+    with join_processes(options.device) as processes, run_directory(args.output_dir):
         for seed in range(options.seed, options.seed + args.num_seeds):
             directory = args.output_dir if args.num_seeds == 1 else args.output_dir / f"seed-{seed}"
-            resume_from = open_run_dir(directory, is_resumed=args.resume)
-            results[seed] = _train(
-                args, recipe, replace(options, seed=seed), directory, resume_from, processes
-            )
+            with run_directory(directory):
+                resume_from = check_run_dir(directory, is_resumed=args.resume)
+                results[seed] = _train(
+                    args, recipe, replace(options, seed=seed), directory, resume_from, processes
+                )
             if processes.is_first:
                 print(told(results[seed], directory))
             if not results[seed].is_finished:
@@ -111,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add_training_flags(parser, {})
     add_answering_flags(parser)
     add_column_flags(parser)
+    add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 
@@ -137,6 +141,8 @@ def _train(
         "train_sha256": [file_sha256(file) for file in args.train_file],
         "per_device_train_batch_size": batch_size,
         "num_processes": processes.count,
+        # Absent where it is off, as in the checkpoints of runs that did not know it.
+        **({"drop_invalid": True} if args.drop_invalid else {}),
         **settings,
     }
     return train(
@@ -177,6 +183,7 @@ def _make(
             max_seq_length=max_seq_length,
             batch_size=batch_size,
             seed=options.seed,
+            dropped=dropped(args),
         )
         classification.padding.multiple = length_multiple
         return classifier, classification, {"max_seq_length": max_seq_length}
@@ -200,6 +207,7 @@ def _make(
         seed=options.seed,
         all_positions=not args.marked_answers_only,
         teacher=teacher,
+        dropped=dropped(args),
     )
     objective.padding.multiple = length_multiple
     return model, objective, {"limits": asdict(limits)}

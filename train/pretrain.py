@@ -38,14 +38,24 @@ def main(argv: Sequence[str]) -> int:
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.loop import train
     from train.loop.processes import join_processes
-    from train.loop.rundir import file_sha256, open_run_dir, told
+    from train.loop.rundir import (
+        check_run_dir,
+        file_sha256,
+        mark_run_dir,
+        run_directory,
+        told,
+    )
     from train.loop.state import load_weights
 
-    with join_processes(options.device) as processes:
-        resume_from = open_run_dir(args.output_dir, is_resumed=args.resume)
+    with join_processes(options.device) as processes, run_directory(args.output_dir):
+        resume_from = check_run_dir(args.output_dir, is_resumed=args.resume)
         with processes.first_one_first():
             tokenizer_files = _tokenizer_files(args, recipe, resume_from)
             config = _config(args.model, tokenizer_files)
+            _check_long_phase(args, config)
+            if args.work_dir is None:
+                # The tokenized corpus is written into it.
+                mark_run_dir(args.output_dir)
             model, objective = _make(args, recipe, options, config, tokenizer_files)
         objective = _with_long_phase(args, recipe, options, objective, processes.count)
         if resume_from is not None:
@@ -116,6 +126,7 @@ def _recipe_name(model: str) -> str:
 
 def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
     """Read the architecture, with as many embeddings as the tokenizer has ids."""
+    from bert_rt.support.files import read_text
     from bert_rt.support.strict_json import parse_json
     from bert_rt.text.tokenization import Tokenizer
 
@@ -128,7 +139,7 @@ def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
                 f"model: got {model!r}, want one of {', '.join(BERT_SIZES)} or a file"
             )
         try:
-            values = parse_json(file.read_bytes(), max_bytes=1 << 20)
+            values = parse_json(read_text(file).encode(), max_bytes=1 << 20)
         except ValueError as error:
             raise ConfigError(f"model: {file}: not JSON: {error}") from None
         if not isinstance(values, dict):
@@ -183,6 +194,14 @@ def _make(
         initialization=args.initialization or recipe.initialization,
         held_out_fraction=args.held_out_fraction,
     )
+
+
+def _check_long_phase(args: argparse.Namespace, config: BertConfig) -> None:
+    """Refuse sequences that are too long before the corpus is tokenized."""
+    from train.data.phases import Phase, check_phases
+
+    if args.long_seq_length:
+        check_phases((Phase(max_seq_length=args.long_seq_length, batch_size=1),), config)
 
 
 def _with_long_phase(

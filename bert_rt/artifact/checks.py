@@ -21,6 +21,7 @@ __all__ = [
     "check_logit",
     "check_number",
     "check_string",
+    "check_token_ids",
     "check_type",
     "object_of",
     "plain_list",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 MAX_LABELS = 2**16
+_MAX_TOKENS = 16 * 2**20
 
 
 def refuse(where: str, got: object, want: str) -> NoReturn:
@@ -114,3 +116,10 @@ def check_logit(where: str, value: object) -> None:
     """Refuse what is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse(where, value, "a number")
+
+
+def check_token_ids(where: str, value: object) -> None:
+    """Refuse what is no list of one or two lists of token ids."""
+    for ids in plain_list(where, value, 2):
+        for token_id in plain_list(where, ids, _MAX_TOKENS):
+            check_int(where, token_id, 0, 2**31 - 1)

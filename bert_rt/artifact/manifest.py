@@ -95,6 +95,7 @@ class Manifest:
         provenance: Where the weights and data came from: hashes and tool versions.
         receipt: Accuracy measured when the artifact was compiled, or None.
         self_test: Inputs and expected results, checked when a runtime opens; the task says which.
+            An item may have token_ids, the token ids of each of its texts.
         score_temperature: What logits are divided by where scores are made of them, so that they
             are probabilities; 1 where nobody has measured.
         extensions: Top-level fields of other tools, their names starting with "x_".

@@ -99,10 +99,11 @@ class Engine(Protocol):
 
         Args:
             batch: Sequences without padding; every length is at most the model's
-                max_position_embeddings.
+                max_position_embeddings. Logits outside its logit_ranges need not be computed.
 
         Returns:
-            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
+            The outputs by name, float32: of shape (T, ...) per token, 0 where not computed, and
+            (B, ...) per sequence.
 
         Raises:
             EngineInternalError: The library underneath failed.

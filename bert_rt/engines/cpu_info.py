@@ -42,7 +42,8 @@ def cpu_info(path: Path = Path("/proc/cpuinfo")) -> CpuInfo:
         name, _, value = line.partition(":")
         fields.setdefault(name.strip(), value.strip())
     model = fields.get("model name") or platform.processor() or "unknown"
-    return CpuInfo(model, frozenset(fields.get("flags", "").split()))
+    flags = fields.get("flags") or fields.get("Features", "")  # as on x86, as on ARM64
+    return CpuInfo(model, frozenset(flags.split()))
 
 
 def has_exact_int8(info: CpuInfo) -> bool:

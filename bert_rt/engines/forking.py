@@ -1,25 +1,59 @@
-"""An engine that goes on answering in a forked process.
+"""What becomes of engines in a forked process.
 
-A fork copies an engine's memory but not its threads, so the child's copy may wait for ever for a
-thread that is not there. The child therefore opens an engine of its own when it first needs one.
+A fork copies an engine's memory but not its threads, and locks that they held stay locked. Three
+kinds of engines come out of that differently:
+
+- native makes new threads by itself and goes on; its weights are shared with the parent's memory.
+- onnxruntime is opened anew when the child first needs it.
+- openvino and torch have thread pools (TBB, OpenMP) that all of a process shares and that cannot be
+  made anew: whatever the child computes may wait for ever. They are refused there, also where the
+  child opens one of its own, once the parent has used the library (`note_use`, `lost_in_fork`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from collections.abc import Callable, Mapping
 
 from bert_rt.engines.base import Engine, EngineInfo
 from bert_rt.errors import EngineUnavailableError
+from bert_rt.support.shutdown import native_call
 from bert_rt.types import Outputs, PackedBatch
 
-__all__ = ["ForkSafeEngine"]
+__all__ = ["ForkSafeEngine", "lost_in_fork", "note_use"]
 
-# Makes new threads by itself and shares its weights with the parent's memory.
 _SURVIVES = ("native",)
-# Its OpenMP runtime, which the whole process shares, does not work after a fork.
-_CANNOT = ("torch",)
+# Library to the process that first used it.
+_USED_BY: dict[str, int] = {}
+
+
+def note_use(library: str) -> None:
+    """Remember that this process uses a library that cannot be used in its forked children.
+
+    Args:
+        library: The engine's name.
+    """
+    _USED_BY.setdefault(library, os.getpid())
+
+
+def lost_in_fork(library: str) -> str | None:
+    """Say why a library cannot be used in this process.
+
+    Args:
+        library: The engine's name.
+
+    Returns:
+        None where it can, else one sentence.
+    """
+    if _USED_BY.get(library, os.getpid()) == os.getpid():
+        return None
+    return (
+        "this process was forked from one that had used the library, whose threads are not here; "
+        "start it with the method 'spawn' or 'forkserver' of multiprocessing, or load the first "
+        "Runtime after the fork."
+    )
 
 
 class ForkSafeEngine:
@@ -32,8 +66,10 @@ class ForkSafeEngine:
             open_engine: Opens an engine; called again in a forked process.
         """
         self._open_engine = open_engine
-        self._engine = open_engine()
+        with native_call():
+            self._engine = open_engine()
         self._pid = os.getpid()
+        _ENGINES.add(self)
 
     @property
     def info(self) -> EngineInfo:
@@ -60,22 +96,35 @@ class ForkSafeEngine:
         """
         if os.getpid() != self._pid:
             self._renew()
-        return self._engine.run(batch)
+        with native_call():
+            return self._engine.run(batch)
 
     def close(self) -> None:
         """Free what the engine holds. Calling it twice is harmless."""
         if os.getpid() == self._pid:
-            self._engine.close()
+            with native_call():
+                self._engine.close()
 
     def _renew(self) -> None:
         name = self._engine.info.name
-        if name in _CANNOT:
-            raise EngineUnavailableError(
-                f"engine: {name!r} was opened before this process was forked and cannot be used "
-                "in it; load a Runtime after the fork"
-            )
+        reason = lost_in_fork(name)
+        if reason is not None:
+            raise EngineUnavailableError(f"engine: {name!r} cannot run here: {reason}")
         if name not in _SURVIVES:
-            # Never freed: its destructor would wait for threads that only the parent has.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._engine))
-            self._engine = self._open_engine()
+            with native_call():
+                self._engine = self._open_engine()
         self._pid = os.getpid()
+
+
+_ENGINES: weakref.WeakSet[ForkSafeEngine] = weakref.WeakSet()
+
+
+def _keep_all() -> None:
+    # Never freed in a child: a destructor would wait for threads that only the parent has.
+    for engine in list(_ENGINES):
+        if engine._engine.info.name not in _SURVIVES:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._engine))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_all)

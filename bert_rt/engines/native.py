@@ -103,8 +103,9 @@ class NativeEngine:
         Args:
             model: The bytes of model.onnx; not kept.
             num_threads: Threads in use, this one included.
-            isa: "amx_int8", "avx512vnni", "avx2" or "scalar"; empty for what BERT_RT_ISA says,
-                without it the best that this machine has.
+            isa: "amx_int8", "avx512vnni", "avxvnni", "avx512bw" or "avx2" on x86-64, "neon_i8mm" or
+                "neon_dotprod" on ARM64, "scalar" on both; empty for what BERT_RT_ISA says, without
+                it the best that this machine has.
             max_memory_mb: Ceiling of weights and buffers together; 0 for none.
             group_tokens: Tokens that a thread works on at a time; 0 for the default.
 
@@ -166,22 +167,29 @@ class NativeEngine:
 
         Args:
             batch: Sequences without padding, in any number; each of 1 to max_position_embeddings
-                tokens.
+                tokens. Where it has logit_ranges, logits outside are not computed.
 
         Returns:
-            The outputs by name, float32: of shape (T, ...) per token, (B, ...) per sequence.
+            The outputs by name, float32: of shape (T, ...) per token, 0 where not computed, and
+            (B, ...) per sequence.
 
         Raises:
-            InputError: An id, a token type or a length is out of range.
+            InputError: An id, a token type, a length or a range of logits is out of range.
             EngineInternalError: The engine is closed or failed.
         """
         if self._engine is None:
             raise EngineInternalError("engine: 'native' is closed")
+        ranges = batch.logit_ranges
+        if ranges is not None and ranges.shape[1:] != (2,):
+            raise InputError(
+                f"logit_ranges: got shape {ranges.shape}, want ({batch.num_sequences}, 2)"
+            )
         try:
             result = self._engine.run(
                 np.ascontiguousarray(batch.input_ids, dtype=np.int32),
                 np.ascontiguousarray(batch.token_type_ids, dtype=np.int32),
                 np.ascontiguousarray(batch.cu_seqlens, dtype=np.int32),
+                None if ranges is None else np.ascontiguousarray(ranges, dtype=np.int32),
             )
         except ValueError as error:
             raise InputError(str(error)) from error

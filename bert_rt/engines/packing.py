@@ -22,12 +22,16 @@ __all__ = ["pack", "pad", "plan_batches", "unpack", "unpad", "unpad_outputs"]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 
-def pack(features: Sequence[TokenSequence], *, max_tokens: int) -> PackedBatch:
+def pack(
+    features: Sequence[TokenSequence], *, max_tokens: int, is_all_read: bool = True
+) -> PackedBatch:
     """Concatenate features into one batch without padding.
 
     Args:
         features: Sequences or windows in request order, at least one.
         max_tokens: Budget of the batch, in tokens.
+        is_all_read: False where of every window only the logits in its logit_range are read: the
+            batch then says so to the engine.
 
     Returns:
         A batch with input_ids of shape (T,), int32, and cu_seqlens of shape (B + 1,), int32,
@@ -46,11 +50,17 @@ def pack(features: Sequence[TokenSequence], *, max_tokens: int) -> PackedBatch:
             f"{max(lengths)}, want at most max_tokens = {max_tokens}"
         )
     cu_seqlens: IntArray = np.array([0, *accumulate(lengths)], np.int32)
+    logit_ranges: IntArray | None = None
+    if not is_all_read:
+        ranges = [feature.logit_range for feature in features]
+        if any(end - begin < n for (begin, end), n in zip(ranges, lengths, strict=True)):
+            logit_ranges = np.array(ranges, np.int32)
     return PackedBatch(
         input_ids=np.concatenate([feature.input_ids for feature in features]),
         token_type_ids=np.concatenate([feature.token_type_ids for feature in features]),
         cu_seqlens=cu_seqlens,
         max_seqlen=max(lengths),
+        logit_ranges=logit_ranges,
     )
 
 

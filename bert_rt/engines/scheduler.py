@@ -3,7 +3,9 @@
 There is no thread of its own. Whoever finds the engine free becomes the leader and runs batches
 until its own windows are done, then hands over; the others sleep until theirs are. Windows that
 arrive while a batch runs are put together into the next ones, which is how concurrent requests
-are coalesced. An idle scheduler adds no latency, and there is nothing to stop at exit.
+are coalesced. An idle scheduler adds no latency, and there is nothing to stop at exit. A caller
+that must not sleep, such as an event loop, has one thread drive all of its requests (submit, drive;
+see bert_rt.tasks.driver).
 
 Batches are planned in rounds. To a round every request gives at most one batch's worth of
 windows, so a question never waits for all of somebody's thousand documents, and nobody starves.
@@ -20,6 +22,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Protocol
 
 from bert_rt.engines.base import Engine
 from bert_rt.engines.packing import pack, plan_batches
@@ -32,11 +35,35 @@ from bert_rt.errors import (
 )
 from bert_rt.types import PER_TOKEN, Outputs, PackedBatch, TokenSequence
 
-__all__ = ["RequestCancelledError", "Scheduler"]
+__all__ = ["CancelFlag", "QueueStats", "Request", "RequestCancelledError", "Scheduler"]
+
+
+_CLOSED = "engine: is closed, want an open Runtime"
+
+
+class CancelFlag(Protocol):
+    """What tells that a request is no longer wanted, such as threading.Event."""
+
+    def is_set(self) -> bool:
+        """Whether it is cancelled."""
+        ...
 
 
 class RequestCancelledError(Exception):
     """A request was cancelled by its own caller, who knows; so it is no BertRtError."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """What waits, the batch that runs included.
+
+    Attributes:
+        num_requests: Requests with unfinished windows.
+        num_tokens: Tokens of unfinished requests, and those that were reserved.
+    """
+
+    num_requests: int
+    num_tokens: int
 
 
 class Scheduler:
@@ -63,7 +90,7 @@ class Scheduler:
     def _reset(self) -> None:
         # In a forked process the threads that held the lock or waited are gone.
         self._condition = threading.Condition()
-        self._requests: dict[_Request, None] = {}  # an ordered set, by arrival
+        self._requests: dict[Request, None] = {}  # an ordered set, by arrival
         self._round: deque[_Batch] = deque()
         self._num_tokens = 0
         self._is_led = False
@@ -73,7 +100,8 @@ class Scheduler:
         features: Sequence[TokenSequence],
         *,
         deadline_s: float = math.inf,
-        cancelled: threading.Event | None = None,
+        cancelled: CancelFlag | None = None,
+        num_reserved: int | None = None,
     ) -> list[Outputs]:
         """Compute the outputs of some windows, together with those of other threads.
 
@@ -82,6 +110,7 @@ class Scheduler:
             deadline_s: When to give up, in seconds of time.monotonic. A batch that runs is
                 waited for.
             cancelled: Give up when this is set; looked at between batches.
+            num_reserved: What reserve returned for these windows; None to be admitted now.
 
         Returns:
             For every window its outputs by name: of shape (T, ...) per token, else (...).
@@ -93,21 +122,114 @@ class Scheduler:
             EngineInternalError: The engine failed on a batch with one of these windows.
             EngineUnavailableError: The scheduler is closed.
         """
-        lengths = [feature.num_tokens for feature in features]
-        batches = plan_batches(
-            lengths, max_tokens=self._max_batch_tokens, is_packed=self._is_packed
+        request = self.submit(
+            features, deadline_s=deadline_s, cancelled=cancelled, num_reserved=num_reserved
         )
-        request = _Request(features, deque(batches), sum(lengths), deadline_s, cancelled)
-        self._admit(request)
         try:
             while not request.is_done:
                 self._lead_or_wait(request)
         finally:
-            with self._condition:
-                self._requests.pop(request, None)
-                self._num_tokens -= request.num_tokens
-                request.is_dropped = True
+            self.drop(request)
         return request.result()
+
+    @property
+    def stats(self) -> QueueStats:
+        """Read how much waits at this moment."""
+        with self._condition:
+            return QueueStats(len(self._requests), self._num_tokens)
+
+    def reserve(self, num_tokens: int) -> int:
+        """Claim room in the queue before the exact number of tokens is known.
+
+        Args:
+            num_tokens: An estimate. It counts as waiting until submit, run or release gets it.
+
+        Returns:
+            The same number, for num_reserved.
+
+        Raises:
+            OverloadedError: Too many tokens are waiting already.
+        """
+        with self._condition:
+            total = self._num_tokens + num_tokens
+            if self._num_tokens and total > self._max_queue_tokens:
+                raise OverloadedError(
+                    f"queue: got a request of {num_tokens} tokens while "
+                    f"{self._num_tokens} are waiting, want at most max_queue_tokens = "
+                    f"{self._max_queue_tokens} together; try again later"
+                )
+            self._num_tokens = total
+        return num_tokens
+
+    def release(self, num_reserved: int) -> None:
+        """Give back what reserve claimed, where no request comes of it."""
+        with self._condition:
+            self._num_tokens -= num_reserved
+
+    def submit(
+        self,
+        features: Sequence[TokenSequence],
+        *,
+        deadline_s: float = math.inf,
+        cancelled: CancelFlag | None = None,
+        num_reserved: int | None = None,
+    ) -> Request:
+        """Put windows into the queue without waiting for them; drive computes them.
+
+        Args:
+            features: As in run.
+            deadline_s: As in run.
+            cancelled: As in run.
+            num_reserved: What reserve returned for them; None to be admitted now.
+
+        Returns:
+            The request. Whoever submits it must drop it when it is done or no longer wanted.
+
+        Raises:
+            OverloadedError: Too many tokens are waiting already, and none were reserved.
+        """
+        lengths = [feature.num_tokens for feature in features]
+        batches = plan_batches(
+            lengths, max_tokens=self._max_batch_tokens, is_packed=self._is_packed
+        )
+        request = Request(features, deque(batches), sum(lengths), deadline_s, cancelled)
+        if num_reserved is None:
+            self.reserve(request.num_tokens)
+        with self._condition:
+            if num_reserved is not None:
+                self._num_tokens += request.num_tokens - num_reserved
+            self._requests[request] = None
+        return request
+
+    def drop(self, request: Request) -> None:
+        """Take a request out of the queue, done or not. Dropping it twice is harmless."""
+        with self._condition:
+            if request in self._requests:
+                del self._requests[request]
+                self._num_tokens -= request.num_tokens
+            request.is_dropped = True
+
+    def drive(self) -> None:
+        """Run one batch of what waits, or wait until the batch of another thread is done.
+
+        It does nothing where nothing waits. Errors of the engine are the requests' own.
+
+        Raises:
+            EngineUnavailableError: The scheduler is closed.
+        """
+        with self._condition:
+            if self._is_closed:
+                raise EngineUnavailableError(_CLOSED)
+            if self._is_led:
+                self._condition.wait()
+                return
+            self._is_led = True
+        try:
+            self._run_batch()
+        finally:
+            with self._condition:
+                self._is_led = False
+                self._condition.notify_all()
 
     def close(self) -> None:
         """Close the engine once the batch that runs is done; waiting requests fail."""
@@ -117,26 +239,14 @@ class Scheduler:
             self._engine.close()
             self._condition.notify_all()
 
-    def _admit(self, request: _Request) -> None:
-        with self._condition:
-            total = self._num_tokens + request.num_tokens
-            if self._requests and total > self._max_queue_tokens:
-                raise OverloadedError(
-                    f"queue: got a request of {request.num_tokens} tokens while "
-                    f"{self._num_tokens} are waiting, want at most max_queue_tokens = "
-                    f"{self._max_queue_tokens} together; try again later"
-                )
-            self._num_tokens = total
-            self._requests[request] = None
-
-    def _lead_or_wait(self, request: _Request) -> None:
+    def _lead_or_wait(self, request: Request) -> None:
         """Run batches until the request is done, or wait for whoever does."""
         leads = False
         try:
             with self._condition:
                 request.check_wanted()
                 if self._is_closed:
-                    raise EngineUnavailableError("engine: is closed, want an open Runtime")
+                    raise EngineUnavailableError(_CLOSED)
                 if self._is_led:
                     # Woken after every batch, so a cancellation is seen soon enough.
                     self._condition.wait(request.seconds_left())
@@ -160,6 +270,7 @@ class Scheduler:
         packed = pack(
             [request.features[index] for request, index in batch],
             max_tokens=self._max_batch_tokens,
+            is_all_read=False,
         )
         try:
             parts = _split(self._engine.run(packed), self._kinds, packed)
@@ -203,30 +314,34 @@ class Scheduler:
 
 
 @dataclass(slots=True, eq=False)
-class _Request:
-    """The windows of one call of run, and what has become of them."""
+class Request:
+    """The windows of one call of submit or run, and what has become of them."""
 
     features: Sequence[TokenSequence]
     batches: deque[list[int]]  # windows that are in no round yet
     num_tokens: int
     deadline_s: float
-    cancelled: threading.Event | None
+    cancelled: CancelFlag | None
     results: dict[int, Outputs] = field(default_factory=dict)
     error: Exception | None = None
     is_dropped: bool = False
 
     @property
     def is_done(self) -> bool:
+        """Whether result returns or raises at once."""
         return len(self.results) == len(self.features) or self.error is not None
 
     @property
     def is_unwanted(self) -> bool:
+        """Whether its windows need not be computed any more."""
         return self.is_dropped or (self.cancelled is not None and self.cancelled.is_set())
 
     def seconds_left(self) -> float | None:
+        """Return the time to the deadline; None where there is none."""
         return None if math.isinf(self.deadline_s) else max(0.0, self.deadline_s - time.monotonic())
 
     def check_wanted(self) -> None:
+        """Raise DeadlineExceededError or RequestCancelledError where that is so."""
         if self.cancelled is not None and self.cancelled.is_set():
             raise RequestCancelledError
         if time.monotonic() >= self.deadline_s:
@@ -235,6 +350,7 @@ class _Request:
             )
 
     def result(self) -> list[Outputs]:
+        """Return what run returns, once is_done; raises the engine's error."""
         if self.error is not None:
             # An exception of its own for each thread: raising one adds to its traceback.
             cls = type(self.error) if isinstance(self.error, BertRtError) else EngineInternalError
@@ -242,7 +358,7 @@ class _Request:
         return [self.results[index] for index in range(len(self.features))]
 
 
-_Batch = list[tuple[_Request, int]]
+_Batch = list[tuple[Request, int]]
 
 
 def _split(outputs: Outputs, kinds: Mapping[str, str], batch: PackedBatch) -> list[Outputs]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, check_output_names
+from bert_rt.engines.forking import lost_in_fork, note_use
 from bert_rt.engines.packing import pad, unpad_outputs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
@@ -37,6 +38,9 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     for package in ("torch", "safetensors"):
         if importlib.util.find_spec(package) is None:
             return f"the package {package} is not installed (pip install 'bert-rt[train]')."
+    reason = lost_in_fork("torch")
+    if reason is not None:
+        return reason
     kind = options.device.partition(":")[0]
     if kind not in ("cpu", "cuda"):
         return f"device: got {options.device!r}, want 'cpu' or 'cuda'."
@@ -107,6 +111,7 @@ class TorchEngine:
         """
         import torch
 
+        note_use("torch")
         torch.set_num_threads(resolve_num_threads(options.num_threads))
         self._model = loaded.model.to(options.device)
         self._pad_id = loaded.config.pad_token_id

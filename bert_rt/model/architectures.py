@@ -17,7 +17,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "Architecture", "supported_model_types"]
+__all__ = ["ARCHITECTURES", "EXACT_GELU", "Architecture", "supported_model_types"]
+
+# Names of the activation that is computed here, GELU with erf. All others that have "gelu" in their
+# names are other functions: approximations, or clipped.
+EXACT_GELU = ("gelu", "gelu_python")
 
 _TASK_CLASSES = {
     "question-answering": ("ForQuestionAnswering",),
@@ -25,6 +29,31 @@ _TASK_CLASSES = {
     "encoder": ("Model",),
 }
 _ENCODER_PARTS = ("embeddings.", "embeddings_project.", "encoder.", "pooler.", "transformer.")
+# What the heads of this family are called in Transformers, and what trainers save beside a model.
+_HEADS = (
+    "classifier.",
+    "cls.",
+    "criterion.",
+    "discriminator_predictions.",
+    "generator_lm_head.",
+    "generator_predictions.",
+    "lm_head.",
+    "loss.",
+    "loss_fct.",
+    "pooler.",
+    "pre_classifier.",
+    "qa_outputs.",
+    "sequence_summary.",
+    "vocab_layer_norm.",
+    "vocab_projector.",
+    "vocab_transform.",
+)
+# Constants that old releases of Transformers wrote among the weights.
+_BUFFERS = ("position_ids", "token_type_ids")
+
+
+# In front of keys of another head that has the name of one of the model's own.
+FOREIGN = "another head's "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +107,8 @@ class Architecture:
 
         Returns:
             The key in a BERT model of that task, "bert." in front of the encoder's; a key that
-            such a model does not have stays as it is.
+            such a model does not have stays as it is, or, where it would be taken for another
+            one, gets FOREIGN in front.
         """
         # Checkpoints converted from TensorFlow call the layer norm's parameters gamma and beta.
         key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
@@ -88,6 +118,9 @@ class Architecture:
             for own, bert in self.classifier_renames:
                 if key.startswith(own):
                     return bert + key.removeprefix(own)
+            # A head for tokens is one layer of the name that BERT has for the last of two.
+            if any(key.startswith(bert) for _, bert in self.classifier_renames):
+                return FOREIGN + key
         bare = key.removeprefix(f"{self.prefix}.")
         # A pretrained encoder's pooler is no start for a classifier that has a layer of its own.
         if not bare.startswith(_ENCODER_PARTS) or (is_classifier and bare.startswith("pooler.")):
@@ -95,6 +128,27 @@ class Architecture:
         for own, bert in self.renames:
             bare = bare.replace(own, bert)
         return f"bert.{bare}"
+
+    def is_encoder_key(self, key: str) -> bool:
+        """Tell whether a key that to_bert_key returned is one of the encoder, pooler left out."""
+        prefixes = ("bert.", f"{self.prefix}.")
+        return key.startswith(prefixes) and not self._bare(key).startswith("pooler.")
+
+    def is_leftover(self, key: str) -> bool:
+        """Tell whether a weight that a model has no place for may be left out.
+
+        Args:
+            key: What to_bert_key returned.
+
+        Returns:
+            Whether it is of a head that a model of this family may have had before, or a constant.
+        """
+        bare = self._bare(key)
+        is_buffer = bare.removeprefix("embeddings.") in _BUFFERS
+        return is_buffer or bare.startswith((*_HEADS, FOREIGN))
+
+    def _bare(self, key: str) -> str:
+        return key.removeprefix("bert.").removeprefix(f"{self.prefix}.")
 
     def from_bert_key(self, key: str, task: str) -> str:
         """Return what this architecture calls a weight.
@@ -138,8 +192,8 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
             has_pooler=True,
         ),
         "roberta": _ROBERTA,
-        "xlm-roberta": replace(_ROBERTA, class_prefix="XLMRoberta"),
-        "camembert": replace(_ROBERTA, class_prefix="Camembert"),
+        "xlm-roberta": replace(_ROBERTA, class_prefix="XLMRoberta", defaults={"pad_token_id": 1}),
+        "camembert": replace(_ROBERTA, class_prefix="Camembert", defaults={"pad_token_id": 1}),
         "distilbert": Architecture(
             class_prefix="DistilBert",
             prefix="distilbert",

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError, ConfigError
-from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
+from bert_rt.model.architectures import ARCHITECTURES, EXACT_GELU, supported_model_types
 from bert_rt.model.config import BertConfig, architecture_fields, from_dict
+from bert_rt.model.labels import label_names, problem_type
+from bert_rt.model.vocabulary import TOKENIZER_FILES, check_vocabulary, read_tokenizer_files
 from bert_rt.model.weights import (
     WEIGHTS_NAME,
     load_weights,
@@ -37,19 +39,13 @@ __all__ = [
     "checkpoint_hash",
     "label_names",
     "load_model",
+    "problem_type",
     "read_config",
     "read_tokenizer_files",
     "save_checkpoint",
     "task_of",
 ]
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-)
 _TASK_OF_CLASS = {
     row.class_prefix + ending: task
     for row in ARCHITECTURES.values()
@@ -112,13 +108,17 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
         raise CheckpointError(
             f"{file}: model_type: got {model_type!r}, supported are {supported_model_types()}"
         )
+    activation = row.config_names.get("hidden_act", "hidden_act")
+    if values.pop(activation, "gelu") not in EXACT_GELU:
+        raise CheckpointError(
+            f"{file}: {activation}: got {raw[activation]!r}, supported are "
+            f"{', '.join(map(repr, EXACT_GELU))}, which are the exact function"
+        )
     for name, wanted in (
-        (row.config_names.get("hidden_act", "hidden_act"), "gelu"),
         ("position_embedding_type", "absolute"),
         ("is_decoder", False),
         ("add_cross_attention", False),
     ):
-        # Other activations with "gelu" in their names are approximations, different functions.
         if values.get(name, wanted) != wanted:
             raise CheckpointError(f"{file}: {name}: got {raw[name]!r}, supported is {wanted!r}")
     named = {
@@ -132,78 +132,36 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def task_of(raw_config: Mapping[str, Any]) -> str:
-    """Tell a checkpoint's task from its `architectures`.
+def task_of(raw_config: Mapping[str, Any], task: str | None = None) -> str:
+    """Tell a checkpoint's task from its `architectures`, or from the user where it has none.
 
     Args:
         raw_config: All of config.json.
+        task: What the user wants to do with it, if he says so: one of TASKS.
 
     Returns:
         One of TASKS.
 
     Raises:
-        CheckpointError: No architecture is named, or one that this project does not have.
+        CheckpointError: No architecture is named and no task given, or an architecture that this
+            project does not have.
+        ConfigError: The architecture is for another task than the one given.
     """
     names = raw_config.get("architectures")
-    task = _TASK_OF_CLASS.get(str(names[0])) if isinstance(names, list) and names else None
-    if task is not None:
+    if not names and task is not None:
         return task
-    supported = ", ".join(_TASK_OF_CLASS)
-    raise CheckpointError(f"{_CONFIG}: architectures: got {names!r}; supported are {supported}")
-
-
-def label_names(raw_config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of a classifier's classes.
-
-    Args:
-        raw_config: All of config.json.
-
-    Returns:
-        One name a class, in the order of the logits: those of id2label, else LABEL_0, LABEL_1
-        and so on for num_labels (2 where that is absent, too).
-
-    Raises:
-        CheckpointError: id2label does not number its names from 0, or num_labels is no count.
-    """
-    names = raw_config.get("id2label")
-    if names is None:
-        count = raw_config.get("num_labels") or 2
-        if not isinstance(count, int) or count < 1:
-            raise CheckpointError(f"{_CONFIG}: num_labels: got {count!r}, want a positive integer")
-        return tuple(f"LABEL_{index}" for index in range(count))
-    if isinstance(names, dict) and set(names) == {str(index) for index in range(len(names))}:
-        return tuple(str(names[str(index)]) for index in range(len(names)))
-    raise CheckpointError(f"{_CONFIG}: id2label: got {names!r}, want names for 0, 1, ...")
-
-
-def read_tokenizer_files(directory: str | Path) -> dict[str, bytes]:
-    """Return the contents of those TOKENIZER_FILES that a directory has, by name."""
-    files = (Path(directory) / name for name in TOKENIZER_FILES)
-    return {file.name: file.read_bytes() for file in files if file.is_file()}
-
-
-def _check_vocabulary(where: Path, files: Mapping[str, bytes], config: BertConfig) -> None:
-    name = next((n for n in ("tokenizer.json", "vocab.txt", "vocab.json") if n in files), None)
-    if name is None:
-        return
-    if name == "vocab.txt":
-        num_ids = len(files[name].splitlines())
-    else:
-        raw = parse_object(files[name], where / name)
-        try:
-            vocab = raw["model"]["vocab"] if name == "tokenizer.json" else raw
-            # A unigram model lists its tokens in the order of their ids.
-            ids = [*vocab.values()] if isinstance(vocab, dict) else [len(vocab) - 1]
-            if name == "tokenizer.json":
-                ids += [token["id"] for token in raw.get("added_tokens", ())]
-            num_ids = max(ids) + 1
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{where / name}: no vocabulary in it") from error
-    if num_ids > config.vocab_size:
+    named = _TASK_OF_CLASS.get(str(names[0])) if isinstance(names, list) and names else None
+    if named is None:
+        supported = ", ".join(_TASK_OF_CLASS)
+        hint = "" if names else "; where none is named, give the task (task=, or --task)"
         raise CheckpointError(
-            f"{where / name}: got {num_ids} token ids, want at most vocab_size "
-            f"({config.vocab_size})"
+            f"{_CONFIG}: architectures: got {names!r}; supported are {supported}{hint}"
         )
+    if task not in (None, named):
+        raise ConfigError(
+            f"model: got a model for {named}, want one for {task} ({_CONFIG}: architectures)"
+        )
+    return named
 
 
 def load_model(
@@ -215,8 +173,9 @@ def load_model(
 ) -> LoadedModel:
     """Load a checkpoint as the model of a task.
 
-    Keys of old checkpoints are understood: gamma and beta, no "bert." in front, position_ids. A
-    pooler that the model does not have is left out.
+    Keys of old checkpoints are understood: gamma and beta, no "bert." in front, "module." before
+    all of them. Constants and weights of heads that the model does not have are left out, with
+    one line of warning.
 
     Args:
         directory: The checkpoint.
@@ -231,7 +190,8 @@ def load_model(
 
     Raises:
         CheckpointError: The directory cannot be read, its weights are not those of the model, or
-            its tokenizer has more ids than the model has embeddings.
+            its tokenizer has more ids than the model has embeddings; or it is to answer
+            questions and has one token type only.
         ConfigError: There is no such task.
     """
     from bert_rt.model.heads import build_model
@@ -240,10 +200,22 @@ def load_model(
     config, raw = read_config(path)
     task = task_of(raw) if task is None else task
     # Without storage, so that nothing is initialized only to be overwritten.
-    model = build_model(task, config, num_labels or len(label_names(raw)), device="meta")
-    _check_vocabulary(path, read_tokenizer_files(path), config)
+    if task == "question-answering":
+        _check_token_types(path, config)
+    if num_labels is None:
+        num_labels = len(label_names(raw)) if task == "text-classification" else 2
+    model = build_model(task, config, num_labels, device="meta")
+    check_vocabulary(path, read_tokenizer_files(path), config.vocab_size, warn=True)
     new, unused = load_weights(path, model, config, task, allow_new_head=allow_new_head)
     return LoadedModel(model.eval(), task, config, raw, new, unused)
+
+
+def _check_token_types(path: Path, config: BertConfig) -> None:
+    if config.num_token_types < 2:
+        raise CheckpointError(
+            f"{path / _CONFIG}: type_vocab_size: got {config.type_vocab_size}, want at least 2 for "
+            "question-answering, where tokens of the context are of type 1"
+        )
 
 
 def checkpoint_hash(directory: str | Path) -> str:
@@ -298,10 +270,11 @@ def save_checkpoint(
     path = Path(directory)
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: not a directory")
-    _check_vocabulary(path, tokenizer_files, config)
+    check_vocabulary(path, tokenizer_files, config.vocab_size)
     task = _TASK_OF_CLASS[type(model).__name__]
     values = _config_values(model, config, task, extra or {})
-    text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    # What other programs wrote is kept as it was, also where it is NaN.
+    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     # All of it is in memory before the disk is touched.
     files = {
         **tokenizer_files,

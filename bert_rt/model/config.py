@@ -178,6 +178,11 @@ class BertConfig:
         return self.max_position_embeddings - self.position_offset
 
     @property
+    def num_token_types(self) -> int:
+        """How many values the model can take in token_type_ids, of the two that sequences have."""
+        return min(self.type_vocab_size, 2) if self.uses_token_types else 2
+
+    @property
     def uses_token_types(self) -> bool:
         """Whether token_type_ids change the result."""
         return self.architecture.token_types == "learned"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError
-from bert_rt.support.strict_json import parse_json
+from bert_rt.support.strict_json import parse_foreign
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,19 +24,25 @@ if TYPE_CHECKING:
 __all__ = ["WEIGHTS_NAME", "load_weights", "parse_object", "to_safetensors", "weight_files"]
 
 WEIGHTS_NAME = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 _PICKLED = "pytorch_model.bin"
+# In the order in which Transformers looks for them.
+_NAMES = (WEIGHTS_NAME, f"{WEIGHTS_NAME}.index.json", _PICKLED, f"{_PICKLED}.index.json")
+# What may be there instead, and cannot be read.
+_OTHERS = ("tf_model.h5", "flax_model.msgpack", "adapter_model.safetensors", "adapter_model.bin")
 _MAX_JSON_BYTES = 1 << 28
 # The decoder is the word embeddings and the bias beside it, under second names.
 _TIED = {
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
+# What wrappers of a model put in front of all its keys: DataParallel, torch.compile, a trainer.
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_FORMATS = ("pt", "mlx")  # the second has the names and shapes of the first
 _log = logging.getLogger(__name__)
 
 
 def parse_object(data: bytes, path: Path) -> dict[str, Any]:
-    """Parse a JSON object.
+    """Parse a JSON object that another program wrote, as parse_foreign does.
 
     Args:
         data: The JSON text.
@@ -49,7 +55,7 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
         CheckpointError: The text is not JSON, or its value is not an object.
     """
     try:
-        value = parse_json(data, max_bytes=_MAX_JSON_BYTES)
+        value = parse_foreign(data, max_bytes=_MAX_JSON_BYTES)
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
     if not isinstance(value, dict):
@@ -64,36 +70,36 @@ def weight_files(path: Path) -> list[Path]:
         path: The checkpoint directory.
 
     Returns:
-        model.safetensors; else the shards of its index, sorted; else pytorch_model.bin.
+        model.safetensors; else the shards of its index, sorted; else pytorch_model.bin; else the
+        shards of its index.
 
     Raises:
         CheckpointError: There is none of them, or the index names a file that is not there.
     """
-    if (path / WEIGHTS_NAME).is_file():
-        return [path / WEIGHTS_NAME]
-    if (path / _INDEX).is_file():
-        names = parse_object((path / _INDEX).read_bytes(), path / _INDEX).get("weight_map")
-        if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
-            raise CheckpointError(f"{path / _INDEX}: no weight_map of file names in it")
-        for name in set(names.values()):
-            if Path(name).name != name or not (path / name).is_file():
-                raise CheckpointError(f"{path / _INDEX}: no file {name!r} beside it")
-        return [path / name for name in sorted(set(names.values()))]
-    if (path / _PICKLED).is_file():
-        return [path / _PICKLED]
-    raise CheckpointError(f"{path}: no weights in it, want {WEIGHTS_NAME}, {_INDEX} or {_PICKLED}")
+    for name in _NAMES:
+        file = path / name
+        if file.is_file():
+            return _shards(file) if file.suffix == ".json" else [file]
+    others = [name for name in _OTHERS if (path / name).is_file()]
+    got = f"; got {', '.join(others)}, which cannot be read" if others else ""
+    raise CheckpointError(f"{path}: no weights in it, want {', '.join(_NAMES)}{got}")
+
+
+def _shards(index: Path) -> list[Path]:
+    names = parse_object(index.read_bytes(), index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(v, str) for v in names.values()):
+        raise CheckpointError(f"{index}: no weight_map of file names in it")
+    for name in set(names.values()):
+        if Path(name).name != name or not (index.parent / name).is_file():
+            raise CheckpointError(f"{index}: no file {name!r} beside it")
+    return [index.parent / name for name in sorted(set(names.values()))]
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
-    if file.name != _PICKLED:
-        try:
-            return load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{file}: not a whole safetensors file: {error}") from error
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         is_archive = zipfile.is_zipfile(file)
@@ -106,8 +112,39 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _is_head(key: str) -> bool:
-    return key.startswith("bert.pooler.") or not key.startswith("bert.")
+def _read_safetensors(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        with safe_open(file, "pt") as opened:
+            written_by = (opened.metadata() or {}).get("format", "pt")
+        if written_by not in _FORMATS:
+            raise CheckpointError(
+                f"{file}: metadata format: got {written_by!r}, want one of {_FORMATS} or none: "
+                "other programs have other names and shapes"
+            )
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: not a whole safetensors file: {error}") from error
+
+
+def _read_all(path: Path, config: BertConfig, task: str) -> dict[str, Tensor]:
+    """Read all weights of a checkpoint, under BERT's names."""
+    files = weight_files(path)
+    pairs = [item for file in files for item in _read_tensors(file).items()]
+    while wrapper := next((w for w in _WRAPPERS if all(k.startswith(w) for k, _ in pairs)), None):
+        if not pairs:
+            break
+        pairs = [(key.removeprefix(wrapper), tensor) for key, tensor in pairs]
+    weights: dict[str, Tensor] = {}
+    own_keys: dict[str, str] = {}
+    for own, tensor in pairs:
+        key = config.architecture.to_bert_key(own, task)
+        if key in weights:
+            raise CheckpointError(f"{path}: got both {own_keys[key]} and {own}, which are the same")
+        weights[key], own_keys[key] = tensor, own
+    return weights
 
 
 def _shortened(what: str, keys: Collection[str]) -> str:
@@ -128,20 +165,18 @@ def load_weights(
         allow_new_head: Whether pooler and heads may be others in the file than in the model.
 
     Returns:
-        The model's parameters that are new, and the file's weights that were not used.
+        The model's parameters that are new, and the file's weights that were not used; one line
+        of warning names either.
 
     Raises:
         CheckpointError: The weights cannot be read or are not those of the model.
     """
     from bert_rt.model.heads import BertForPreTraining, initialize
 
-    weights = {
-        config.architecture.to_bert_key(key, task): tensor
-        for file in weight_files(path)
-        for key, tensor in _read_tensors(file).items()
-        if not key.endswith("position_ids")
-    }
-    state, new, unused = _fit(path, model, weights, allow_new_head=allow_new_head)
+    weights = _read_all(path, config, task)
+    state, new, unused = _fit(path, model, weights, config, allow_new_head=allow_new_head)
+    if unused:
+        _log.warning("%s: ignored %s", path, _shortened("surplus", unused))
     model.to_empty(device="cpu")
     if isinstance(model, BertForPreTraining):
         model.tie_weights()
@@ -154,7 +189,12 @@ def load_weights(
 
 
 def _fit(
-    path: Path, model: TaskModel, weights: dict[str, Tensor], *, allow_new_head: bool
+    path: Path,
+    model: TaskModel,
+    weights: dict[str, Tensor],
+    config: BertConfig,
+    *,
+    allow_new_head: bool,
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """Match weights to a model: its state_dict, the keys that lack, the keys left over."""
     import torch
@@ -171,11 +211,18 @@ def _fit(
             del weights[key]
     new = sorted(wanted.keys() - weights.keys())
     unused = sorted(weights.keys() - wanted.keys())
-    lacking = [key for key in new if not (allow_new_head and _is_head(key))]
+    architecture = config.architecture
+    # More of the model's own head than it has means another head.
+    own = tuple(f"{name}." for name, _ in model.named_children() if name != "bert")
+
+    def may_differ(key: str) -> bool:
+        return allow_new_head and not architecture.is_encoder_key(key)
+
+    lacking = [key for key in new if not may_differ(key)]
     surplus = [
         key
         for key in unused
-        if not (allow_new_head and _is_head(key)) and not key.startswith("bert.pooler.")
+        if not may_differ(key) and (key.startswith(own) or not architecture.is_leftover(key))
     ]
     told = [_shortened("missing", lacking)] if lacking else []
     told += [_shortened("unexpected", surplus)] if surplus else []

@@ -11,7 +11,7 @@ Transformers 4.57, the last line of releases that has them all. docs/migrating.m
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +25,7 @@ from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.loading import AnyModel, open_model, open_torch_model, task_of_directory
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
+from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["pipeline"]
@@ -100,17 +101,25 @@ def pipeline(
     options = {name: value for name, value in options.items() if name not in _REFUSED}
     _check_precision(framework, dtype, torch_dtype)
     task = _task(task, model)
-    checkpoint = None if checkpoint is None else os.fspath(checkpoint)
+    checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
     opened = EngineOptions(_device_name(device), num_threads, checkpoint)
     opened_model, make = _open(task, model, engine, opened)
     try:
         if tokenizer is not None:
             _check_tokenizer(tokenizer, opened_model.tokenizer)
-        return make(opened_model, **options)
+        made = make(opened_model, **options)
     except BaseException:
         if not isinstance(model, Runtime):
             opened_model.close()
         raise
+    arguments = {"task": task, "model": _absolute(model), "engine": engine, **options}
+    made.made_by = (pipeline, arguments | dataclasses.asdict(opened))
+    return made
+
+
+def _absolute(path: Any) -> Any:
+    """Make a path hold in processes with another working directory."""
+    return os.path.abspath(path) if isinstance(path, str | os.PathLike) else path
 
 
 def _task(task: str | None, model: Any) -> str:
@@ -162,13 +171,11 @@ def _device_name(device: Any) -> str:
 def _check_tokenizer(given: Any, ours: Tokenizer) -> None:
     """Check that a tokenizer is the model's: another one would give other tokens."""
     if isinstance(given, str | os.PathLike):
-        other = Tokenizer.from_directory(os.fspath(given)).to_json()
+        told = difference(ours, Tokenizer.from_directory(os.fspath(given)))
     elif hasattr(given, "backend_tokenizer"):
-        other = given.backend_tokenizer.to_str().encode()
+        told = difference(ours, given.backend_tokenizer)
     else:
         got = type(given).__name__
         raise ConfigError(f"tokenizer: got {got}, want a directory or a fast tokenizer")
-    theirs, want = json.loads(other), json.loads(ours.to_json())
-    for part in ("normalizer", "pre_tokenizer", "model"):
-        if theirs.get(part) != want.get(part):
-            raise ConfigError(f"tokenizer: its {part} is another one than the model's")
+    if told is not None:
+        raise ConfigError(f"tokenizer: its tokens are others than the model's: {told}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import InputError
-from bert_rt.pipelines.base import Pipeline, chunks, reject_unknown
+from bert_rt.pipelines.base import Pipeline, chunks, is_lazy, reject_unknown
 from bert_rt.pipelines.texts import Truncation, check_input, make_input, read_truncation
 
 if TYPE_CHECKING:
@@ -46,15 +46,15 @@ class FeatureExtractionPipeline(Pipeline):
         """Encode texts.
 
         Args:
-            inputs: A text, or a list or an iterator of texts.
+            inputs: A text, or a list, an iterator or a dataset of texts.
             **kwargs: truncation, tokenize_kwargs (truncation and max_length), return_tensors,
                 batch_size. num_workers is taken and has no effect.
 
         Returns:
             For a text its states of shape (1, T, D), special tokens included, as nested lists, or
             as a tensor of torch where return_tensors is true; for a list a list of that; for an
-            iterator an iterator. Unlike in Transformers, texts that are computed together are
-            given without padding.
+            iterator or a dataset an iterator. Unlike in Transformers, texts that are computed
+            together are given without padding.
 
         Raises:
             InputError: An argument is unknown or out of range, or a text is empty, unreadable, or
@@ -62,8 +62,8 @@ class FeatureExtractionPipeline(Pipeline):
         """
         batch_size = self._batch_size_of(kwargs)
         options = self._options(self._defaults, kwargs)
-        if isinstance(inputs, Iterator):
-            return self._stream(inputs, options, batch_size)
+        if is_lazy(inputs):
+            return self._lazily(inputs, lambda items: self._stream(items, options, batch_size))
         if isinstance(inputs, list):
             return list(self._stream(inputs, options, batch_size))
         (result,) = self._stream([inputs], options, batch_size)

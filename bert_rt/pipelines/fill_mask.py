@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bert_rt.errors import InputError
-from bert_rt.pipelines.base import Pipeline, check_int, chunks, reject_unknown
+from bert_rt.pipelines.base import Pipeline, check_int, chunks, is_lazy, reject_unknown
 from bert_rt.pipelines.texts import Truncation, check_input, make_input, read_truncation
 from bert_rt.types import FloatArray, TokenSequence
 
@@ -70,14 +70,14 @@ class FillMaskPipeline(Pipeline):
         """Fill the masks of texts.
 
         Args:
-            inputs: A text with at least one "[MASK]", or a list or an iterator of them.
+            inputs: A text with at least one "[MASK]", or a list, an iterator or a dataset of them.
             **kwargs: top_k, targets (a token or a list of them), tokenizer_kwargs (truncation and
                 max_length), batch_size. num_workers is taken and has no effect.
 
         Returns:
             For a text (or a list of one) a list of dictionaries of score, token, token_str and
             sequence, best first; a list of such lists where it has several masks; for a list of
-            texts a list of that; for an iterator an iterator.
+            texts a list of that; for an iterator or a dataset an iterator.
 
         Raises:
             InputError: An argument is unknown or out of range, or a text has no mask, is
@@ -85,8 +85,8 @@ class FillMaskPipeline(Pipeline):
         """
         batch_size = self._batch_size_of(kwargs)
         options = self._options(self._defaults, kwargs)
-        if isinstance(inputs, Iterator):
-            return self._stream(inputs, options, batch_size)
+        if is_lazy(inputs):
+            return self._lazily(inputs, lambda items: self._stream(items, options, batch_size))
         is_list = isinstance(inputs, list)
         results = list(self._stream(inputs if is_list else [inputs], options, batch_size))
         return results[0] if len(results) == 1 else results

@@ -6,6 +6,7 @@ as it does in Transformers.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -238,21 +239,23 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
 def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions) -> OpenModel:
     _check_torch(engine, options)
     config, raw = read_config(path)
-    _check_task(task, task_of(raw))
+    task_of(raw, task)
+    is_classifier = task == "text-classification"
+    # Before the weights, which take longer.
+    labels = label_names(raw) if is_classifier else ()
+    function = function_of_config(raw, len(labels)) if is_classifier else "none"
     tokenizer = Tokenizer.from_directory(path)
     from bert_rt.engines.torch import TorchEngine
 
     outputs = find_task(task).outputs
-    is_classifier = task == "text-classification"
-    labels = label_names(raw) if is_classifier else ()
     opened = ForkSafeEngine(lambda: TorchEngine(load_model(path, task), options, outputs))
     return OpenModel(
-        open_session(opened, tokenizer, config.max_sequence_length),
+        open_session(opened, tokenizer, config),
         opened.info,
         config.max_sequence_length,
         _model_max_length(path, config),
         labels,
-        function_of_config(raw, len(labels)) if is_classifier else "none",
+        function,
     )
 
 
@@ -279,7 +282,14 @@ def _model_max_length(path: Path, config: Any) -> int:
     """Return the longest sequence by tokenizer_config.json, as far as the model goes."""
     file = path / "tokenizer_config.json"
     values: Mapping[str, Any] = parse_object(file.read_bytes(), file) if file.is_file() else {}
-    length = values.get("model_max_length")
+    name = "model_max_length" if "model_max_length" in values else "max_len"
+    length = values.get(name)
     longest: int = config.max_sequence_length
-    # Hugging Face writes 1e30 for "not said".
-    return min(int(length), longest) if isinstance(length, int | float) else longest
+    # Hugging Face writes 1e30 for "not said", other programs NaN or -1.
+    if length is None or length == -1 or (isinstance(length, float) and not math.isfinite(length)):
+        return longest
+    if isinstance(length, bool) or not isinstance(length, int | float) or length < 1:
+        raise CheckpointError(
+            f"{file}: {name}: got {length!r}, want a positive integer, or -1 for no limit"
+        )
+    return min(int(length), longest)

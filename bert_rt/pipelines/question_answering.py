@@ -14,7 +14,7 @@ from typing import Any
 
 from bert_rt.errors import InputError, InputTooLongError
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.pipelines.base import Pipeline, check_int, chunks, reject_unknown
+from bert_rt.pipelines.base import Pipeline, check_int, chunks, is_lazy, reject_unknown
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
 from bert_rt.tasks.base import CallOptions
@@ -76,9 +76,10 @@ class QuestionAnsweringPipeline(Pipeline):
         """Answer questions.
 
         Args:
-            *args: A dictionary with "question" and "context", a list or an iterator of them,
-                several of them, or two strings. Objects with question_text and context_text (a
-                SquadExample) serve as well.
+            *args: A dictionary with "question" and "context" (strings; lists of equal length; or
+                a list of questions with one context), a list, an iterator or a dataset of
+                dictionaries of strings, several of them, or two strings. Objects with
+                question_text and context_text (a SquadExample) serve as well.
             **kwargs: question= and context= (strings; lists of equal length; or a list of
                 questions with one context), or data= in place of them; top_k, doc_stride,
                 max_answer_len, max_seq_len, handle_impossible_answer, align_to_words, batch_size.
@@ -99,11 +100,11 @@ class QuestionAnsweringPipeline(Pipeline):
         batch_size = self._batch_size_of(settings)
         options = self._options(self._defaults, settings)
         inputs = _find_inputs(args, kwargs)
-        if isinstance(inputs, Iterator):
-            return self._stream(inputs, options, batch_size)
-        examples = _read_all(inputs)
+        if is_lazy(inputs):
+            return self._lazily(inputs, lambda items: self._stream(items, options, batch_size))
+        examples, is_listed = _read_all(inputs)
         results = list(self._stream(examples, options, None))
-        return results[0] if len(results) == 1 else results
+        return results[0] if len(results) == 1 and not is_listed else results
 
     def _options(self, defaults: AnswerOptions, settings: Mapping[str, Any]) -> AnswerOptions:
         values = {name: value for name, value in settings.items() if value is not None}
@@ -155,10 +156,8 @@ class QuestionAnsweringPipeline(Pipeline):
         # compute looks at no field of the configuration.
         logits = self.model.session.compute(prepared, CallOptions(limits=AnsweringConfig()))
         for item, windows in zip(prepared, logits, strict=True):
-            is_word_start = self.tokenizer.word_starts(item.question.context, item.context)
-            answers = find_answers(
-                item.question.context, item.context, is_word_start, item.features, windows, options
-            )
+            words = self.tokenizer.word_spans(item.question.context, item.context)
+            answers = find_answers(item.question.context, words, item.features, windows, options)
             yield answers[0] if len(answers) == 1 else answers
 
     def _cut(self, question: Encoding, context: Encoding, options: AnswerOptions) -> Any:
@@ -186,6 +185,7 @@ class QuestionAnsweringPipeline(Pipeline):
             cls_id=self.tokenizer.cls_id,
             sep_id=self.tokenizer.sep_id,
             num_separators=self.tokenizer.num_separators,
+            second_type_id=self.tokenizer.second_type_id,
         )
 
 
@@ -205,21 +205,32 @@ def _find_inputs(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     question, context = kwargs["question"], kwargs["context"]
     if not isinstance(question, list):
         return {"question": question, "context": context}
-    contexts = context if isinstance(context, list) else [context] * len(question)
-    if len(contexts) != len(question):
+    return _spread(question, context)
+
+
+def _spread(questions: list[Any], contexts: Any) -> list[dict[str, Any]]:
+    """Make an example of every question, with a context of its own or with the only one."""
+    if not isinstance(contexts, list):
+        contexts = [contexts] * len(questions)
+    if len(contexts) != len(questions):
         raise InputError(
-            f"context: got {len(contexts)} contexts for {len(question)} questions, want as many"
+            f"context: got {len(contexts)} contexts for {len(questions)} questions, want as many"
         )
-    return [{"question": q, "context": c} for q, c in zip(question, contexts, strict=True)]
+    return [{"question": q, "context": c} for q, c in zip(questions, contexts, strict=True)]
 
 
-def _read_all(inputs: Any) -> list[Any]:
+def _read_all(inputs: Any) -> tuple[list[Any], bool]:
+    """Return the examples, and whether the result is a list even for a single one."""
+    if isinstance(inputs, list | tuple) and len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        (inputs,) = inputs
+    if isinstance(inputs, Mapping) and isinstance(inputs.get("question"), list):
+        return _spread(inputs["question"], inputs.get("context")), True
     if isinstance(inputs, Mapping) or hasattr(inputs, "question_text"):
-        return [inputs]
+        return [inputs], False
     if isinstance(inputs, str) or not isinstance(inputs, Iterable):
         got = reprlib.repr(inputs)
         raise InputError(f"inputs: got {got}, want {{'question': ..., 'context': ...}} or a list")
-    return list(inputs)
+    return list(inputs), False
 
 
 def _check(example: Any, place: str) -> Question:

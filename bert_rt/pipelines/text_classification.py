@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bert_rt.errors import InputError
-from bert_rt.pipelines.base import Pipeline, check_int, chunks
+from bert_rt.pipelines.base import Pipeline, check_int, chunks, is_lazy
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.texts import Truncation, check_input, make_input, read_truncation
 from bert_rt.tasks.base import CallOptions
@@ -81,8 +81,8 @@ class TextClassificationPipeline(Pipeline):
         """Classify texts.
 
         Args:
-            inputs: A text, a dictionary of "text" and "text_pair", or a list or an iterator of
-                these.
+            inputs: A text, a dictionary of "text" and "text_pair", or a list, an iterator or a
+                dataset of these.
             **kwargs: top_k (None for all classes), function_to_apply ("softmax", "sigmoid" or
                 "none"), return_all_scores (as before top_k), truncation, max_length, batch_size.
                 padding and num_workers are taken and have no effect.
@@ -90,9 +90,9 @@ class TextClassificationPipeline(Pipeline):
         Returns:
             The shapes of Transformers 4.x. A text's result is {"label", "score"}, or a list of
             them, best first, where top_k is given, or in the order of the labels where
-            return_all_scores is. For a list of texts a list of results; for an iterator an
-            iterator; for a dictionary its result; for a single string its result where this call
-            gives top_k, else a list that holds only the result.
+            return_all_scores is. For a list of texts a list of results; for an iterator or
+            a dataset an iterator; for a dictionary its result; for a single string its result
+            where this call gives top_k, else a list that holds only the result.
 
         Raises:
             InputError: An argument is unknown or out of range, or a text is empty, unreadable, or
@@ -103,8 +103,8 @@ class TextClassificationPipeline(Pipeline):
         is_wrapped = isinstance(inputs, str) and "top_k" not in kwargs
         batch_size = self._batch_size_of(kwargs)
         options = self._options(self._defaults, kwargs)
-        if isinstance(inputs, Iterator):
-            return self._stream(inputs, options, batch_size)
+        if is_lazy(inputs):
+            return self._lazily(inputs, lambda items: self._stream(items, options, batch_size))
         if isinstance(inputs, list):
             return list(self._stream(inputs, options, None))
         (result,) = self._stream([inputs], options, None)
@@ -144,7 +144,15 @@ class TextClassificationPipeline(Pipeline):
             for value in chunk:
                 place = f"inputs[{index}]"
                 item = check_input(_pair_of_old(value), place)
-                sequences.append(make_input(self.tokenizer, item, options.truncation, place=place))
+                sequences.append(
+                    make_input(
+                        self.tokenizer,
+                        item,
+                        options.truncation,
+                        place=place,
+                        num_token_types=self.model.session.num_token_types,
+                    )
+                )
                 index += 1
             # Of the options only deadline and cancellation count here; neither is set.
             for outputs in self.model.session.run(sequences, CallOptions(limits=None)):

@@ -98,6 +98,7 @@ def make_input(
     *,
     place: str,
     masks: bool = False,
+    num_token_types: int = 2,
 ) -> TokenSequence:
     """Make the model's input of a text or a pair.
 
@@ -107,6 +108,7 @@ def make_input(
         truncation: What happens where they are too long.
         place: Where the input stands, for messages.
         masks: Whether "[MASK]" in a text is the mask token; it is plain text otherwise.
+        num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
         The sequence.
@@ -114,6 +116,7 @@ def make_input(
     Raises:
         EmptyInputError: A text has no token.
         InputTooLongError: The sequence is too long, and stays so.
+        InputError: There is a second text, and the model has no token type for it.
     """
     texts = [item.text] if item.text_pair is None else [item.text, item.text_pair]
     ids = [_encode(tokenizer, text, masks) for text in texts]
@@ -129,13 +132,18 @@ def make_input(
         Encoding(part[:length], np.zeros((length, 2), np.int32))
         for part, length in zip(ids, lengths, strict=True)
     ]
-    return make_sequence(
-        *encodings,
-        max_seq_length=truncation.max_length,
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-        num_separators=tokenizer.num_separators,
-    )
+    try:
+        return make_sequence(
+            *encodings,
+            max_seq_length=truncation.max_length,
+            cls_id=tokenizer.cls_id,
+            sep_id=tokenizer.sep_id,
+            num_separators=tokenizer.num_separators,
+            second_type_id=tokenizer.second_type_id,
+            num_token_types=num_token_types,
+        )
+    except InputError as error:
+        raise type(error)(f"{place}.{error}") from None
 
 
 def _encode(tokenizer: Tokenizer, text: str, masks: bool) -> Any:

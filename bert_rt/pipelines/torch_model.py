@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from bert_rt.engines.base import EngineOptions
+from bert_rt.engines.forking import lost_in_fork, note_use
 from bert_rt.engines.packing import pack, pad
 from bert_rt.engines.threads import resolve_num_threads
+from bert_rt.errors import EngineUnavailableError
 from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.heads import BertForPreTraining, BertModel
+from bert_rt.support.shutdown import native_call
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import FloatArray, TokenSequence
 
@@ -44,6 +47,7 @@ class TorchModel:
             model_max_length: Most tokens of a sequence where the caller does not say.
             options: Device and threads.
         """
+        note_use("torch")
         torch.set_num_threads(resolve_num_threads(options.num_threads))
         self.tokenizer = tokenizer
         self.max_sequence_length = loaded.config.max_sequence_length
@@ -61,12 +65,18 @@ class TorchModel:
 
         Returns:
             For every sequence a tensor of shape (1, T, D), float32, on the CPU.
+
+        Raises:
+            EngineUnavailableError: This process was forked, and torch cannot be used in it.
         """
         assert isinstance(self._model, BertModel)
-        x_BSD, _ = self._model(*self._inputs(sequences))
-        return [
-            x_SD[None, : item.num_tokens].cpu() for x_SD, item in zip(x_BSD, sequences, strict=True)
-        ]
+        _check_process()
+        with native_call():
+            x_BSD, _ = self._model(*self._inputs(sequences))
+            return [
+                x_SD[None, : item.num_tokens].cpu()
+                for x_SD, item in zip(x_BSD, sequences, strict=True)
+            ]
 
     @torch.inference_mode()
     def vocabulary_scores(self, sequences: Sequence[TokenSequence]) -> list[FloatArray]:
@@ -77,15 +87,20 @@ class TorchModel:
 
         Returns:
             For every sequence probabilities of shape (M, V), float32, for its M mask tokens.
+
+        Raises:
+            EngineUnavailableError: This process was forked, and torch cannot be used in it.
         """
         assert isinstance(self._model, BertForPreTraining)
-        inputs = self._inputs(sequences)
-        x_BSD, _ = self._model.bert(*inputs)
-        is_mask_BS = inputs[0] == self.tokenizer.mask_id
-        # Only there: the projection to the vocabulary is most of the work.
-        probabilities_MV = self._model.cls.predictions(x_BSD[is_mask_BS]).softmax(dim=-1)
-        ends = np.cumsum([int(row.sum()) for row in is_mask_BS])
-        return np.split(probabilities_MV.cpu().numpy(), ends[:-1])
+        _check_process()
+        with native_call():
+            inputs = self._inputs(sequences)
+            x_BSD, _ = self._model.bert(*inputs)
+            is_mask_BS = inputs[0] == self.tokenizer.mask_id
+            # Only there: the projection to the vocabulary is most of the work.
+            probabilities_MV = self._model.cls.predictions(x_BSD[is_mask_BS]).softmax(dim=-1)
+            ends = np.cumsum([int(row.sum()) for row in is_mask_BS])
+            return np.split(probabilities_MV.cpu().numpy(), ends[:-1])
 
     def close(self) -> None:
         """Free the model. Calling it twice is harmless."""
@@ -94,3 +109,9 @@ class TorchModel:
     def _inputs(self, sequences: Sequence[TokenSequence]) -> list[Tensor]:
         batch = pack(sequences, max_tokens=sum(item.num_tokens for item in sequences))
         return [torch.from_numpy(array).to(self._device) for array in pad(batch, self._pad_id)]
+
+
+def _check_process() -> None:
+    reason = lost_in_fork("torch")
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'torch' cannot run here: {reason}")

@@ -8,6 +8,7 @@ change for those who come from there:
 - A span may be found in every window that shows it. Candidates of equal text (whatever the case)
   are one answer, with the place of the first and the sum of the scores.
 - Words are whole: a span is widened to the words that its ends lie in.
+- Spans are those of the `tokenizers` library, white space included where its tokenizer leaves it.
 
 Unlike there, a span of probability 0 is never an answer: where a passage has fewer spans than were
 asked for, Transformers fills up with empty ones.
@@ -27,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import EngineInternalError
-from bert_rt.types import Encoding, Feature, FloatArray, Outputs
+from bert_rt.text.word_spans import WordSpans
+from bert_rt.types import Feature, FloatArray, Outputs
 
 __all__ = ["SpanRules", "find_answers"]
 
@@ -53,8 +55,7 @@ class SpanRules:
 
 def find_answers(
     context: str,
-    encoding: Encoding,
-    is_word_start: NDArray[np.bool_],
+    words: WordSpans,
     features: Sequence[Feature],
     logits: Sequence[Outputs],
     rules: SpanRules,
@@ -63,8 +64,7 @@ def find_answers(
 
     Args:
         context: The caller's own string.
-        encoding: The tokens of all of it.
-        is_word_start: Shape of its tokens, bool; False where a token continues a word.
+        words: The tokens of all of it, their words and spans.
         features: The windows of the question.
         logits: For every window, arrays of shape (T,).
         rules: How answers are picked.
@@ -85,11 +85,12 @@ def find_answers(
         end_C = _probabilities(window["end_logits"], feature)
         null_scores.append(float(start_C[0] * end_C[0]))
         scores, firsts, lasts = _best_spans(start_C[1:], end_C[1:], rules.max_answer_len, count)
+        shown = slice(feature.context_start, feature.context_start + feature.context_length)
         if rules.align_to_words:
-            shown = slice(feature.context_start, feature.context_start + feature.context_length)
-            firsts, lasts = _whole_words(firsts, lasts, is_word_start[shown])
-        starts = encoding.offsets[feature.context_start + firsts, 0].tolist()
-        ends = encoding.offsets[feature.context_start + lasts, 1].tolist()
+            firsts, lasts = _whole_words(firsts, lasts, words.is_word_start[shown])
+        offsets = words.offsets[shown].copy()
+        offsets[0] = words.opening_offsets[feature.context_start]
+        starts, ends = offsets[firsts, 0].tolist(), offsets[lasts, 1].tolist()
         for score, start, end in zip(scores.tolist(), starts, ends, strict=True):
             text = context[start:end]
             same = found.setdefault(

@@ -16,23 +16,28 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bert_rt.errors import BertRtError
 from bert_rt.model.config import AnsweringConfig, Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.support.files import atomic_write_json
 
 __all__ = [
     "add_answering_flags",
     "add_column_flags",
+    "add_drop_flag",
     "add_json_flag",
     "answering_config",
     "columns",
+    "dropped",
     "given_answering_flags",
     "given_columns",
     "int_at_least",
     "make_parser",
     "run_command",
+    "writable_path",
     "write_json",
 ]
 
@@ -119,13 +124,70 @@ def int_at_least(low: int) -> Callable[[str], int]:
     return convert
 
 
+def writable_path(text: str) -> str:
+    """Check a flag that names a file to write, before any work: an argparse type.
+
+    Args:
+        text: The flag's value.
+
+    Returns:
+        The same.
+
+    Raises:
+        argparse.ArgumentTypeError: It is a directory, what it lies in is none, or it cannot be
+            written to. A directory that is missing is no error: it is made with the file.
+    """
+    path = Path(text)
+    if not text or path.is_dir():
+        raise argparse.ArgumentTypeError(f"got {text!r}, want a file, not a directory")
+    # A terminal or pipe is written to; a file is written beside its name and renamed.
+    written = path
+    if not path.exists() or path.is_file():
+        parents = Path(os.path.realpath(path)).parents
+        written = next(parent for parent in parents if parent.exists())
+        if not written.is_dir():
+            raise argparse.ArgumentTypeError(f"got {text!r}, but {written} is no directory")
+    if not os.access(written, os.W_OK):
+        raise argparse.ArgumentTypeError(f"got {text!r}, but {written} cannot be written to")
+    return text
+
+
+def add_drop_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--drop_invalid`, for dropped.
+
+    Args:
+        parser: The command's parser.
+    """
+    parser.add_argument(
+        "--drop_invalid",
+        action="store_true",
+        help="leave out questions, answers and rows that cannot be used (blank texts, answers that "
+        "are not at their answer_start, rows of another length), and say how many; left out: they "
+        "are an error that lists them",
+    )
+
+
+def dropped(args: argparse.Namespace) -> Dropped | None:
+    """Return what the flag of add_drop_flag says.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        A counter for readers of data files; None where what cannot be used is an error.
+    """
+    return Dropped() if args.drop_invalid else None
+
+
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Add `--json FILE`, for write_json.
 
     Args:
         parser: The command's parser.
     """
-    parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
+    parser.add_argument(
+        "--json", metavar="FILE", type=writable_path, help="write the result as JSON"
+    )
 
 
 def write_json(path: str | None, value: Any) -> None:

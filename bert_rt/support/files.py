@@ -7,6 +7,7 @@ programs print as one line; callers with a better name for them translate.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import gzip
@@ -80,7 +81,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise InputError(f"{file}: named .gz, but not a whole gzip file: {error}") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{file}: not UTF-8 at byte {error.start}, in line {line}") from error
+        is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        raise InputError(
+            f"{file}: not UTF-8 at byte {error.start}, in line {line}"
+            f"{': it begins like UTF-16' if is_utf16 else ''}"
+        ) from error
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
 

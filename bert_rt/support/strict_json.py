@@ -1,7 +1,8 @@
 """JSON from strangers: parsed strictly and within bounds, so that nothing odd gets further.
 
 The standard parser takes NaN, keeps the last of two equal keys, spends quadratic time on long
-integers and overflows the stack on deep nesting. Here each of these is one ValueError.
+integers and overflows the stack on deep nesting. Here each of these is one ValueError. Files that
+other programs write, of which only some fields are read, are parsed by parse_foreign instead.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "parse_json", "to_plain"]
+__all__ = ["MAX_DEPTH", "parse_foreign", "parse_json", "to_plain"]
 
 # Deep enough for any report; shallow enough that nothing which walks the value can overflow.
 MAX_DEPTH = 32
 _INTEGER_LIMIT = 2**64
+# Python's own limit, below which reading an integer takes microseconds.
+_MAX_DIGITS = 4300
 
 
 def parse_json(data: bytes, *, max_bytes: int) -> Any:
@@ -44,6 +47,31 @@ def parse_json(data: bytes, *, max_bytes: int) -> Any:
     except RecursionError:
         raise ValueError(f"got deeper nesting, want at most {MAX_DEPTH} levels") from None
     return to_plain(value)
+
+
+def parse_foreign(data: bytes, *, max_bytes: int) -> Any:
+    """Parse UTF-8 JSON as Python's own parser does: whoever reads a field checks its value.
+
+    A byte order mark, NaN, infinities, huge numbers and a name that comes twice (the last one
+    counts) are taken, since in a field that is not read they do no harm.
+
+    Args:
+        data: The JSON text.
+        max_bytes: Longest text that is looked at.
+
+    Returns:
+        The value, of dictionaries, lists, strings, numbers, booleans and None; an integer of
+        thousands of digits is an infinite float.
+
+    Raises:
+        ValueError: It is not JSON, or nested too deeply for the parser; the message is one line.
+    """
+    if len(data) > max_bytes:
+        raise ValueError(f"got {len(data)} bytes of JSON, want at most {max_bytes}")
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_int=_parse_any_int)
+    except RecursionError:
+        raise ValueError("got nesting that is too deep to be parsed") from None
 
 
 def to_plain(value: object, depth: int = 0) -> Any:
@@ -107,3 +135,7 @@ def _parse_int(digits: str) -> int:
     if len(digits) > 24:
         _refuse(digits, "an integer of at most 64 bits")
     return int(digits)
+
+
+def _parse_any_int(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)

@@ -5,12 +5,11 @@ The named methods of each task (answer, classify, ...) are made of these, in the
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
-import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from bert_rt.artifact.manifest import Manifest
@@ -127,16 +126,29 @@ class Asking:
         """
         return self.session.stream(self.task, items, options or self.options())
 
+    def submit(self, item: Any, options: CallOptions | None = None) -> Future[Any]:
+        """Compute one input without waiting for it.
+
+        Args:
+            item: What the task takes.
+            options: What options made; None for its defaults.
+
+        Returns:
+            A future of the task's result; its errors are those of ask, and cancelling it drops the
+            request. Requests that wait are computed together, however few threads submit them.
+
+        Raises:
+            InputError: The input is bad.
+            OverloadedError: Too much is waiting already.
+        """
+        item = self.task.check_input(item)
+        return self.session.submit(self.task, item, options or self.options())
+
     async def ask_async(self, item: Any, options: CallOptions | None = None) -> Any:
-        """Do what ask does without blocking the event loop; cancelling drops the request."""
+        """Do what ask does without blocking the event loop; cancelling drops the request.
+
+        No thread waits for the result, so any number of calls may be under way.
+        """
         import asyncio  # whoever calls this has it; others would wait for it
 
-        cancelled = threading.Event()
-        options = dataclasses.replace(options or self.options(), cancelled=cancelled)
-        item = self.task.check_input(item)
-        try:
-            return await asyncio.to_thread(
-                lambda: next(self.session.stream(self.task, [item], options, place=""))
-            )
-        finally:
-            cancelled.set()
+        return await asyncio.wrap_future(self.submit(item, options))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
-from bert_rt.artifact.checks import refuse
+from bert_rt.artifact.checks import check_token_ids, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.config import from_dict
@@ -26,10 +26,14 @@ from bert_rt.types import Outputs, TokenSequence
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.model.config import Columns
+    from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.session import Session
 
 __all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task", "limits_of"]
+
+# Of English in BERT's vocabulary, rounded down.
+_CHARS_A_TOKEN = 4
 
 ItemT = TypeVar("ItemT")
 PreparedT = TypeVar("PreparedT", bound="Prepared")
@@ -98,7 +102,7 @@ class Evaluation(Protocol):
         ...
 
     @property
-    def predictions(self) -> Mapping[str, str]:
+    def predictions(self) -> Mapping[Any, str]:
         """What was given, as text, by the example's id or row."""
         ...
 
@@ -142,8 +146,16 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
         """Check an input as the caller gave it; raises InputError, with its place in front."""
 
     @abstractmethod
+    def texts(self, item: ItemT) -> list[str]:
+        """Return the texts of a checked input, in the order in which the model reads them."""
+
+    @abstractmethod
     def num_chars(self, item: ItemT) -> int:
         """Return how long a checked input is, in characters."""
+
+    def estimate_tokens(self, item: ItemT) -> int:
+        """Return about how many tokens an input has, before it is tokenized."""
+        return 1 + self.num_chars(item) // _CHARS_A_TOKEN
 
     @abstractmethod
     def prepare(
@@ -235,7 +247,11 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
                     f"of kind {kind!r} for {self.name}"
                 )
         for index, item in enumerate(manifest.self_test):
-            self.check_self_test(f"self_test[{index}]", item, manifest)
+            where = f"self_test[{index}]"
+            if "token_ids" in item:
+                check_token_ids(f"{where}.token_ids", item["token_ids"])
+            rest = {name: value for name, value in item.items() if name != "token_ids"}
+            self.check_self_test(where, rest, manifest)
 
     # The self-test.
 
@@ -253,9 +269,29 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
 
     @abstractmethod
     def read_examples(
-        self, path: str | Path, columns: Columns, labels: Sequence[str], head: Any = None
+        self,
+        path: str | Path,
+        columns: Columns,
+        labels: Sequence[str],
+        head: Any = None,
+        *,
+        dropped: Dropped | None = None,
     ) -> list[Any]:
-        """Read a labelled file, checked against a model's labels and head; raises InputError."""
+        """Read a labelled file, checked against a model's labels and head.
+
+        Args:
+            path: The file.
+            columns: How tables name their columns.
+            labels: The model's.
+            head: What its logits mean, as read_head gives it; None for the usual head.
+            dropped: Counts examples that cannot be used and are left out; None: they are errors.
+
+        Returns:
+            The examples, at least one.
+
+        Raises:
+            InputError: The file cannot be read, or examples cannot be used.
+        """
 
     @abstractmethod
     def evaluate(

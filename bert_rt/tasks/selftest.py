@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tokenizers
 
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.engines.base import EngineInfo
@@ -21,7 +22,7 @@ from bert_rt.tasks.base import CallOptions, SelfTestItem, Task
 from bert_rt.tasks.session import Session
 from bert_rt.types import TokenSequence
 
-__all__ = ["LOGIT_ATOL", "make_self_test", "run_self_test"]
+__all__ = ["LOGIT_ATOL", "make_self_test", "run_self_test", "self_test_texts"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def run_self_test(
     (outputs,), *computed = session.compute([probe, *prepared], options)
     task.check_outputs(outputs, manifest)
     for index, want in enumerate(manifest.self_test):
+        _check_token_ids(session, task, want, f"self_test[{index}].token_ids")
         got = task.self_test_result(prepared[index], computed[index], options)
         for name in task.compared:
             is_logit = "logit" in name
@@ -88,6 +90,28 @@ def run_self_test(
                     "compute what the artifact was made with"
                 )
     _LOG.debug("self-test: %d items passed on %s", len(manifest.self_test), info.name)
+
+
+def _check_token_ids(
+    session: Session, task: Task[Any, Any, Any], want: SelfTestItem, where: str
+) -> None:
+    """Check that texts become the tokens that they became when the artifact was made."""
+    got = _token_ids(session, self_test_texts(task, want))
+    # Artifacts of earlier releases have none.
+    if want.get("token_ids", got) != got:
+        raise EngineError(
+            f"{where}: got {got}, want {want['token_ids']}; tokenizers {tokenizers.__version__} "
+            "splits text otherwise than the release that the artifact was made with"
+        )
+
+
+def self_test_texts(task: Task[Any, Any, Any], item: SelfTestItem) -> list[str]:
+    """Return the texts of a self-test item, those that its token_ids are of."""
+    return task.texts(task.self_test_input(item))
+
+
+def _token_ids(session: Session, texts: Sequence[str]) -> list[list[int]]:
+    return [session.tokenizer.encode(text).input_ids.tolist() for text in texts]
 
 
 def make_self_test(
@@ -122,7 +146,10 @@ def make_self_test(
         task.self_test_result(item, outputs, options)
         for item, outputs in zip(prepared, session.compute(prepared, options), strict=True)
     ]
-    return tuple(item for item in items if item.pop("lead", math.inf) >= min_lead)
+    kept = [item for item in items if item.pop("lead", math.inf) >= min_lead]
+    return tuple(
+        item | {"token_ids": _token_ids(session, self_test_texts(task, item))} for item in kept
+    )
 
 
 @dataclass(frozen=True, slots=True)

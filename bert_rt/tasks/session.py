@@ -6,15 +6,19 @@ that comes alone never waits for all of somebody's thousands.
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any, TypeVar
 
-from bert_rt.engines.scheduler import Scheduler
+from bert_rt.engines.scheduler import QueueStats, Scheduler
 from bert_rt.errors import InputError
 from bert_rt.tasks.base import CallOptions, Prepared, Task
+from bert_rt.tasks.driver import Driver
 from bert_rt.tasks.texts import with_place
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Outputs, TokenSequence
@@ -43,19 +47,50 @@ class Session:
 
     Attributes:
         tokenizer: The artifact's tokenizer.
+        num_token_types: How many the model has (BertConfig.num_token_types).
     """
 
-    def __init__(self, tokenizer: Tokenizer, scheduler: Scheduler) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, scheduler: Scheduler, *, num_token_types: int = 2
+    ) -> None:
         """Join the two halves of the path.
 
         Args:
             tokenizer: The artifact's tokenizer.
             scheduler: Runs the artifact's engine.
+            num_token_types: How many the model has.
         """
         self.tokenizer = tokenizer
+        self.num_token_types = num_token_types
         self._scheduler = scheduler
         self._cache: OrderedDict[str, Encoding] = OrderedDict()
         self._cache_lock = threading.Lock()
+        self._driver = Driver(self, scheduler)
+        _SESSIONS.add(self)
+
+    @property
+    def stats(self) -> QueueStats:
+        """How much waits at this moment: requests and tokens."""
+        return self._scheduler.stats
+
+    def submit(
+        self, task: Task[ItemT, PreparedT, ResultT], item: ItemT, options: CallOptions
+    ) -> Future[ResultT]:
+        """Compute one checked input without a thread that waits for it.
+
+        Args:
+            task: What it is for.
+            item: What task.check_input returned.
+            options: What is asked of it.
+
+        Returns:
+            A future of the result. Cancelling it drops the request. Its errors are those of
+            stream; a cancelled options.cancelled cancels it.
+
+        Raises:
+            OverloadedError: Too much is waiting already.
+        """
+        return self._driver.submit(task, item, options)
 
     def stream(
         self,
@@ -85,24 +120,39 @@ class Session:
         iterator = enumerate(items)
         while True:
             chunk, error = _take_chunk(iterator, task.check_input, task.num_chars, place=place)
-            prepared: list[PreparedT] = []
-            try:
-                prepared.extend(task.prepare([item for _, item in chunk], self, options))
-            except InputError as failure:
-                error = with_place(failure, place.format(chunk[len(prepared)][0]))
-            for item, outputs in zip(prepared, self.compute(prepared, options), strict=True):
-                yield task.decode(item, outputs, options)
+            if chunk:
+                # Before tokenizing: what is refused shall cost nothing.
+                estimate = sum(task.estimate_tokens(item) for _, item in chunk)
+                num_reserved = self._scheduler.reserve(estimate)
+                prepared: list[PreparedT] = []
+                try:
+                    prepared.extend(task.prepare([item for _, item in chunk], self, options))
+                except InputError as failure:
+                    error = with_place(failure, place.format(chunk[len(prepared)][0]))
+                except BaseException:
+                    self._scheduler.release(num_reserved)
+                    raise
+                results = self.compute(prepared, options, num_reserved=num_reserved)
+                for item, outputs in zip(prepared, results, strict=True):
+                    yield task.decode(item, outputs, options)
             if error is not None:
                 raise error
             if not chunk:
                 return
 
-    def compute(self, prepared: Sequence[Prepared], options: CallOptions) -> list[list[Outputs]]:
+    def compute(
+        self,
+        prepared: Sequence[Prepared],
+        options: CallOptions,
+        *,
+        num_reserved: int | None = None,
+    ) -> list[list[Outputs]]:
         """Run the sequences of some inputs together.
 
         Args:
             prepared: What a task's prepare gave.
             options: Deadline and cancellation.
+            num_reserved: As in Scheduler.run.
 
         Returns:
             For every input the outputs of its sequences.
@@ -114,15 +164,22 @@ class Session:
             EngineError: The engine failed or is closed.
         """
         sequences = [sequence for item in prepared for sequence in item.sequences]
-        outputs = iter(self.run(sequences, options))
+        outputs = iter(self.run(sequences, options, num_reserved=num_reserved))
         return [list(islice(outputs, len(item.sequences))) for item in prepared]
 
-    def run(self, sequences: Sequence[TokenSequence], options: CallOptions) -> list[Outputs]:
+    def run(
+        self,
+        sequences: Sequence[TokenSequence],
+        options: CallOptions,
+        *,
+        num_reserved: int | None = None,
+    ) -> list[Outputs]:
         """Run any sequences of tokens, together with those of other threads.
 
         Args:
             sequences: Possibly none.
             options: Deadline and cancellation.
+            num_reserved: As in Scheduler.run.
 
         Returns:
             For every sequence its outputs by name: of shape (T, ...) per token, else (...).
@@ -131,9 +188,13 @@ class Session:
             BertRtError: As in compute.
         """
         if not sequences:
+            self._scheduler.release(num_reserved or 0)
             return []
         return self._scheduler.run(
-            sequences, deadline_s=options.deadline_s, cancelled=options.cancelled
+            sequences,
+            deadline_s=options.deadline_s,
+            cancelled=options.cancelled,
+            num_reserved=num_reserved,
         )
 
     def encode(
@@ -169,6 +230,7 @@ class Session:
     def close(self) -> None:
         """Close the scheduler and with it the engine. Calling it twice is harmless."""
         self._scheduler.close()
+        self._driver.close()
 
     def _remember(self, texts: Sequence[str], encodings: Mapping[str, Encoding]) -> None:
         with self._cache_lock:
@@ -177,6 +239,20 @@ class Session:
                     self._cache[text] = encodings[text]
             while len(self._cache) > _CACHE_TEXTS:
                 self._cache.popitem(last=False)
+
+
+_SESSIONS: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _reset_all() -> None:
+    # In a forked process the threads that held a lock, or computed, are gone.
+    for session in _SESSIONS:
+        session._cache_lock = threading.Lock()
+        session._driver.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset_all)
 
 
 def _take_chunk(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from bert_rt.errors import EmptyInputError, InputError, InputTooLongError
 from bert_rt.text.tokenization import check_encodable
 
-__all__ = ["MAX_TEXT_CHARS", "check_text", "with_place"]
+__all__ = ["MAX_TEXT_CHARS", "check_text", "text_fault", "with_place"]
 
 MAX_TEXT_CHARS = 10_000_000
 
@@ -39,6 +40,29 @@ def check_text(field: str, text: Any, *, max_chars: int) -> None:
             f"{field}: got a NUL character at character {position}, want text without NUL"
         )
     check_encodable(field, text)
+
+
+def text_fault(field: str, text: Any, *, max_chars: int) -> str | None:
+    """Say what is wrong with a text of a data file, for readers that tell all faults at once.
+
+    Args:
+        field: What the text is, for the message.
+        text: What the file has.
+        max_chars: Longest text allowed, in characters.
+
+    Returns:
+        The message of check_text; or that the text has only controls, white space and marks that
+        belong to a letter, of which a tokenizer may leave nothing; None where all is well.
+    """
+    try:
+        check_text(field, text, max_chars=max_chars)
+    except InputError as error:
+        return str(error)
+    for char in text:
+        category = unicodedata.category(char)
+        if category[0] not in "CZ" and category != "Mn":
+            return None
+    return f"{field}: got text without a letter, digit or sign ({text[:20]!a}), want readable text"
 
 
 def with_place(error: InputError, place: str) -> InputError:

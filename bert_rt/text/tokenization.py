@@ -7,7 +7,8 @@ Four promises that the library alone does not make:
 - Where white space belongs to tokens, as in byte-level BPE, it does not belong to their spans
   (but for tokens of nothing else). A character of several tokens is in the span of each, whole.
 - User text is only text: "[SEP]" written in a context is encoded as the characters it is made of,
-  never as the special token that ends a window (the library's `encode_special_tokens`).
+  never as the control token that ends a window (the library's `encode_special_tokens`). Tokens
+  that a checkpoint's makers added, such as markers of entities, are tokens there.
 - Special tokens, truncation and padding are left to the tasks and to packing, whatever
   the tokenizer.json asks for.
 
@@ -17,9 +18,9 @@ Source: spans in the original text as in the tokenization of BERT's run_squad.py
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ from numpy.typing import NDArray
 from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
-from bert_rt.text.tokenizer_files import backend_from_bytes, backend_from_directory
+from bert_rt.support.shutdown import native_call
+from bert_rt.text.control_tokens import ControlTokens
+from bert_rt.text.tokenizer_files import backend_from_bytes, load_tokenizer_files
+from bert_rt.text.word_spans import WordSpans, read_trimming, word_spans
 from bert_rt.text.wordpiece import NativeWordPiece
 from bert_rt.types import Encoding, IntArray
 
@@ -74,25 +78,30 @@ class Tokenizer:
         cls_id: Id of the token that opens every window: "[CLS]" of BERT, "<s>" of RoBERTa.
         sep_id: Id of the token that ends the question and the context: "[SEP]" or "</s>".
         num_separators: How many of the latter stand between two texts: 1, or RoBERTa's 2.
-        pad_id: Id of "[PAD]" or "<pad>".
-        mask_id: Id of "[MASK]" or "<mask>".
-        mask_token: "[MASK]" or "<mask>" itself, for texts that ask for a token.
+        second_type_id: Token type of the second of two texts: BERT's 1, RoBERTa's 0.
         vocab_size: One more than the largest id, the least size of an embedding table.
     """
 
     cls_id: int
     sep_id: int
     num_separators: int
-    pad_id: int
-    mask_id: int
-    mask_token: str
+    second_type_id: int
     vocab_size: int
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        roles: Mapping[str, str] | None = None,
+        special_tokens: Collection[str] = (),
+    ) -> None:
         """Take over a tokenizer of the library; truncation and padding are switched off.
 
         Args:
-            backend: The library's tokenizer, which must not be changed afterwards.
+            backend: The library's tokenizer, which must not be changed afterwards. Its special
+                tokens are control tokens.
+            roles: "pad_token" and "mask_token", where they have other names than usual.
+            special_tokens: Further tokens that are special for decoding.
 
         Raises:
             ArtifactFormatError: A token that the model needs is not in the vocabulary, an id is
@@ -103,26 +112,32 @@ class Tokenizer:
         backend.encode_special_tokens = True
         unknown = getattr(backend.model, "unk_token", None)
         # Found here rather than in the middle of a request, where the library only says so.
-        if unknown is not None and backend.token_to_id(unknown) is None:
+        if unknown is not None and backend.model.token_to_id(unknown) is None:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
-        self.cls_id, self.sep_id, self.num_separators = _pair_template(backend)
-        _, self.pad_id = _first_token(backend, _PADS)
-        self.mask_token, self.mask_id = _first_token(backend, _MASKS)
+        pair = _pair_template(backend)
+        self.cls_id, self.sep_id, self.num_separators, self.second_type_id = pair
+        roles = roles or {}
+        self._pad = _find_token(backend, [roles.get("pad_token", ""), *_PADS])
+        self._mask = _find_token(backend, [roles.get("mask_token", ""), *_MASKS])
+        self._more_special = [backend.token_to_id(token) for token in special_tokens]
         self._post_processor = backend.post_processor
         # BERT's splits words at white space, so none is left in a token.
         self._trims = not isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        self._trimming = read_trimming(backend.post_processor)
         if self._trims:
             # The library's own trimming, of those that have it, makes spans without a character.
             backend.post_processor = processors.Sequence([])
         vocab = self.get_vocab()
-        last = max(vocab, key=vocab.__getitem__)
+        # A blank line of vocab.txt is a token that no text has.
+        last = max(filter(None, vocab), key=vocab.__getitem__)
         self.vocab_size = 1 + vocab[last]
         if vocab[last] > _MAX_ID:
             raise ArtifactFormatError(
                 f"tokenizer: token {last!r} has the id {vocab[last]}, want at most {_MAX_ID}"
             )
-        self._native = NativeWordPiece.of(backend, vocab)
+        self._control = ControlTokens(backend)
+        self._native = None if self._control else NativeWordPiece.of(backend, vocab)
 
     @classmethod
     def from_bytes(cls, tokenizer_json: bytes) -> Tokenizer:
@@ -153,11 +168,11 @@ class Tokenizer:
         Raises:
             CheckpointError: The files are not there, or one is damaged; the message names it.
         """
-        backend, file = backend_from_directory(Path(path))
+        files = load_tokenizer_files(Path(path))
         try:
-            return cls(backend)
+            return cls(files.backend, roles=files.roles, special_tokens=files.special_tokens)
         except ArtifactFormatError as error:
-            raise CheckpointError(f"{file}: {error}") from error
+            raise CheckpointError(f"{files.file}: {error}") from error
 
     def encode(self, text: str, *, field: str = "text") -> Encoding:
         """Encode one text, without special tokens.
@@ -173,10 +188,11 @@ class Tokenizer:
             InputError: The text is no str or cannot be encoded as UTF-8.
         """
         check_encodable(field, text)
-        arrays = None if self._native is None else self._native.encode(text)
-        if arrays is not None:
-            return _frozen(*arrays)
-        return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
+        with native_call():
+            arrays = None if self._native is None else self._native.encode(text)
+            if arrays is not None:
+                return _frozen(*arrays)
+            return self._to_encoding(self._backend.encode(text, add_special_tokens=False), text)
 
     def encode_batch(self, texts: Sequence[str], *, field: str = "text") -> list[Encoding]:
         """Encode many texts at once; what the library encodes, on all cores and without the GIL.
@@ -197,13 +213,35 @@ class Tokenizer:
             check_encodable(f"{field}[{index}]", text)
         left = list(dict.fromkeys(texts))
         by_text: dict[str, Encoding] = {}
-        if self._native is not None:
-            arrays = zip(left, self._native.encode_batch(left), strict=True)
-            by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
-            left = [text for text in left if text not in by_text]
-        encodings = self._backend.encode_batch(left, add_special_tokens=False)
+        with native_call():
+            if self._native is not None:
+                arrays = zip(left, self._native.encode_batch(left), strict=True)
+                by_text = {text: _frozen(*pair) for text, pair in arrays if pair is not None}
+                left = [text for text in left if text not in by_text]
+            encodings = self._backend.encode_batch(left, add_special_tokens=False)
         by_text |= zip(left, map(self._to_encoding, encodings, left), strict=True)
         return [by_text[text] for text in texts]
+
+    @property
+    def pad_id(self) -> int:
+        """Id of "[PAD]" or "<pad>"; ArtifactFormatError where there is none."""
+        return _the_token(self._pad, _PADS)[1]
+
+    @property
+    def mask_id(self) -> int:
+        """Id of "[MASK]" or "<mask>"; ArtifactFormatError where there is none."""
+        return _the_token(self._mask, _MASKS)[1]
+
+    @property
+    def mask_token(self) -> str:
+        """What "[MASK]" or "<mask>" is called, for texts that ask for a token."""
+        return _the_token(self._mask, _MASKS)[0]
+
+    @property
+    def added_tokens(self) -> list[str]:
+        """Tokens that are looked for in every text: those that a checkpoint's makers added."""
+        added = self._backend.get_added_tokens_decoder().values()
+        return [token.content for token in added if not token.special]
 
     def get_vocab(self) -> dict[str, int]:
         """Return the id of every token, special ones included."""
@@ -220,27 +258,28 @@ class Tokenizer:
         Returns:
             Words with single spaces between them, none before marks such as "." and ",".
         """
-        text: str = self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+        ids = list(token_ids)
+        if skip_special_tokens:
+            ids = [token_id for token_id in ids if token_id not in self._more_special]
+        text: str = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
-    def word_starts(self, text: str, encoding: Encoding) -> NDArray[np.bool_]:
-        """Tell which tokens begin a word: a run of letters, or a mark such as ",".
+    def word_spans(self, text: str, encoding: Encoding) -> WordSpans:
+        """Tell words, and spans as programs over the `tokenizers` library see them.
 
         Args:
             text: Any text.
             encoding: What encode gave for it.
 
         Returns:
-            Shape (T,), bool.
+            Words (runs of letters, or marks such as ",") and spans of the same tokens.
         """
-        is_start: NDArray[np.bool_]
-        if self._is_word_start_V is not None:
-            is_start = self._is_word_start_V[encoding.input_ids]
-            return is_start
-        word_ids = self._backend.encode(text, add_special_tokens=False).word_ids
-        is_start = np.ones(len(word_ids), np.bool_)
-        is_start[1:] = [last != word for last, word in pairwise(word_ids)]
-        return is_start
+        if self._trims or self._is_word_start_V is None:
+            with native_call():
+                raw = self._backend.encode(text, add_special_tokens=False)
+            return word_spans(raw, self._trimming)
+        is_start = self._is_word_start_V[encoding.input_ids]
+        return WordSpans(encoding.offsets, encoding.offsets, is_start)
 
     def to_json(self) -> bytes:
         """Return the tokenizer.json of this tokenizer, without truncation and padding."""
@@ -252,6 +291,8 @@ class Tokenizer:
 
     def _to_encoding(self, encoding: tokenizers.Encoding, text: str) -> Encoding:
         """Copy an encoding into arrays."""
+        if self._control and self._control.are_in(np.array(encoding.ids, np.int32)):
+            encoding = self._control.encode(text)
         # np.fromiter over the flattened pairs takes half the time of np.array on a list of tuples.
         count = len(encoding)
         input_ids = np.fromiter(encoding.ids, np.int32, count)
@@ -280,31 +321,43 @@ def _frozen(input_ids: IntArray, offsets: IntArray) -> Encoding:
     return Encoding(input_ids, offsets)
 
 
-def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int]:
+def _find_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int] | None:
     """Return the first of some tokens that the vocabulary has, and its id."""
-    for name in names:
-        token_id = backend.token_to_id(name)
-        if token_id is not None:
-            return name, token_id
-    raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
+    ids = ((name, backend.token_to_id(name)) for name in names if name)
+    return next(((name, token_id) for name, token_id in ids if token_id is not None), None)
 
 
-def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int]:
-    """Return the id in front, the id behind every text, and how many stand between two texts."""
+def _the_token(found: tuple[str, int] | None, names: Sequence[str]) -> tuple[str, int]:
+    if found is None:
+        raise ArtifactFormatError(f"tokenizer: token {names[0]!r} is not in the vocabulary")
+    return found
+
+
+def _first_token(backend: tokenizers.Tokenizer, names: Sequence[str]) -> tuple[str, int]:
+    return _the_token(_find_token(backend, names), names)
+
+
+def _pair_template(backend: tokenizers.Tokenizer) -> tuple[int, int, int, int]:
+    """Return id in front, id behind, how many stand between two texts, the second one's type."""
     encoding = backend.encode("", "")
     is_special = encoding.special_tokens_mask
     ids = [token_id for token_id, special in zip(encoding.ids, is_special, strict=True) if special]
     if not ids:
         cls_name, cls_id = _first_token(backend, [name for name, _, _ in _TEMPLATES])
         sep_name, count = next((sep, num) for name, sep, num in _TEMPLATES if name == cls_name)
-        return cls_id, _first_token(backend, [sep_name])[1], count
+        return cls_id, _first_token(backend, [sep_name])[1], count, int(count == 1)
     if len(ids) not in (3, 4) or len(set(ids[1:])) != 1:
         names = [backend.id_to_token(token_id) for token_id in ids]
         raise ArtifactFormatError(
             f"tokenizer: two texts get the special tokens {names}, want one in front, and one or "
             "two of another kind between the texts and one at the end"
         )
-    return ids[0], ids[1], len(ids) - 2
+    second_type_id = encoding.type_ids[-1]
+    if not 0 <= second_type_id <= 1:
+        raise ArtifactFormatError(
+            f"tokenizer: the second text gets token type {second_type_id}, want 0 or 1"
+        )
+    return ids[0], ids[1], len(ids) - 2, second_type_id
 
 
 def _trim(offsets: IntArray, text: str) -> None:

@@ -5,13 +5,15 @@ Beside the native engine with AMX, the `tokenizers` library takes a sixth of the
 what text in English mostly consists of: runs of other words (accents, dashes, quotation marks,
 control characters) go to the library one by one, and a text with many of them as a whole. White
 space in ASCII is where texts may be cut, for no step of the tokenizer looks beyond it: the result
-is the library's.
+is the library's. A text in which tokens that a checkpoint's makers added may stand is the library's
+as a whole, too.
 
 Source: greedy longest match as in Wu et al. 2016, arXiv:1609.08144, and BERT's tokenization.py.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,20 +26,25 @@ from bert_rt.types import IntArray
 __all__ = ["NativeWordPiece"]
 
 _MAX_CHARS = 256  # of a word: the native module's own limit
+_MAX_ADDED = 64  # with more, looking for them takes the time that is won
 
 
 class NativeWordPiece:
     """A BERT tokenizer of the library, and its native double for plain words. Thread-safe."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, native: Any) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, native: Any, added: re.Pattern[str] | None
+    ) -> None:
         """Join the two; see `of`.
 
         Args:
             backend: The library's tokenizer.
             native: bert_rt._native.WordPiece of the same vocabulary.
+            added: Finds what may be an added token in words of plain ASCII.
         """
         self._backend = backend
         self._native = native
+        self._added = added
 
     @classmethod
     def of(cls, backend: tokenizers.Tokenizer, vocab: Mapping[str, int]) -> NativeWordPiece | None:
@@ -57,9 +64,16 @@ class NativeWordPiece:
             and normalizer.clean_text
             and isinstance(backend.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
             and model.max_input_chars_per_word <= _MAX_CHARS
-            # Added tokens that are not special are looked for in every text.
-            and all(token.special for token in backend.get_added_tokens_decoder().values())
         ):
+            return None
+        # Those that are not special are looked for in every text: as they are, or normalized.
+        added = {
+            normalizer.normalize_str(token.content) if token.normalized else token.content
+            for token in backend.get_added_tokens_decoder().values()
+            if not token.special
+        }
+        # One with white space in it may stand across the places where texts are cut.
+        if len(added) > _MAX_ADDED or any(not t or re.search(r"\s", t) for t in added):
             return None
         # Tokens that were only added are no pieces of words.
         vocab = dict(vocab)
@@ -80,7 +94,10 @@ class NativeWordPiece:
             max_chars=model.max_input_chars_per_word,
             lowercase=normalizer.lowercase,
         )
-        return cls(backend, native)
+        # The others need a character that the native module does not read.
+        plain = sorted(re.escape(token) for token in added if token.isascii())
+        flags = re.IGNORECASE if normalizer.lowercase else re.RegexFlag(0)
+        return cls(backend, native, re.compile("|".join(plain), flags) if plain else None)
 
     def encode(self, text: str) -> tuple[IntArray, IntArray] | None:
         """Encode one text, without special tokens.
@@ -92,7 +109,7 @@ class NativeWordPiece:
             Ids of shape (T,) and character spans of shape (T, 2), both int32; None where the
             library had better encode the whole text.
         """
-        found = self._native.encode(text)
+        found = self._encode(text)
         if found is None:
             return None
         input_ids, offsets, rests = found
@@ -102,7 +119,7 @@ class NativeWordPiece:
 
     def encode_batch(self, texts: Sequence[str]) -> list[tuple[IntArray, IntArray] | None]:
         """Encode texts, those runs that are left to the library on all cores."""
-        found = [self._native.encode(text) for text in texts]
+        found = [self._encode(text) for text in texts]
         runs = [
             text[begin:end]
             for text, one in zip(texts, found, strict=True)
@@ -111,6 +128,11 @@ class NativeWordPiece:
         ]
         encodings = iter(self._backend.encode_batch(runs, add_special_tokens=False))
         return [None if one is None else _join(one[0], one[1], one[2], encodings) for one in found]
+
+    def _encode(self, text: str) -> Any:
+        if self._added is not None and self._added.search(text):
+            return None
+        return self._native.encode(text)
 
 
 def _join(

@@ -44,6 +44,8 @@ def trace(loaded: LoadedModel) -> ir.Model:
     # input, since it takes equal ones for one.
     shape = (2, min(17, loaded.config.max_sequence_length))
     examples = tuple(torch.ones(shape, dtype=torch.int64) for _ in INPUT_NAMES)
+    if loaded.config.num_token_types < 2:
+        examples = (*examples[:2], torch.zeros(shape, dtype=torch.int64))
     dims = {
         0: torch.export.Dim("batch_size", min=1, max=2**20),
         1: torch.export.Dim("sequence_length", min=1, max=loaded.config.max_sequence_length),

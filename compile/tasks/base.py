@@ -21,6 +21,7 @@ from bert_rt.artifact.manifest import Manifest, ManifestFields
 from bert_rt.errors import CalibrationError, ConfigError
 from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.config import BertConfig, Columns, from_dict
+from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.base import Evaluation, Limits, SelfTestItem, Task
 from bert_rt.tasks.selftest import make_self_test
@@ -80,6 +81,7 @@ class CompileTask(ABC):
         head: What the logits mean, where the task has several kinds of heads.
         limits: The artifact's limits.
         gate: What INT8 must keep.
+        num_token_types: How many the model has.
     """
 
     task: ClassVar[Task[Any, Any, Any]]
@@ -89,6 +91,7 @@ class CompileTask(ABC):
     golden_inputs: ClassVar[Sequence[Any]]
     golden_lead: ClassVar[float] = 0.0
     measure: Measure
+    num_token_types: int = 2
 
     def __init__(
         self, settings: Settings, *, labels: tuple[str, ...] = (), head: Any = None
@@ -159,9 +162,9 @@ class CompileTask(ABC):
 
     # Data.
 
-    def read(self, path: Path) -> list[Any]:
-        """Read a data file, checked against the model; raises InputError."""
-        return self.task.read_examples(path, self.columns, self.labels, self.head)
+    def read(self, path: Path, dropped: Dropped | None = None) -> list[Any]:
+        """Read a data file, checked against the model; raises InputError unless dropped counts."""
+        return self.task.read_examples(path, self.columns, self.labels, self.head, dropped=dropped)
 
     @abstractmethod
     def passage(self, example: Any) -> Hashable:

@@ -295,6 +295,7 @@ def calibration_features(
             cls_id=tokenizer.cls_id,
             sep_id=tokenizer.sep_id,
             num_separators=tokenizer.num_separators,
+            second_type_id=tokenizer.second_type_id,
         )
         features.append(windows[random.integers(len(windows))])
     return features

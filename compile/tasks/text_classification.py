@@ -17,6 +17,8 @@ from bert_rt.errors import CalibrationError, ConfigError, UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel, label_names
 from bert_rt.model.config import BertConfig, Columns, SequenceLimits
 from bert_rt.support.progress import Progress
+from bert_rt.tasks.base import SelfTestItem
+from bert_rt.tasks.selftest import make_self_test
 from bert_rt.tasks.text_classification.classifying import TextClassification as ClassifyingTask
 from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
 from bert_rt.tasks.text_classification.head import (
@@ -92,7 +94,9 @@ class TextClassification(CompileTask):
             raise UnsupportedOpError(
                 f"{cls.task.name}: got the labels {list(labels)}, want all different"
             )
-        return _KINDS[head.problem_type](settings, labels=labels, head=head)
+        part = _KINDS[head.problem_type](settings, labels=labels, head=head)
+        part.num_token_types = loaded.config.num_token_types
+        return part
 
     @classmethod
     def for_manifest(cls, manifest: Manifest, columns: Columns | None) -> TextClassification:
@@ -127,7 +131,18 @@ class TextClassification(CompileTask):
             raise CalibrationError("calibration_file: has no text")
         order = np.random.default_rng(seed).permutation(len(examples))[:num_samples]
         drawn = [examples[index] for index in order]
-        return encode_labelled(drawn, tokenizer, max_seq_length=self.limits.max_seq_length)
+        return encode_labelled(
+            drawn,
+            tokenizer,
+            max_seq_length=self.limits.max_seq_length,
+            num_token_types=self.num_token_types,
+        )
+
+    def golden_items(self, runtime: Runtime) -> tuple[SelfTestItem, ...]:
+        """Record what a compiled model says; no pairs of one that takes single texts only."""
+        takes_pairs = runtime.session.num_token_types > 1
+        texts = [text for text in self.golden_inputs if takes_pairs or isinstance(text, str)]
+        return make_self_test(runtime.session, runtime.task, texts, runtime.options())
 
 
 class SingleLabel(TextClassification):

@@ -11,7 +11,16 @@ from pathlib import Path
 from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import ConfigError
-from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.support.cli import (
+    add_drop_flag,
+    add_json_flag,
+    dropped,
+    int_at_least,
+    make_parser,
+    run_command,
+    writable_path,
+    write_json,
+)
 from bert_rt.support.files import atomic_write_bytes
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
@@ -60,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = make_parser("runtime.bench", "Measure engines side by side, each at its best.")
     add = parser.add_argument
     add("--artifact", metavar="ART", help="INT8 artifact; left out: the embedded default")
-    add("--data", required=True, metavar="F", help="SQuAD, .json or .json.gz")
+    add(
+        "--data", required=True, metavar="F", help="SQuAD or flat JSON, or JSON Lines, plain or .gz"
+    )
     add("--engines", metavar="E,...", help=f"of {','.join(ENGINES)}; left out: all that can run")
     add("--num_threads", type=int_at_least(1), metavar="N", help="of every engine")
     add("--limit", type=int_at_least(1), default=2000, metavar="Q", help="questions (2000)")
@@ -89,9 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--int8_only", action="store_true", help="leave float configurations out")
     add("--loadgen", action="store_true", help="also run MLPerf's scenarios (mlcommons-loadgen)")
+    add_drop_flag(parser)
     add_json_flag(parser)
-    add("--markdown", metavar="FILE", help="write the result as a page")
-    add("--plot", metavar="FILE", help="draw the result as PNG")
+    add("--markdown", metavar="FILE", type=writable_path, help="write the result as a page")
+    add("--plot", metavar="FILE", type=writable_path, help="draw the result as PNG")
     add("--check", metavar="FILE", help="fail where a ratio is not within this file's thresholds")
     return parser
 
@@ -108,7 +120,14 @@ def _plan(args: argparse.Namespace) -> Plan:
         )
     tokenizer = Tokenizer.from_bytes(artifact.read("tokenizer.json"))
     limits = QuestionAnswering().read_limits(manifest)
-    work = read_workload(args.data, tokenizer, limits, limit=args.limit, seed=args.seed)
+    work = read_workload(
+        args.data,
+        tokenizer,
+        limits,
+        limit=args.limit,
+        seed=args.seed,
+        dropped=dropped(args),
+    )
     calibration: tuple[Feature, ...] = ()
     if args.calibration_file is not None:
         text = read_workload(
@@ -117,6 +136,7 @@ def _plan(args: argparse.Namespace) -> Plan:
             limits,
             limit=CALIBRATION_WINDOWS,
             seed=args.seed,
+            dropped=dropped(args),
         )
         calibration = tuple(windows[0] for windows in text.windows)
     setup = Setup(

@@ -94,7 +94,7 @@ class Record:
 
     rates: dict[str, list[Rate]] = field(default_factory=dict)
     latencies_ms: dict[str, list[list[float]]] = field(default_factory=dict)
-    predictions: dict[str, str] = field(default_factory=dict)
+    predictions: dict[str | int, str] = field(default_factory=dict)
     was_idle: bool = True
 
 

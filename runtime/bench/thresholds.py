@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bert_rt.errors import InputError
+from bert_rt.support.files import read_text
 
 __all__ = ["check", "read_thresholds"]
 
@@ -26,10 +27,9 @@ def read_thresholds(path: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: The file is missing or not in this form.
     """
+    text = read_text(path)
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        document = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     entries = document.get("thresholds") if isinstance(document, dict) else None

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bert_rt.engines.packing import pack, plan_batches
+from bert_rt.errors import InputError
 from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.text.tokenization import Tokenizer
@@ -159,7 +161,13 @@ def num_operations(architecture: BertConfig, lengths: Sequence[int]) -> int:
 
 
 def read_workload(
-    path: str | Path, tokenizer: Tokenizer, config: AnsweringConfig, *, limit: int, seed: int
+    path: str | Path,
+    tokenizer: Tokenizer,
+    config: AnsweringConfig,
+    *,
+    limit: int,
+    seed: int,
+    dropped: Dropped | None = None,
 ) -> Workload:
     """Read questions spread evenly over a SQuAD file, and cut them into windows.
 
@@ -169,6 +177,7 @@ def read_workload(
         config: Windows.
         limit: Questions wanted at most.
         seed: Of the order in which they are asked.
+        dropped: As in read_squad.
 
     Returns:
         The questions, shuffled: neighbours in the file share a context and so a length.
@@ -176,14 +185,15 @@ def read_workload(
     Raises:
         InputError: The file or a question in it cannot be used.
     """
-    everything = read_squad(path)
+    everything = read_squad(path, dropped=dropped)
     examples = [everything[index] for index in evenly_spaced(len(everything), limit)]
     random.Random(seed).shuffle(examples)
     texts = list({text for example in examples for text in (example.question, example.context)})
     encodings = dict(zip(texts, tokenizer.encode_batch(texts), strict=True))
-    windows = tuple(
-        tuple(
-            make_features(
+    windows = []
+    for example in examples:
+        try:
+            features = make_features(
                 0,
                 encodings[example.question],
                 encodings[example.context],
@@ -191,8 +201,9 @@ def read_workload(
                 cls_id=tokenizer.cls_id,
                 sep_id=tokenizer.sep_id,
                 num_separators=tokenizer.num_separators,
+                second_type_id=tokenizer.second_type_id,
             )
-        )
-        for example in examples
-    )
-    return Workload(tuple(examples), windows)
+        except InputError as error:
+            raise type(error)(f"{example.place}: {error}") from None
+        windows.append(tuple(features))
+    return Workload(tuple(examples), tuple(windows))

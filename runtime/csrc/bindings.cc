@@ -6,6 +6,7 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -16,6 +17,7 @@ namespace bert_rt {
 namespace {
 
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ranges = nb::ndarray<const int32_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
 
 // Hands a new float array to NumPy.
 nb::object make_array(std::vector<size_t> shape, float*& data) {
@@ -27,7 +29,7 @@ nb::object make_array(std::vector<size_t> shape, float*& data) {
 }
 
 nb::object run(Engine& engine, const Ints& input_ids, const Ints& token_type_ids,
-               const Ints& cu_seqlens) {
+               const Ints& cu_seqlens, const std::optional<Ranges>& logit_ranges) {
   const size_t tokens = input_ids.shape(0);
   if (token_type_ids.shape(0) != tokens)
     throw std::invalid_argument("token_type_ids: got " + std::to_string(token_type_ids.shape(0)) +
@@ -35,8 +37,15 @@ nb::object run(Engine& engine, const Ints& input_ids, const Ints& token_type_ids
   if (cu_seqlens.shape(0) < 1) throw std::invalid_argument("cu_seqlens: got no value, want B + 1");
   if (tokens > INT32_MAX / 2 || cu_seqlens.shape(0) > INT32_MAX / 2)
     throw std::invalid_argument("input_ids: too many tokens for one batch");
-  const Batch batch{input_ids.data(), token_type_ids.data(), cu_seqlens.data(),
-                    static_cast<int>(cu_seqlens.shape(0)) - 1};
+  Batch batch{input_ids.data(), token_type_ids.data(), cu_seqlens.data(),
+              static_cast<int>(cu_seqlens.shape(0)) - 1};
+  if (logit_ranges.has_value()) {
+    if (logit_ranges->shape(0) + 1 != cu_seqlens.shape(0))
+      throw std::invalid_argument("logit_ranges: got " + std::to_string(logit_ranges->shape(0)) +
+                                  " ranges, want one for each of the " +
+                                  std::to_string(batch.num_sequences) + " sequences");
+    batch.logit_ranges = logit_ranges->data();
+  }
   engine.check(batch, static_cast<int>(tokens));
   const Model& model = engine.model();
   Output out{};
@@ -165,7 +174,19 @@ nb::dict build_info() {
 #endif
 #if defined(BERT_RT_X86)
   isas.append("avx512vnni");
+#endif
+#if defined(BERT_RT_AVXVNNI)
+  isas.append("avxvnni");
+#endif
+#if defined(BERT_RT_X86)
+  isas.append("avx512bw");
   isas.append("avx2");
+#endif
+#if defined(BERT_RT_I8MM)
+  isas.append("neon_i8mm");
+#endif
+#if defined(BERT_RT_ARM64)
+  isas.append("neon_dotprod");
 #endif
   isas.append("scalar");
   d["compiled_isas"] = isas;
@@ -183,7 +204,10 @@ NB_MODULE(_native, m) {
       .def(nb::new_(&open), "model"_a, nb::kw_only(), "num_threads"_a, "isa"_a = "",
            "max_memory_mb"_a = 0, "group_tokens"_a = 0)
       .def("run", &run, "input_ids"_a, "token_type_ids"_a, "cu_seqlens"_a,
-           "Compute (start_logits, end_logits) of shape (T,), or logits of shape (B, C).")
+           "logit_ranges"_a = nb::none(),
+           "Compute (start_logits, end_logits) of shape (T,), or logits of shape (B, C). Beside "
+           "those of first tokens, only logits in the ranges of shape (B, 2) are computed; others "
+           "are 0.")
       .def("info", &info, "Instruction set, threads, memory and architecture.");
   nb::class_<WordPiece>(m, "WordPiece", "BERT's WordPiece for words of plain ASCII.")
       .def(

@@ -9,6 +9,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#if defined(__linux__) && defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+#if defined(__APPLE__) && defined(__aarch64__)
+#include <sys/sysctl.h>
+#endif
 
 namespace bert_rt {
 namespace {
@@ -48,10 +55,41 @@ CpuFeatures detect() {
   f.avx512bw = zmm && bit(b, 30);
   f.avx512vl = zmm && bit(b, 31);
   f.avx512vnni = zmm && bit(c, 11);
-  if (tiles && bit(d, 24) && request_tiles()) {
+  const bool has_tile = bit(d, 24), has_tile_int8 = bit(d, 25);
+  if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) f.avxvnni = ymm && bit(a, 4);
+  if (tiles && has_tile && request_tiles()) {
     f.amx_tile = true;
-    f.amx_int8 = bit(d, 25);
+    f.amx_int8 = has_tile_int8;
   }
+  return f;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+// The kernel's numbers, for headers that are older than they.
+constexpr unsigned long kHwcapDotprod = 1ul << 20, kHwcap2I8mm = 1ul << 13;
+#if defined(HWCAP_ASIMDDP)
+static_assert(kHwcapDotprod == HWCAP_ASIMDDP);
+#endif
+#if defined(HWCAP2_I8MM)
+static_assert(kHwcap2I8mm == HWCAP2_I8MM);
+#endif
+
+CpuFeatures detect() {
+  CpuFeatures f;
+  f.dotprod = (getauxval(AT_HWCAP) & kHwcapDotprod) != 0;
+  f.i8mm = (getauxval(AT_HWCAP2) & kHwcap2I8mm) != 0;
+  return f;
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+bool has(const char* name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+}
+
+CpuFeatures detect() {
+  CpuFeatures f;
+  f.dotprod = has("hw.optional.arm.FEAT_DotProd");
+  f.i8mm = has("hw.optional.arm.FEAT_I8MM");
   return f;
 }
 #else
@@ -73,6 +111,7 @@ std::vector<std::string> feature_names() {
   };
   add(f.fma, "fma");
   add(f.avx2, "avx2");
+  add(f.avxvnni, "avxvnni");
   add(f.avx512f, "avx512f");
   add(f.avx512bw, "avx512bw");
   add(f.avx512dq, "avx512dq");
@@ -80,6 +119,8 @@ std::vector<std::string> feature_names() {
   add(f.avx512vnni, "avx512vnni");
   add(f.amx_tile, "amx_tile");
   add(f.amx_int8, "amx_int8");
+  add(f.dotprod, "dotprod");
+  add(f.i8mm, "i8mm");
   return names;
 }
 

@@ -9,8 +9,9 @@
 namespace bert_rt {
 
 struct CpuFeatures {
-  bool fma = false, avx2 = false;
+  bool fma = false, avx2 = false, avxvnni = false;
   bool avx512f = false, avx512bw = false, avx512dq = false, avx512vl = false, avx512vnni = false;
+  bool dotprod = false, i8mm = false;      // ARM64
   bool amx_tile = false, amx_int8 = false; // only where the kernel lets this process use them
 };
 

@@ -13,14 +13,18 @@ struct Candidate {
   bool (*runs)(const CpuFeatures&);
 };
 
-bool runs_avx512vnni(const CpuFeatures& f) {
-  return f.fma && f.avx2 && f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl && f.avx512vnni;
+bool runs_avx512bw(const CpuFeatures& f) {
+  return f.fma && f.avx2 && f.avx512f && f.avx512bw && f.avx512dq && f.avx512vl;
 }
+bool runs_avx512vnni(const CpuFeatures& f) { return runs_avx512bw(f) && f.avx512vnni; }
 
 [[maybe_unused]] const Kernels* no_table() noexcept { return nullptr; }
 
 bool runs_amx_int8(const CpuFeatures& f) { return runs_avx512vnni(f) && f.amx_tile && f.amx_int8; }
 bool runs_avx2(const CpuFeatures& f) { return f.fma && f.avx2; }
+bool runs_neon_dotprod(const CpuFeatures& f) { return f.dotprod; }
+bool runs_neon_i8mm(const CpuFeatures& f) { return f.dotprod && f.i8mm; }
+bool runs_avxvnni(const CpuFeatures& f) { return runs_avx2(f) && f.avxvnni; }
 
 // Best first.
 constexpr Candidate kCandidates[] = {
@@ -31,10 +35,30 @@ constexpr Candidate kCandidates[] = {
 #endif
 #if defined(BERT_RT_X86)
     {"avx512vnni", avx512vnni_kernels, runs_avx512vnni},
-    {"avx2", avx2_kernels, runs_avx2},
 #else
     {"avx512vnni", no_table, runs_avx512vnni},
+#endif
+#if defined(BERT_RT_AVXVNNI)
+    {"avxvnni", avxvnni_kernels, runs_avxvnni},
+#else
+    {"avxvnni", no_table, runs_avxvnni},
+#endif
+#if defined(BERT_RT_X86)
+    {"avx512bw", avx512bw_kernels, runs_avx512bw},
+    {"avx2", avx2_kernels, runs_avx2},
+#else
+    {"avx512bw", no_table, runs_avx512bw},
     {"avx2", no_table, runs_avx2},
+#endif
+#if defined(BERT_RT_I8MM)
+    {"neon_i8mm", neon_i8mm_kernels, runs_neon_i8mm},
+#else
+    {"neon_i8mm", no_table, runs_neon_i8mm},
+#endif
+#if defined(BERT_RT_ARM64)
+    {"neon_dotprod", neon_dotprod_kernels, runs_neon_dotprod},
+#else
+    {"neon_dotprod", no_table, runs_neon_dotprod},
 #endif
     {"scalar", scalar_kernels, [](const CpuFeatures&) { return true; }},
 };

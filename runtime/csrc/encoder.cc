@@ -13,8 +13,8 @@ bool keeps_float(const Model& model) {
 }
 
 GemmArgs gemm_args(const Linear& linear, const uint8_t* a, ptrdiff_t lda, int rows) {
-  return {a,        lda,     linear.weights_s8.data(), linear.ldb(), linear.init.data(), rows,
-          linear.n, linear.k};
+  return {a,        lda,      linear.weights_s8.data(), linear.ldb(), linear.init.data(), rows,
+          linear.n, linear.k, linear.rest.view()};
 }
 
 GemmF32Args float_args(const Linear& linear, const float* a, ptrdiff_t lda, float* c, ptrdiff_t ldc,
@@ -57,6 +57,10 @@ Workspace carve_workspace(const Model& model, int tokens, uint8_t* block) {
   w.positions = carver.take<int>(t);
   w.sequences = carver.take<int>(t);
   w.offsets = carver.take<int>(t + 1);
+  w.read_x = carver.take<float>(t * d);
+  w.read_rows = carver.take<int>(t);
+  w.read_tokens = carver.take<int>(t);
+  w.read_offsets = carver.take<int>(t + 1);
   w.bytes = carver.used();
   return w;
 }
@@ -66,17 +70,30 @@ size_t workspace_bytes(const Model& model, int tokens) {
 }
 
 int Encoder::gather(const Batch& batch, const int* sequences, int count, Workspace& w) const {
-  int row = 0;
+  int row = 0, read = 0;
   for (int i = 0; i < count; ++i) {
     const int s = sequences[i];
+    const int32_t first = batch.cu_seqlens[s], length = batch.cu_seqlens[s + 1] - first;
+    int32_t begin = 0, end = length;
+    if (model_.head == Head::kClassification) {
+      end = 0;
+    } else if (batch.logit_ranges != nullptr) {
+      begin = batch.logit_ranges[2 * s];
+      end = batch.logit_ranges[2 * s + 1];
+    }
     w.sequences[i] = s;
     w.offsets[i] = row;
-    for (int t = batch.cu_seqlens[s]; t < batch.cu_seqlens[s + 1]; ++t, ++row) {
-      w.rows[row] = t;
-      w.positions[row] = t - batch.cu_seqlens[s];
+    w.read_offsets[i] = read;
+    for (int32_t position = 0; position < length; ++position, ++row) {
+      w.rows[row] = first + position;
+      w.positions[row] = position;
+      if (position > 0 && (position < begin || position >= end)) continue;
+      w.read_rows[read] = row;
+      w.read_tokens[read++] = first + position;
     }
   }
   w.offsets[count] = row;
+  w.read_offsets[count] = read;
   return row;
 }
 
@@ -97,24 +114,62 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, c
   };
   const Range r = share(rows, seat);
   embed(batch, w, r);
-  for (size_t i = 0; i < model_.layers.size(); ++i) {
+  const size_t last = model_.layers.size() - 1;
+  for (size_t i = 0; i < last; ++i) {
     const Layer& layer = model_.layers[i];
-    const Linear* next = i + 1 < model_.layers.size() ? &model_.layers[i + 1].qkv : nullptr;
-    project(layer, w, r);
+    project(layer, Part::kAll, w, r);
     meet();
-    attend(layer, count, w, seat);
+    attend(layer, count, w, w.offsets, seat);
     meet();
-    add_linear(layer.attention, w.context, w.ldc, w.context_f32, model_.context_width(), w, r);
-    normalise(layer.norm1, &layer.ffn1, w, r);
-    feed_forward(layer, w, r);
-    normalise(layer.norm2, next, w, r);
+    finish(layer, &model_.layers[i + 1].qkv, w, r);
   }
+  // Of the last layer only what is read is computed, but for keys and values. Every step works on
+  // rows apart from each other, so they may as well move.
+  const Layer& layer = model_.layers[last];
+  const int num_read = w.read_offsets[count];
+  Workspace read = w;
+  Range read_range = r;
+  if (num_read == rows) {
+    project(layer, Part::kAll, w, r);
+  } else {
+    project(layer, Part::kKeysAndValues, w, r);
+    meet(); // all rows of x are there, and those of x_u8 are read no more
+    read_range = share(num_read, seat);
+    gather_read(w, read_range);
+    read.x = w.read_x;
+    read.rows = w.read_tokens;
+    read.offsets = w.read_offsets;
+    project(layer, Part::kQueries, read, read_range);
+  }
+  meet();
+  attend(layer, count, w, read.offsets, seat);
+  meet();
+  finish(layer, nullptr, read, read_range);
   if (model_.head == Head::kQuestionAnswering) {
-    find_spans(w, r, out);
+    find_spans(read, read_range, out);
   } else {
     meet();
-    if (seat.rank == 0) classify(count, w, out);
+    if (seat.rank == 0) classify(count, read, out);
   }
+}
+
+// What comes after attention.
+void Encoder::finish(const Layer& layer, const Linear* next, const Workspace& w, Range r) const {
+  add_linear(layer.attention, w.context, w.ldc, w.context_f32, model_.context_width(), w, r);
+  normalise(layer.norm1, &layer.ffn1, w, r);
+  feed_forward(layer, w, r);
+  normalise(layer.norm2, next, w, r);
+}
+
+// Moves rows that are read together, and quantizes them again in their new place.
+void Encoder::gather_read(const Workspace& w, Range r) const {
+  const ptrdiff_t d = model_.hidden_size;
+  for (int row = r.begin; row < r.end; ++row)
+    std::copy_n(w.x + w.read_rows[row] * d, d, w.read_x + row * d);
+  const Linear& next = model_.layers.back().qkv;
+  if (next.is_int8)
+    kernels_.quantize_rows(w.read_x + r.begin * d, d, r.size(), model_.hidden_size,
+                           {next.mult.data(), next.zero_point}, w.x_u8 + r.begin * w.ldx, w.ldx);
 }
 
 void Encoder::embed(const Batch& batch, const Workspace& w, Range r) const {
@@ -156,16 +211,21 @@ void Encoder::normalise(const LayerNorm& norm, const Linear* next, const Workspa
 }
 
 // Queries, keys and values of the rows, as float panels.
-void Encoder::project(const Layer& layer, const Workspace& w, Range r) const {
+void Encoder::project(const Layer& layer, Part part, const Workspace& w, Range r) const {
   const Linear& l = layer.qkv;
+  const int width = model_.context_width();
+  const int first = part == Part::kKeysAndValues ? width : 0;
+  const int end = part == Part::kQueries ? width : l.n;
   float* out = w.qkv + ptrdiff_t{r.begin} * kPanel;
   if (l.is_int8) {
-    kernels_.gemm_dequantize_panels(gemm_args(l, w.x_u8 + r.begin * w.ldx, w.ldx, r.size()),
-                                    {l.scale.data(), l.bias.data()}, out, w.ld_panel);
+    const GemmArgs all = gemm_args(l, w.x_u8 + r.begin * w.ldx, w.ldx, r.size());
+    const GemmArgs args = columns_of(all, first, end - first);
+    kernels_.gemm_dequantize_panels(args, {l.scale.data() + first, l.bias.data() + first},
+                                    out + first / kPanel * w.ld_panel, w.ld_panel);
     return;
   }
   const ptrdiff_t d = model_.hidden_size;
-  for (int n = 0; n < l.n; n += kPanel) { // a float layer, a panel at a time
+  for (int n = first; n < end; n += kPanel) { // a float layer, a panel at a time
     GemmF32Args args =
         float_args(l, w.x + r.begin * d, d, out + n / kPanel * w.ld_panel, kPanel, r.size());
     args.b += ptrdiff_t{n} * l.k;
@@ -175,21 +235,23 @@ void Encoder::project(const Layer& layer, const Workspace& w, Range r) const {
   }
 }
 
-// Heads of sequences are dealt out to the team.
-void Encoder::attend(const Layer& layer, int count, const Workspace& w, const Seat& seat) const {
+// Heads of sequences are dealt out to the team. Queries, and what comes out, are rows of their own.
+void Encoder::attend(const Layer& layer, int count, const Workspace& w, const int* query_offsets,
+                     const Seat& seat) const {
   const int heads = model_.num_heads, h = model_.padded_head_dim;
   const ptrdiff_t panels = h / kPanel, width = model_.context_width();
   const Linear& next = layer.attention;
   for (int unit = seat.rank; unit < count * heads; unit += seat.size) {
     const int sequence = unit / heads, head = unit % heads;
-    const ptrdiff_t row = w.offsets[sequence];
-    const float* q = w.qkv + head * panels * w.ld_panel + row * kPanel;
-    const ptrdiff_t part = heads * panels * w.ld_panel;
+    const ptrdiff_t row = query_offsets[sequence];
+    const float* q = w.qkv + head * panels * w.ld_panel;
+    const float* k = q + heads * panels * w.ld_panel + ptrdiff_t{w.offsets[sequence]} * kPanel;
     AttentionArgs args{};
-    args.q = q;
-    args.k = q + part;
-    args.v = q + 2 * part;
+    args.q = q + row * kPanel;
+    args.k = k;
+    args.v = k + heads * panels * w.ld_panel;
     args.ld_panel = w.ld_panel;
+    args.m = query_offsets[sequence + 1] - query_offsets[sequence];
     args.s = w.offsets[sequence + 1] - w.offsets[sequence];
     args.h = h;
     args.scale = layer.attention_scale;

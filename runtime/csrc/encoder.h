@@ -14,9 +14,12 @@ struct Batch {
   const int32_t* token_type_ids; // [T]
   const int32_t* cu_seqlens;     // [B + 1]
   int num_sequences;
+  // Tokens of a sequence, first and one past the last, whose logits are read beside those of its
+  // first token: [B][2], or null for all. A classifier's are the first token's alone.
+  const int32_t* logit_ranges = nullptr;
 };
 
-// Where the logits go.
+// Where the logits go. Those of tokens that are not read stay as they are.
 struct Output {
   float* start_logits; // [T], question answering
   float* end_logits;   // [T]
@@ -41,7 +44,12 @@ struct Workspace {
   int* positions = nullptr; // [T]
   int* sequences = nullptr; // [T] members of the group
   int* offsets = nullptr;   // [T + 1] their first rows
-  size_t bytes = 0;         // of all of them
+  // Rows whose last hidden state is read, moved together for the last layer: at most T.
+  float* read_x = nullptr;     // [R][D]
+  int* read_rows = nullptr;    // [R] where they stood
+  int* read_tokens = nullptr;  // [R] index in the batch
+  int* read_offsets = nullptr; // [T + 1] first rows of the group's members among them
+  size_t bytes = 0;            // of all of them
 };
 
 size_t workspace_bytes(const Model& model, int tokens);
@@ -73,8 +81,13 @@ class Encoder {
   Range share(int rows, const Seat& seat) const;
   void embed(const Batch& batch, const Workspace& w, Range r) const;
   void normalise(const LayerNorm& norm, const Linear* next, const Workspace& w, Range r) const;
-  void project(const Layer& layer, const Workspace& w, Range r) const;
-  void attend(const Layer& layer, int count, const Workspace& w, const Seat& seat) const;
+  // Which of the projection's columns: all, queries, or keys and values.
+  enum class Part { kAll, kQueries, kKeysAndValues };
+  void project(const Layer& layer, Part part, const Workspace& w, Range r) const;
+  void attend(const Layer& layer, int count, const Workspace& w, const int* query_offsets,
+              const Seat& seat) const;
+  void finish(const Layer& layer, const Linear* next, const Workspace& w, Range r) const;
+  void gather_read(const Workspace& w, Range r) const;
   void add_linear(const Linear& linear, const uint8_t* a, ptrdiff_t lda, const float* a_f32,
                   ptrdiff_t lda_f32, const Workspace& w, Range r) const;
   void add_outliers(const Layer& layer, const Workspace& w, Range r) const;

@@ -25,12 +25,15 @@ struct Engine::Team {
   ThreadPool pool;
   Barrier barrier;
   pid_t pid;
+  std::vector<int> order; // kept from run to run, so that nothing is allocated
+  std::vector<Group> groups;
 };
 
 Engine::Engine(std::string_view onnx_file, const EngineSettings& settings)
-    : model_(load_model(onnx_file, std::clamp(settings.num_threads, 1, 8))),
-      kernels_(select_kernels(settings.isa)), encoder_(model_, kernels_),
-      num_threads_(settings.num_threads) {
+    : kernels_(select_kernels(settings.isa)),
+      model_(
+          load_model(onnx_file, std::clamp(settings.num_threads, 1, 8), kernels_.sums_in_16_bits)),
+      encoder_(model_, kernels_), num_threads_(settings.num_threads) {
   if (num_threads_ < 1 || num_threads_ > kMaxThreads)
     throw std::invalid_argument("num_threads: got " + number(num_threads_) + ", want 1 to " +
                                 number(kMaxThreads));
@@ -70,7 +73,8 @@ size_t Engine::ceiling_bytes() const {
 
 Engine::Team& Engine::team() {
   if (team_->pid != getpid()) {
-    static_cast<void>(team_.release()); // its threads live in the parent only
+    // Its threads live in the parent only, and one of them may have been changing its vectors.
+    static_cast<void>(team_.release());
     team_ = std::make_unique<Team>(num_threads_);
   }
   return *team_;
@@ -89,6 +93,14 @@ void Engine::check(const Batch& batch, int num_tokens) const {
   if (batch.cu_seqlens[b] != num_tokens)
     throw std::invalid_argument("cu_seqlens: ends at " + number(batch.cu_seqlens[b]) +
                                 ", want the " + number(num_tokens) + " tokens of input_ids");
+  for (int i = 0; i < b && batch.logit_ranges != nullptr; ++i) {
+    const int32_t begin = batch.logit_ranges[2 * i], end = batch.logit_ranges[2 * i + 1];
+    const int32_t length = batch.cu_seqlens[i + 1] - batch.cu_seqlens[i];
+    if (begin < 0 || end < begin || end > length)
+      throw std::invalid_argument("logit_ranges[" + number(i) + "]: got " + number(begin) + " to " +
+                                  number(end) + ", want a range of the sequence's " +
+                                  number(length) + " tokens");
+  }
   for (int t = 0; t < num_tokens; ++t) {
     if (batch.input_ids[t] < 0 || batch.input_ids[t] >= model_.vocab_size)
       throw std::invalid_argument("input_ids[" + number(t) + "]: got " +
@@ -148,12 +160,14 @@ void Engine::run(const Batch& batch, const Output& out) {
   if (batch.num_sequences == 0) return;
   Team& team = this->team();
   const std::lock_guard<std::mutex> guard(team.lock);
-  plan(batch, order_, groups_);
+  std::vector<int>& order = team.order;
+  std::vector<Group>& groups = team.groups;
+  plan(batch, order, groups);
   std::atomic<size_t> next{0};
-  if (should_split(groups_)) {
+  if (should_split(groups)) {
     Workspace w = carve_workspace(model_, group_tokens_, workspaces_[0].data());
-    for (const Group& g : groups_) {
-      const int rows = encoder_.gather(batch, order_.data() + g.first, g.count, w);
+    for (const Group& g : groups) {
+      const int rows = encoder_.gather(batch, order.data() + g.first, g.count, w);
       team.pool.run([&](int rank) {
         const Seat seat{rank, num_threads_, &team.barrier,
                         scratch_[static_cast<size_t>(rank)].data()};
@@ -165,13 +179,13 @@ void Engine::run(const Batch& batch, const Output& out) {
   const auto serve = [&](int rank) {
     const auto at = static_cast<size_t>(rank);
     Workspace w = carve_workspace(model_, group_tokens_, workspaces_[at].data());
-    for (size_t i = next++; i < groups_.size(); i = next++) {
-      const Group& g = groups_[i];
-      const int rows = encoder_.gather(batch, order_.data() + g.first, g.count, w);
+    for (size_t i = next++; i < groups.size(); i = next++) {
+      const Group& g = groups[i];
+      const int rows = encoder_.gather(batch, order.data() + g.first, g.count, w);
       encoder_.run(batch, g.count, rows, w, {0, 1, nullptr, scratch_[at].data()}, out);
     }
   };
-  if (groups_.size() == 1 || num_threads_ == 1)
+  if (groups.size() == 1 || num_threads_ == 1)
     serve(0);
   else
     team.pool.run(serve);

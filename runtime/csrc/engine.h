@@ -41,7 +41,7 @@ class Engine {
   void check(const Batch& batch, int num_tokens) const;
 
  private:
-  struct Team; // pool and lock, made anew in a forked child
+  struct Team; // all that changes while a batch runs, made anew in a forked child
   struct Group {
     int first, count, tokens; // a slice of the order
     double cost;
@@ -51,8 +51,8 @@ class Engine {
   double cost(int tokens) const;
   Team& team();
 
-  Model model_;
   const Kernels& kernels_;
+  Model model_;
   Encoder encoder_;
   int num_threads_;
   int group_tokens_;     // capacity of a workspace
@@ -62,8 +62,6 @@ class Engine {
   std::vector<Buffer<uint8_t>> workspaces_; // one a thread
   std::vector<Buffer<uint8_t>> scratch_;    // likewise
   std::unique_ptr<Team> team_;
-  std::vector<int> order_; // kept from run to run, so that nothing is allocated
-  std::vector<Group> groups_;
 };
 
 } // namespace bert_rt

@@ -15,6 +15,10 @@
 // columns, [N / 16][K / 4][16][4] of int8. Columns beyond N and rows beyond K are zero. K is padded
 // to a multiple of 4 up to 64, to a multiple of 64 beyond (padded_k). A row of A must be readable
 // up to padded_k(K) bytes; what stands there beyond K is multiplied by zero.
+//
+// An instruction set that adds products in 16 bits (sums_in_16_bits) wants weights in two parts:
+// B capped so that no such sum overflows, in the same layout, and what was taken away (Rest).
+// ops/split makes them when a model is loaded. B without a Rest is whole, and just as exact.
 #pragma once
 
 #include <cstddef>
@@ -22,13 +26,23 @@
 
 namespace bert_rt {
 
-enum class Isa : int { kScalar = 0, kAvx2 = 1, kAvx512Vnni = 2, kAmxInt8 = 3 };
+enum class Isa : int {
+  kScalar = 0,
+  kAvx2 = 1,
+  kAvx512Vnni = 2,
+  kAmxInt8 = 3,
+  kAvxVnni = 4,
+  kAvx512Bw = 5,
+  kNeonDotprod = 16,
+  kNeonI8mm = 17,
+};
 
-inline constexpr int kPanel = 16;          // columns of a panel = float lanes
-inline constexpr int kMaxHeadDim = 256;    // widest attention head
-inline constexpr int kMaxPositions = 4096; // longest sequence: sums of weights stay in range
-inline constexpr int kAttentionRows = 32;  // query rows computed at a time
-inline constexpr int kLowBits = 6;         // of an attention weight's 14, in its low plane
+inline constexpr int kPanel = 16;           // columns of a panel = float lanes
+inline constexpr int kMaxHeadDim = 256;     // widest attention head
+inline constexpr int kMaxPositions = 4096;  // longest sequence: sums of weights stay in range
+inline constexpr int kAttentionRows = 32;   // query rows computed at a time
+inline constexpr int kMaxSplitDepth = 4096; // deepest matrix whose weights are split
+inline constexpr int kLowBits = 6;          // of an attention weight's 14, in its low plane
 inline constexpr int kLowOffset = 1 << (kLowBits - 1);
 inline constexpr int kLowPlaneShare = 32; // see SoftmaxArgs
 
@@ -37,6 +51,18 @@ struct GemmTile {
   int mr;
   int nr;
   int kr;
+};
+
+// Up to four rows of K of one column, and what B lacks there. Both pairs of weights keep the bound
+// that ops/split.h states for four.
+struct RestFour {
+  uint16_t k[4];
+  int8_t w[4];
+};
+struct Rest {
+  const uint32_t* first = nullptr; // [N / 16 + 1] fours before each panel; null: B is whole
+  const uint16_t* count = nullptr; // [N] fours of each column
+  const RestFour* fours = nullptr;
 };
 
 // A (u8, row-major) times packed B (s8) plus init, exact in int32.
@@ -49,7 +75,20 @@ struct GemmArgs {
   int m;               // 0, a thread of a team with nothing to do: nothing is written
   int n;               // multiple of 16
   int k;               // multiple of 4
+  Rest rest = {};      // of weights in two parts: added to B
 };
+
+// The same product for some columns of B only; first and n are multiples of 16.
+inline GemmArgs columns_of(GemmArgs g, int first, int n) {
+  g.b += first / kPanel * g.ldb;
+  g.init += first;
+  g.n = n;
+  if (g.rest.first != nullptr) {
+    g.rest.first += first / kPanel;
+    g.rest.count += first;
+  }
+  return g;
+}
 
 // acc -> acc * scale[n] + bias[n].
 struct Dequantize {
@@ -106,15 +145,16 @@ struct LayerNormArgs {
 // One head of one sequence, quantized inside: queries s8 per token, keys s8 per head, values s8 per
 // channel, weights of 8 or 14 bits; the scales depend on this sequence only.
 struct AttentionArgs {
-  const float* q; // panels [H / 16][ld_panel] of [S][16]
-  const float* k;
+  const float* q; // panels [H / 16][ld_panel] of [M][16]
+  const float* k; // likewise of [S][16]
   const float* v;
   ptrdiff_t ld_panel; // floats from panel to panel
-  int s;
-  int h; // multiple of 16, at most kMaxHeadDim
+  int m;              // queries, 1 to S: any of the sequence's tokens
+  int s;              // keys and values
+  int h;              // multiple of 16, at most kMaxHeadDim
   float scale;
   Quantize quantize; // mult null: float output
-  uint8_t* out_u8;   // [S][ldo], first column of this head
+  uint8_t* out_u8;   // [M][ldo], first column of this head
   float* out_f32;    // likewise
   ptrdiff_t ldo;
   uint8_t* scratch; // attention_scratch_bytes(S, H) bytes, 64-byte aligned
@@ -144,6 +184,7 @@ struct Kernels {
   Isa isa;
   const char* name;
   GemmTile tile;
+  bool sums_in_16_bits; // weights in two parts are quicker
   // c = A B + init.
   void (*gemm_s32)(const GemmArgs&, int32_t* c, ptrdiff_t ldc) noexcept;
   // Panels of 16 columns: out[(n / 16) * ld_panel + m * 16 + n % 16].
@@ -181,7 +222,11 @@ constexpr size_t attention_scratch_bytes(int s, int h) {
 // One table per folder; null where the compiler could not build it.
 const Kernels* scalar_kernels() noexcept;
 const Kernels* avx2_kernels() noexcept;
+const Kernels* avx512bw_kernels() noexcept;
+const Kernels* avxvnni_kernels() noexcept;
 const Kernels* avx512vnni_kernels() noexcept;
 const Kernels* amx_int8_kernels() noexcept;
+const Kernels* neon_dotprod_kernels() noexcept;
+const Kernels* neon_i8mm_kernels() noexcept;
 
 } // namespace bert_rt

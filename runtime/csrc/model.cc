@@ -14,7 +14,11 @@ namespace {
 
 constexpr const char* kFfn2 = "output weight";
 
-using Jobs = std::vector<std::function<void()>>;
+// What is left to do when the graph is checked: copies and packs weights.
+struct Jobs {
+  bool sums_in_16_bits; // of the instruction set
+  std::vector<std::function<void()>> list = {};
+};
 
 [[noreturn]] void fail(const std::string& what) {
   throw std::invalid_argument("model.onnx: " + what);
@@ -63,7 +67,7 @@ void build_linear(const LinearView& view, IndexMap rows, IndexMap columns, Linea
   to.bias = gathered(view.bias, columns, 1.0f);
   const auto n = static_cast<size_t>(to.n), k = static_cast<size_t>(to.k);
   if (!view.is_int8) {
-    jobs.emplace_back([&to, view, n, k, rows = std::move(rows), columns = std::move(columns)] {
+    jobs.list.emplace_back([&to, view, n, k, rows = std::move(rows), columns = std::move(columns)] {
       to.weights_f32 = Buffer<float>(n * k);
       pack_f32(view.weights_f32, view.n, rows, columns, to.weights_f32.data());
     });
@@ -72,11 +76,13 @@ void build_linear(const LinearView& view, IndexMap rows, IndexMap columns, Linea
   to.scale = gathered(view.weight_scale, columns, view.input_scale);
   to.mult = gathered(view.smooth, rows, 1.0f / view.input_scale);
   to.zero_point = static_cast<float>(view.input_zero_point);
-  jobs.emplace_back([&to, view, n, rows = std::move(rows), columns = std::move(columns)] {
+  jobs.list.emplace_back([&to, view, n, split = jobs.sums_in_16_bits, rows = std::move(rows),
+                          columns = std::move(columns)] {
     to.weights_s8 = Buffer<int8_t>(n * static_cast<size_t>(padded_k(to.k)));
     to.init = Buffer<int32_t>(n);
     pack_s8(view.weights_s8, view.n, rows, columns, to.weights_s8.data(), to.init.data());
     for (size_t i = 0; i < n; ++i) to.init[i] *= -view.input_zero_point;
+    if (split) to.rest = split_s8(to.weights_s8.data(), to.n, to.k);
   });
 }
 
@@ -140,7 +146,7 @@ void build_embeddings(const EmbeddingView& view, Model& model, Jobs& jobs) {
   const std::vector<float> no_type(d, 0.0f);
   model.type = copied(view.type != nullptr ? view.type : no_type.data(), types * d);
   model.position = copied(view.position, static_cast<size_t>(view.max_position_embeddings) * d);
-  jobs.emplace_back([&model, view, d, v] {
+  jobs.list.emplace_back([&model, view, d, v] {
     if (view.word_s8 != nullptr) {
       model.word_s8 = Buffer<int8_t>(v * d);
       std::copy_n(view.word_s8, v * d, model.word_s8.data());
@@ -156,7 +162,7 @@ void run_jobs(Jobs& jobs, int num_threads) {
   std::atomic<bool> failed{false};
   const auto work = [&] {
     try {
-      for (size_t i = next++; i < jobs.size(); i = next++) jobs[i]();
+      for (size_t i = next++; i < jobs.list.size(); i = next++) jobs.list[i]();
     } catch (const std::bad_alloc&) {
       failed = true;
     }
@@ -179,7 +185,7 @@ size_t Model::bytes() const {
   return total;
 }
 
-Model load_model(std::string_view file, int num_threads) {
+Model load_model(std::string_view file, int num_threads, bool sums_in_16_bits) {
   const onnx::Graph graph = onnx::read(file);
   const BertView view = match_bert(graph);
   Model model;
@@ -205,7 +211,7 @@ Model load_model(std::string_view file, int num_threads) {
           "max_position_embeddings is " + std::to_string(model.max_position_embeddings) +
               ", want at most " + std::to_string(kMaxPositions));
 
-  Jobs jobs;
+  Jobs jobs{sums_in_16_bits};
   build_embeddings(view.embeddings, model, jobs);
   model.embedding_norm = build_norm(view.embedding_norm, e);
   if (view.has_projection) {

@@ -4,6 +4,7 @@
 #include "arena.h"
 #include "graph_match.h"
 #include "kernels.h"
+#include "ops/split.h"
 
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@ struct Linear {
   int k = 0;
   bool is_int8 = false;
   Buffer<int8_t> weights_s8; // packed
+  SplitRest rest;            // of weights_s8, where the instruction set wants it apart
   Buffer<int32_t> init;      // [N] -zero_point * column sum
   Buffer<float> scale;       // [N] activation scale * weight scale
   Buffer<float> mult;        // [K] smoothing / activation scale: quantizes the input
@@ -26,8 +28,8 @@ struct Linear {
 
   ptrdiff_t ldb() const { return ptrdiff_t{padded_k(k)} * kPanel; }
   size_t bytes() const {
-    return weights_s8.bytes() + weights_f32.bytes() + init.bytes() + scale.bytes() + mult.bytes() +
-           bias.bytes();
+    return weights_s8.bytes() + rest.bytes() + weights_f32.bytes() + init.bytes() + scale.bytes() +
+           mult.bytes() + bias.bytes();
   }
 };
 
@@ -77,7 +79,8 @@ struct Model {
 };
 
 // Reads the graph of /docs/artifact-format.md; throws std::invalid_argument naming the node where
-// it is anything else. num_threads threads pack the weights.
-Model load_model(std::string_view file, int num_threads);
+// it is anything else. num_threads threads pack the weights, in two parts for an instruction set
+// that adds in 16 bits.
+Model load_model(std::string_view file, int num_threads, bool sums_in_16_bits);
 
 } // namespace bert_rt

@@ -2,6 +2,7 @@
 
 #include "cpu_features.h"
 #include "ops/pack.h"
+#include "ops/split.h"
 
 #include <ctime>
 #include <nanobind/nanobind.h>
@@ -30,6 +31,7 @@ T* at(uintptr_t address) {
 
 GemmArgs gemm_args(const nb::dict& d) {
   const auto address = [&d](const char* key) { return nb::cast<uintptr_t>(d[key]); };
+  const Rest rest = d.contains("rest") ? nb::cast<const SplitRest&>(d["rest"]).view() : Rest{};
   return {at<const uint8_t>(address("a")),
           nb::cast<ptrdiff_t>(d["lda"]),
           at<const int8_t>(address("b")),
@@ -37,7 +39,8 @@ GemmArgs gemm_args(const nb::dict& d) {
           at<const int32_t>(address("init")),
           nb::cast<int>(d["m"]),
           nb::cast<int>(d["n"]),
-          nb::cast<int>(d["k"])};
+          nb::cast<int>(d["k"]),
+          rest};
 }
 
 void pack(uintptr_t w, int k, int n, uintptr_t packed, uintptr_t sums) {
@@ -85,6 +88,13 @@ void bind_testing(nb::module_ m) {
     const GemmTile t = select_kernels(isa).tile;
     return nb::make_tuple(t.mr, t.nr, t.kr);
   });
+  m.def("sums_in_16_bits",
+        [](const std::string& isa) { return select_kernels(isa).sums_in_16_bits; });
+  nb::class_<SplitRest>(m, "SplitRest").def_prop_ro("num_fours", [](const SplitRest& rest) {
+    return rest.fours.size();
+  });
+  m.def("split", [](uintptr_t b, int n, int k) { return split_s8(at<int8_t>(b), n, k); });
+  m.attr("max_split_depth") = kMaxSplitDepth;
   m.def("padded_k", &padded_k);
   m.def("attention_scratch_bytes", &attention_scratch_bytes);
   m.def("thread_seconds", &thread_seconds);
@@ -153,14 +163,15 @@ void bind_testing(nb::module_ m) {
                                              at<int32_t>(sum), at<int32_t>(low_row), rows, s});
   });
   m.def("attention_head",
-        [](const std::string& isa, uintptr_t q, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int s,
-           int h, float scale, uintptr_t mult, float zero_point, uintptr_t out_u8,
+        [](const std::string& isa, uintptr_t q, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int m,
+           int s, int h, float scale, uintptr_t mult, float zero_point, uintptr_t out_u8,
            uintptr_t out_f32, ptrdiff_t ldo, uintptr_t scratch, int repeat) {
           const Kernels& kernels = select_kernels(isa);
           const AttentionArgs args{at<float>(q),
                                    at<float>(k),
                                    at<float>(v),
                                    ld_panel,
+                                   m,
                                    s,
                                    h,
                                    scale,

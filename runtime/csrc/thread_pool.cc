@@ -8,6 +8,8 @@ constexpr int kSpins = 400; // some ten microseconds: shorter than waking a thre
 inline void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
 #endif
 }
 

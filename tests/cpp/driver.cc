@@ -2,112 +2,38 @@
 // random batches with several thread counts, the reader on damaged files, WordPiece on any bytes.
 //
 //   driver MODEL.onnx [rounds]
+//   driver MODEL.onnx LOGITS
+//
+// LOGITS holds a batch and its logits as another machine computed them, which must be equal bit for
+// bit here, with every table: int32 B, T, cu_seqlens, input_ids, token_type_ids, then float32 start
+// and end logits.
 #include "cpu_features.h"
 #include "engine.h"
-#include "ops/pack.h"
+#include "kernel_checks.h"
 #include "text/wordpiece.h"
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <iterator>
-#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
 
 namespace bert_rt {
+
+#if defined(BERT_RT_X86)
+const Kernels* avxvnni_soft_kernels() noexcept;
+#endif
+
 namespace {
 
-using Random = std::mt19937;
-
-int between(Random& random, int low, int high) {
-  return std::uniform_int_distribution<int>(low, high)(random);
-}
-
-void expect(bool holds, const std::string& what) {
-  if (!holds) throw std::runtime_error("failed: " + what);
-}
-
-template <class T>
-bool same(const std::vector<T>& a, const std::vector<T>& b) {
-  return std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
-}
-
-// Exactly sized vectors: a byte too far is an error under AddressSanitizer.
-void check_gemm(Random& random, const Kernels& kernels, const Kernels& scalar) {
-  const int m = between(random, 1, 70), n = 16 * between(random, 1, 9);
-  const int k = random() % 2 == 0 ? 4 * between(random, 1, 16) : 64 * between(random, 1, 6);
-  const auto kp = static_cast<size_t>(padded_k(k)), rows = static_cast<size_t>(m),
-             columns = static_cast<size_t>(n);
-  std::vector<uint8_t> a(rows * kp);
-  std::vector<int8_t> w(static_cast<size_t>(k) * columns), packed(columns * kp);
-  std::vector<int32_t> init(columns);
-  for (auto& x : a) x = static_cast<uint8_t>(random());
-  for (auto& x : w) x = static_cast<int8_t>(between(random, -127, 127));
-  IndexMap row_map(static_cast<size_t>(k)), column_map(columns);
-  std::iota(row_map.begin(), row_map.end(), 0);
-  std::iota(column_map.begin(), column_map.end(), 0);
-  pack_s8(w.data(), n, row_map, column_map, packed.data(), init.data());
-  std::vector<float> scale(columns, 1e-4f), bias(columns, 0.1f), mult(columns, 20.0f);
-  const GemmArgs args{a.data(),
-                      static_cast<ptrdiff_t>(kp),
-                      packed.data(),
-                      static_cast<ptrdiff_t>(kp) * 16,
-                      init.data(),
-                      m,
-                      n,
-                      k};
-  const auto run = [&](const Kernels& table) {
-    std::vector<int32_t> s32(rows * columns);
-    std::vector<float> panels(rows * columns), sums(rows * columns, 0.5f);
-    std::vector<uint8_t> codes(rows * columns);
-    const Dequantize dequantize{scale.data(), bias.data()};
-    table.gemm_s32(args, s32.data(), n);
-    table.gemm_dequantize_panels(args, dequantize, panels.data(), ptrdiff_t{m} * 16);
-    table.gemm_dequantize_residual(args, dequantize, sums.data(), sums.data(), n);
-    table.gemm_dequantize_gelu_quantize(args, dequantize, {mult.data(), 5.0f}, codes.data(), n);
-    return std::tuple(s32, panels, sums, codes);
-  };
-  const auto got = run(kernels), want = run(scalar);
-  expect(same(std::get<0>(got), std::get<0>(want)), "gemm_s32");
-  expect(same(std::get<1>(got), std::get<1>(want)), "gemm_dequantize_panels");
-  expect(same(std::get<2>(got), std::get<2>(want)), "gemm_dequantize_residual");
-  expect(same(std::get<3>(got), std::get<3>(want)), "gemm_dequantize_gelu_quantize");
-}
-
-void check_attention(Random& random, const Kernels& kernels, const Kernels& scalar) {
-  const int s = between(random, 1, 150), h = 16 * between(random, 1, 6);
-  const auto count = static_cast<size_t>(s * h);
-  std::vector<float> q(count), k(count), v(count);
-  std::normal_distribution<float> normal;
-  for (auto* x : {&q, &k, &v})
-    for (auto& value : *x) value = normal(random);
-  const auto run = [&](const Kernels& table) {
-    std::vector<float> out(count);
-    Buffer<uint8_t> scratch(attention_scratch_bytes(s, h));
-    AttentionArgs args{};
-    args.q = q.data();
-    args.k = k.data();
-    args.v = v.data();
-    args.ld_panel = ptrdiff_t{s} * 16;
-    args.s = s;
-    args.h = h;
-    args.scale = 0.2f;
-    args.out_f32 = out.data();
-    args.ldo = h;
-    args.scratch = scratch.data();
-    table.attention_head(table, args);
-    return out;
-  };
-  expect(same(run(kernels), run(scalar)), "attention_head");
-}
-
 struct Sequences {
-  std::vector<int32_t> ids, types, cu{0};
-  Batch batch() const {
-    return {ids.data(), types.data(), cu.data(), static_cast<int>(cu.size()) - 1};
+  std::vector<int32_t> ids, types, cu{0}, ranges;
+  // Logits of all tokens, or of some.
+  Batch batch(bool is_all_read = true) const {
+    return {ids.data(), types.data(), cu.data(), static_cast<int>(cu.size()) - 1,
+            is_all_read ? nullptr : ranges.data()};
   }
 };
 
@@ -121,15 +47,31 @@ Sequences random_sequences(Random& random, const Model& model) {
       s.types.push_back(between(random, 0, std::max(model.type_vocab_size, 1) - 1));
     }
     s.cu.push_back(static_cast<int32_t>(s.ids.size()));
+    s.ranges.push_back(between(random, 0, length));
+    s.ranges.push_back(between(random, s.ranges.back(), length));
   }
   return s;
 }
 
-std::vector<float> logits(Engine& engine, const Sequences& s) {
+std::vector<float> logits(Engine& engine, const Sequences& s, bool is_all_read = true) {
   std::vector<float> out(2 * s.ids.size());
-  engine.check(s.batch(), static_cast<int>(s.ids.size()));
-  engine.run(s.batch(), {out.data(), out.data() + s.ids.size(), nullptr});
+  const Batch batch = s.batch(is_all_read);
+  engine.check(batch, static_cast<int>(s.ids.size()));
+  engine.run(batch, {out.data(), out.data() + s.ids.size(), nullptr});
   return out;
+}
+
+// What is left of all logits where only those in the ranges are read.
+std::vector<float> read_only(const Sequences& s, std::vector<float> all) {
+  const int32_t count = static_cast<int32_t>(s.ids.size());
+  for (size_t i = 0; i + 1 < s.cu.size(); ++i)
+    for (int32_t t = s.cu[i]; t < s.cu[i + 1]; ++t) {
+      const int32_t place = t - s.cu[i];
+      if (place == 0 || (place >= s.ranges[2 * i] && place < s.ranges[2 * i + 1])) continue;
+      all[static_cast<size_t>(t)] = 0.0f;
+      all[static_cast<size_t>(count + t)] = 0.0f;
+    }
+  return all;
 }
 
 void check_engine(Random& random, const std::string& model, int rounds) {
@@ -139,7 +81,9 @@ void check_engine(Random& random, const std::string& model, int rounds) {
       Engine engine(model, {threads, table->name, 0, between(random, 1, 300)});
       for (int i = 0; i < rounds; ++i) {
         const Sequences s = random_sequences(random, engine.model());
-        expect(same(logits(engine, s), logits(alone, s)), "engine");
+        const std::vector<float> all = logits(alone, s);
+        expect(same(logits(engine, s), all), "engine");
+        expect(same(logits(engine, s, false), read_only(s, all)), "engine, some logits read");
       }
     }
 }
@@ -189,17 +133,58 @@ void check_wordpiece(Random& random) {
            "what is left to the library stands in the text");
 }
 
+std::string read_file(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  expect(file.good(), std::string("cannot read ") + path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+void check_logits(const std::string& model, const std::string& file) {
+  const char* next = file.data();
+  const auto take = [&](auto& numbers, size_t count) {
+    const size_t bytes = count * sizeof numbers[0];
+    expect(bytes <= static_cast<size_t>(file.data() + file.size() - next), "LOGITS is whole");
+    numbers.resize(count);
+    std::memcpy(numbers.data(), next, bytes);
+    next += bytes;
+  };
+  std::vector<int32_t> sizes;
+  take(sizes, 2);
+  const auto tokens = static_cast<size_t>(sizes[1]);
+  Sequences s;
+  take(s.cu, static_cast<size_t>(sizes[0]) + 1);
+  take(s.ids, tokens);
+  take(s.types, tokens);
+  std::vector<float> want;
+  take(want, 2 * tokens);
+  const auto check = [&](const std::string& isa) {
+    Engine engine(model, {2, isa, 0, 0});
+    const std::string name = engine.kernels().name;
+    expect(same(logits(engine, s), want), "logits of the other machine: " + name);
+    return name;
+  };
+  for (const Kernels* table : supported_kernels())
+    std::printf("%s: logits equal the other machine's\n", check(table->name).c_str());
+  std::printf("%s: chosen here\n", check("").c_str());
+}
+
 int run(int argc, char** argv) {
-  if (argc < 2) throw std::runtime_error("usage: driver MODEL.onnx [rounds]");
-  std::ifstream file(argv[1], std::ios::binary);
-  expect(file.good(), std::string("cannot read ") + argv[1]);
-  const std::string model((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const int rounds = argc > 2 ? std::atoi(argv[2]) : 10;
+  if (argc < 2) throw std::runtime_error("usage: driver MODEL.onnx [rounds | LOGITS]");
+  const std::string model = read_file(argv[1]);
+  const std::string argument = argc > 2 ? argv[2] : "10";
+  if (argument.find_first_not_of("0123456789") != std::string::npos) {
+    check_logits(model, read_file(argv[2]));
+    return 0;
+  }
+  const int rounds = std::stoi(argument);
   Random random(1);
   const Kernels& scalar = select_kernels("scalar");
-  for (const Kernels* table : supported_kernels()) {
-    for (int i = 0; i < 4 * rounds; ++i) check_gemm(random, *table, scalar);
-    for (int i = 0; i < rounds; ++i) check_attention(random, *table, scalar);
+  std::vector<const Kernels*> tables = supported_kernels();
+#if defined(BERT_RT_X86)
+  if (cpu_features().avx2 && cpu_features().fma) tables.push_back(avxvnni_soft_kernels());
+#endif
+  for (const Kernels* table : tables) {
+    check_kernels(random, *table, scalar, rounds);
     std::printf("%s: kernels equal scalar\n", table->name);
   }
   check_engine(random, model, rounds);

@@ -18,7 +18,9 @@ import pytest
 
 from bert_rt.model.checkpoint import load_model
 from bert_rt.support.cli import run_command
+from bert_rt.text.tokenization import Tokenizer
 from tests.support.corpora import write_text
+from tests.support.text import VOCAB
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
 from train import finetune, pretrain
 from train.loop import scoring
@@ -283,6 +285,25 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert not list((tmp_path / "run").glob("checkpoint-*"))
 
 
+def test_every_file_of_the_tokenizer_is_in_the_output(tmp_path: Path) -> None:
+    argv = flags(tmp_path, tmp_path / "run", "--max_steps", "1")
+    files: dict[str, Any] = {"special_tokens_map.json": {"additional_special_tokens": ["cat"]}}
+    content = json.loads((tmp_path / "model" / "tokenizer.json").read_bytes())
+    vocab = content["model"]["vocab"]
+    last = max(vocab, key=vocab.__getitem__)
+    files["added_tokens.json"] = {"covid19": vocab.pop(last)}
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(content))
+    for name, values in files.items():
+        (tmp_path / "model" / name).write_text(json.dumps(values))
+    assert run(*argv) == 0
+    for name in (*files, "tokenizer.json"):
+        kept = (tmp_path / "run" / name).read_bytes()
+        assert kept == (tmp_path / "model" / name).read_bytes()
+    tokenizer = Tokenizer.from_directory(tmp_path / "run")
+    ids = tokenizer.encode("covid19 thecat").input_ids.tolist()
+    assert ids == [len(VOCAB) - 1, VOCAB.index("the"), VOCAB.index("cat")]
+
+
 def test_a_teacher_of_another_vocabulary_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -292,9 +313,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(
     line = read_metrics(tmp_path / "run" / "metrics.jsonl")[0]
     mixed = 0.5 * line["answer_loss"] + 0.5 * line["teacher_loss"]
     assert line["loss"] == pytest.approx(mixed, rel=1e-5)
-    file = teacher / "tokenizer.json"
-    file.write_text(file.read_text().replace('"lowercase": true', '"lowercase": false'))
-    file.write_text(file.read_text().replace('"lowercase":true', '"lowercase":false'))
+    (teacher / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     argv = flags(tmp_path, tmp_path / "run2", "--max_steps", "2", "--teacher", str(teacher))
     assert run(*argv) == 2
     assert "teacher: the tokenizer of" in capsys.readouterr().err

@@ -12,10 +12,28 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.golden.pipeline_cases import CASES, CHECKPOINTS, GOLDEN_FILE, write_checkpoint
 
 _SCRIPT = Path(__file__).parents[2] / "benchmarks" / "transformers4_calls.py"
+
+
+def run_requests(python: str, requests: list[dict[str, Any]], folder: Path) -> Any:
+    """Let Transformers make calls.
+
+    Args:
+        python: The interpreter of its environment.
+        requests: What transformers4_calls.py reads.
+        folder: Where its files may lie.
+
+    Returns:
+        What it writes.
+    """
+    calls, results = folder / "calls.json", folder / "results.json"
+    calls.write_text(json.dumps(requests))
+    subprocess.run([python, str(_SCRIPT), str(calls), str(results), "1"], check=True)
+    return json.loads(results.read_text())
 
 
 def main() -> None:
@@ -34,10 +52,7 @@ def main() -> None:
             }
             for case in CASES.values()
         ]
-        calls, results = root / "calls.json", root / "results.json"
-        calls.write_text(json.dumps(requests))
-        subprocess.run([python, str(_SCRIPT), str(calls), str(results), "1"], check=True)
-        output = json.loads(results.read_text())
+        output = run_requests(python, requests, root)
     golden = {
         "versions": output["versions"],
         "cases": dict(zip(CASES, output["results"], strict=True)),

@@ -12,6 +12,7 @@ _native = pytest.importorskip("bert_rt._native")
 
 ISAS: list[str] = _native.supported_isas()
 testing: Any = _native.testing
+SPLIT_ISAS = [isa for isa in ISAS if testing.sums_in_16_bits(isa)]  # weights in two parts
 GUARD = 0xA5
 
 
@@ -48,7 +49,16 @@ def guarded(values: NDArray[Any], offset: int = 0) -> Guarded:
 class GemmCase:
     """u8 A, packed s8 B and start values of one shape."""
 
-    def __init__(self, m: int, n: int, k: int, *, fill: str = "random", offset: int = 0) -> None:
+    def __init__(
+        self,
+        m: int,
+        n: int,
+        k: int,
+        *,
+        fill: str = "random",
+        offset: int = 0,
+        weights: NDArray[np.int8] | None = None,
+    ) -> None:
         rng = np.random.default_rng(m * 1_000_003 + n * 1009 + k)
         kp = testing.padded_k(k)
         lda = kp + offset
@@ -59,6 +69,8 @@ class GemmCase:
         w = rng.integers(-127, 128, (k, n)).astype(np.int8)
         if fill == "extreme":
             rows[...], w[...] = 255, -128
+        if weights is not None:
+            rows[::2], w = 255, np.ascontiguousarray(weights)
         self.b = Guarded((n * kp,), np.int8)
         sums = Guarded((n,), np.int32)
         testing.pack(int(w.ctypes.data), k, n, self.b.address, sums.address)
@@ -80,3 +92,7 @@ class GemmCase:
             "n": n,
             "k": k,
         }
+
+    def split(self) -> dict[str, Any]:
+        """Cap B, and return the arguments with the rest of it."""
+        return {**self.args, "rest": testing.split(self.b.address, self.n, self.k)}

@@ -209,6 +209,7 @@ def test_attention(isa: str, s: int, h: int) -> None:
                 *(p.address for p in panels),
                 s * 16,
                 s,
+                s,
                 h,
                 scale,
                 mult.address if target == "u8" else 0,
@@ -233,6 +234,42 @@ def test_attention(isa: str, s: int, h: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("first", "m"), [(0, 1), (0, 50), (3, 1), (7, 33), (16, 34), (49, 1)])
+def test_attention_of_some_queries(isa: str, first: int, m: int) -> None:
+    s, h = 50, 32
+    panels = guarded(
+        np.random.default_rng(m).standard_normal((3, h // 16, s, 16)).astype(np.float32)
+    )
+    part = 4 * s * h
+    results = []
+    for row, num_rows in ((0, s), (first, m)):
+        scratch = Guarded((testing.attention_scratch_bytes(s, h),), np.uint8)
+        out = Guarded((num_rows, h), np.float32)
+        testing.attention_head(
+            isa,
+            panels.address + 64 * row,
+            panels.address + part,
+            panels.address + 2 * part,
+            s * 16,
+            num_rows,
+            s,
+            h,
+            0.2,
+            0,
+            0.0,
+            0,
+            out.address,
+            h,
+            scratch.address,
+            1,
+        )
+        scratch.check()
+        out.check()
+        results.append(out.array)
+    assert np.array_equal(results[1], results[0][first : first + m])
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_attention_of_zeros_is_uniform(isa: str) -> None:
     zero, ones = guarded(np.zeros((1, 9, 16), np.float32)), guarded(np.ones((1, 9, 16), np.float32))
     scratch = Guarded((testing.attention_scratch_bytes(9, 16),), np.uint8)
@@ -243,6 +280,7 @@ def test_attention_of_zeros_is_uniform(isa: str) -> None:
         zero.address,
         ones.address,
         144,
+        9,
         9,
         16,
         0.25,

@@ -7,6 +7,7 @@ errors of the size of one quantization step, which a random tiny model carries t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,52 @@ def test_close_to_onnxruntime_and_equal_on_every_isa(name: str) -> None:
         assert np.array_equal(result, results[0]), f"{isa} differs from {ISAS[0]}"
     error = np.sqrt(((results[0] - want) ** 2).mean()) / want.std()
     assert error < MAX_INT8_DIFFERENCE
+
+
+def make_ranges(
+    lengths: Sequence[int], random: np.random.Generator
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Draw a range of tokens of every sequence; also which tokens are read, shape (T,)."""
+    ranges = [np.sort(random.integers(0, length + 1, 2)) for length in lengths]
+    places = [np.arange(length) for length in lengths]
+    reads = [
+        (place == 0) | ((place >= begin) & (place < end))
+        for place, (begin, end) in zip(places, ranges, strict=True)
+    ]
+    return np.array(ranges, np.int32), np.concatenate(reads)
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if "classes" not in name])
+@pytest.mark.parametrize("isa", ISAS)
+def test_what_is_read_has_the_same_bits_and_the_rest_is_zero(name: str, isa: str) -> None:
+    spec: GraphSpec = SPECS[name]
+    model = graphs.build(spec).SerializeToString()
+    random = np.random.default_rng(5)
+    for lengths in (LENGTHS, (40,), (1,), (64, 1)):
+        batch = graphs.random_batch(spec, lengths, seed=4)
+        every = run(model, batch, isa)
+        for num_threads, group_tokens in ((1, 0), (2, 0), (3, 1), (8, 2000)):
+            engine = _native.Engine(
+                model, num_threads=num_threads, isa=isa, group_tokens=group_tokens
+            )
+            ranges, is_read = make_ranges(lengths, random)
+            some = np.stack(engine.run(*batch, ranges))
+            assert np.array_equal(some[:, is_read], every[:, is_read])
+            assert not some[:, ~is_read].any()
+
+
+def test_empty_and_whole_ranges() -> None:
+    model = graphs.build(graphs.TINY).SerializeToString()
+    batch = graphs.random_batch(graphs.TINY, LENGTHS, seed=4)
+    starts = batch[2][:-1]
+    every = run(model, batch)
+    ends = np.array(LENGTHS, np.int32)
+    engine = _native.Engine(model, num_threads=2)
+    whole = np.stack([np.zeros_like(ends), ends], 1)
+    assert np.array_equal(np.stack(engine.run(*batch, whole)), every)
+    first = np.stack(engine.run(*batch, np.stack([ends, ends], 1)))
+    assert np.array_equal(first[:, starts], every[:, starts])
+    assert np.count_nonzero(first) == 2 * len(LENGTHS)
 
 
 @pytest.mark.parametrize("name", ["tiny", "outliers"])

@@ -173,7 +173,7 @@ def write_tiny_artifact(directory: Path, **fields: Any) -> Artifact:
         task="question-answering", architecture=CONFIG, precision="float32", limits=to_dict(LIMITS)
     )
     files = {"model.onnx": make_model(), "tokenizer.json": make_tokenizer().to_json()}
-    return write_artifact(directory, files=files, **_plain({**values, **fields}))
+    return write_artifact(directory, **{"files": files, **_plain({**values, **fields})})
 
 
 def write_tiny_classifier(directory: Path, **fields: Any) -> Artifact:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from bert_rt.errors import InputError
@@ -11,11 +13,57 @@ from train.loop.journal import METRICS
 from train.loop.loop import TrainResult
 from train.loop.state import find_checkpoint
 
-__all__ = ["file_sha256", "open_run_dir", "told"]
+__all__ = ["check_run_dir", "file_sha256", "mark_run_dir", "run_directory", "told"]
 
 
-def open_run_dir(output_dir: Path, *, is_resumed: bool) -> Path | None:
-    """Check a run's directory before hours of work.
+@contextlib.contextmanager
+def run_directory(output_dir: Path) -> Iterator[None]:
+    """Leave no empty directory behind where a run is refused or fails before it wrote anything.
+
+    Args:
+        output_dir: Where the run writes; may be missing.
+
+    Yields:
+        Nothing: within it the run is checked and done.
+    """
+    absolute = output_dir.absolute()
+    missing = [path for path in (absolute, *absolute.parents) if not path.exists()]
+    metrics = absolute / METRICS
+    was_marked = metrics.exists()
+    try:
+        yield
+    except BaseException:
+        # A directory that holds anything stays, and so do those around it.
+        with contextlib.suppress(OSError):
+            if not was_marked:
+                _remove_marks(absolute, metrics)
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def _remove_marks(directory: Path, metrics: Path) -> None:
+    """Remove an empty metrics.jsonl and empty directories, unless there is anything else."""
+    others = [path for path in directory.iterdir() if path != metrics]
+    if all(path.is_dir() and not any(path.iterdir()) for path in others):
+        if metrics.exists() and not metrics.stat().st_size:
+            metrics.unlink()
+        for path in others:
+            path.rmdir()
+
+
+def mark_run_dir(output_dir: Path) -> None:
+    """Make a run's directory and mark it as one, for what is written before the first metrics.
+
+    Args:
+        output_dir: Where the run writes.
+    """
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / METRICS).touch()
+
+
+def check_run_dir(output_dir: Path, *, is_resumed: bool) -> Path | None:
+    """Check a run's directory before hours of work; one that is missing is not made.
 
     Args:
         output_dir: Where the run writes.
@@ -30,8 +78,6 @@ def open_run_dir(output_dir: Path, *, is_resumed: bool) -> Path | None:
     if output_dir.exists() and not output_dir.is_dir():
         raise InputError(f"output_dir: {output_dir} is not a directory")
     if not output_dir.exists() or not any(output_dir.iterdir()):
-        output_dir.mkdir(parents=True, exist_ok=True)
-        (output_dir / METRICS).touch()  # marks it as a run's
         return None
     metrics = output_dir / METRICS
     if not metrics.is_file():

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bert_rt.errors import ConfigError
 from bert_rt.model.checkpoint import load_model
+from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["Teacher", "load_teacher", "soft_cross_entropy"]
@@ -64,9 +65,12 @@ def load_teacher(
     if not temperature > 0.0:
         raise ConfigError(f"temperature: got {temperature}, want a number above 0")
     loaded = load_model(directory, task)
-    ours = Tokenizer.from_directory(student_dir).to_json()
-    if ours != Tokenizer.from_directory(directory).to_json():
-        raise ConfigError(f"teacher: the tokenizer of {directory} is another than {student_dir}'s")
+    ours, other = Tokenizer.from_directory(student_dir), Tokenizer.from_directory(directory)
+    told = difference(ours, other)
+    if told is not None:
+        raise ConfigError(
+            f"teacher: the tokenizer of {directory} is another than {student_dir}'s: {told}"
+        )
     return Teacher(loaded.model.requires_grad_(False), weight, temperature)
 
 

@@ -83,10 +83,7 @@ class PretrainingObjective:
                 of range.
         """
         check_phases(phases, config)
-        if not 0.0 < mlm_probability <= _MOST_MASKED:
-            raise ConfigError(
-                f"mlm_probability: got {mlm_probability}, want above 0, at most {_MOST_MASKED}"
-            )
+        _check_masking(mlm_probability)
         self.mlm_probability = mlm_probability
         self.data = data
         self.phases = tuple(phases)
@@ -300,6 +297,7 @@ def make_pretraining(
     vocab = tokenizer_backend(tokenizer_files).get_vocab(with_added_tokens=True)
     _check_vocabulary(vocab, config)
     _check_values(config, initialization, held_out_fraction)
+    _check_masking(mlm_probability)
     text = prepare_corpus(corpus, tokenizer_files, work_dir)
     print(f"corpus: {text.report.summary()}", file=sys.stderr)
     objective = PretrainingObjective(
@@ -312,6 +310,13 @@ def make_pretraining(
         max_held_out_sequences=max_held_out_sequences,
     )
     return _fresh_model(config, initialization, seed), objective
+
+
+def _check_masking(mlm_probability: float) -> None:
+    if not 0.0 < mlm_probability <= _MOST_MASKED:
+        raise ConfigError(
+            f"mlm_probability: got {mlm_probability}, want above 0, at most {_MOST_MASKED}"
+        )
 
 
 def _fresh_model(config: BertConfig, initialization: str, seed: int) -> BertForPreTraining:

@@ -22,11 +22,12 @@ from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import LoadedModel, load_model, read_tokenizer_files, save_checkpoint
 from bert_rt.model.config import AnsweringConfig
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
-from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from bert_rt.tasks.question_answering.squad import SquadExample, misalignment, read_squad
 from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
@@ -60,7 +61,6 @@ def make_windows(
     config: AnsweringConfig,
     *,
     all_positions: bool = True,
-    file: str = "",
 ) -> list[Window]:
     """Cut every context into windows and find the answers in them.
 
@@ -70,7 +70,6 @@ def make_windows(
         config: Windows.
         all_positions: Whether every place where an answer's text stands on token boundaries
             counts, not only the one that is marked.
-        file: Where the questions come from, for messages.
 
     Returns:
         All windows, in order.
@@ -84,7 +83,7 @@ def make_windows(
     for index, (example, question, context) in enumerate(
         zip(examples, questions, contexts, strict=True)
     ):
-        place = f"{file}: question {example.id!r}"
+        place = example.place or f"question {example.id!r}"
         spans = _answer_spans(example, context, all_positions=all_positions, place=place)
         try:
             features = make_features(
@@ -95,6 +94,7 @@ def make_windows(
                 cls_id=tokenizer.cls_id,
                 sep_id=tokenizer.sep_id,
                 num_separators=tokenizer.num_separators,
+                second_type_id=tokenizer.second_type_id,
             )
         except InputError as error:
             raise type(error)(f"{place}: {error}") from None
@@ -112,11 +112,9 @@ def _answer_spans(
     ends = {int(end): token for token, end in enumerate(end_chars)}
     found: dict[tuple[int, int], None] = {}
     for text, start in zip(example.answers, example.answer_starts, strict=True):
-        if not text or example.context[start : start + len(text)] != text:
-            got = example.context[start : start + max(1, len(text))]
-            raise InputError(
-                f"{place}: answer_start {start}: got {got!r} there, want the answer {text!r}"
-            )
+        wrong = misalignment(example.context, text, start)
+        if wrong is not None:
+            raise InputError(f"{place}: answer_start: {wrong}")
         # The tokens that the marked answer touches, though it may begin or end within one.
         first = int(np.searchsorted(end_chars, start, side="right"))
         last = int(np.searchsorted(first_chars, start + len(text), side="left")) - 1
@@ -296,13 +294,15 @@ def _check_length(config: AnsweringConfig, longest: int) -> None:
         )
 
 
-def _read_training(file: Path, config: AnsweringConfig) -> list[SquadExample]:
-    examples = read_squad(file)
-    impossible = next((example for example in examples if example.is_impossible), None)
-    if impossible is not None and not config.version_2_with_negative:
+def _read_training(
+    file: Path, config: AnsweringConfig, dropped: Dropped | None
+) -> list[SquadExample]:
+    examples = read_squad(file, dropped=dropped, check_positions=True)
+    impossible = [example for example in examples if example.is_impossible]
+    if impossible and not config.version_2_with_negative:
         raise InputError(
-            f"{file}: question {impossible.id!r} has no answer; "
-            "want --version_2_with_negative for such data"
+            f"{impossible[0].place} has no answer; want --version_2_with_negative for such data "
+            f"({len(impossible)} of {len(examples)} questions)"
         )
     return examples
 
@@ -318,6 +318,7 @@ def make_question_answering(
     seed: int,
     all_positions: bool = True,
     teacher: Teacher | None = None,
+    dropped: Dropped | None = None,
 ) -> tuple[nn.Module, QuestionAnswering]:
     """Load a model and its data.
 
@@ -331,6 +332,7 @@ def make_question_answering(
         seed: Decides new weights and the order of the data.
         all_positions: As in make_windows.
         teacher: A model to learn from.
+        dropped: As in read_squad, for all files.
 
     Returns:
         The model and its objective.
@@ -347,16 +349,14 @@ def make_question_answering(
     )
     _check_length(config, loaded.config.max_sequence_length)
     tokenizer = Tokenizer.from_directory(model_dir)
-    windows: list[Window] = []
-    for file in train_files:
-        examples = _read_training(file, config)
-        windows += make_windows(
-            examples, tokenizer, config, all_positions=all_positions, file=str(file)
-        )
+    # All files first: what is wrong with the last one should not be told after minutes of work.
+    asked = [one for file in train_files for one in _read_training(file, config, dropped)]
+    held_out = [] if validation_file is None else read_squad(validation_file, dropped=dropped)
+    windows = make_windows(asked, tokenizer, config, all_positions=all_positions)
     objective = QuestionAnswering(
         loaded,
         windows,
-        [] if validation_file is None else read_squad(validation_file),
+        held_out,
         tokenizer,
         read_tokenizer_files(model_dir),
         config,

@@ -6,8 +6,9 @@ Shapes: B texts, S padded length, C classes, Q texts of a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from bert_rt.model.checkpoint import (
     save_checkpoint,
 )
 from bert_rt.model.config import Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.metrics import macro_f1
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
@@ -176,12 +178,27 @@ def choose_labels(
         if len(given) < 2 or len(set(given)) < len(given):
             raise ConfigError(f"label_names: got {list(given)}, want two or more different names")
         return tuple(given)
-    architectures = raw_config.get("architectures") or []
-    if any(str(name).endswith("ForSequenceClassification") for name in architectures):
+    architectures = raw_config.get("architectures")
+    # Without any, names of classes say as much.
+    is_classifier = raw_config.get("id2label") is not None
+    if isinstance(architectures, list) and architectures:
+        is_classifier = str(architectures[0]).endswith("ForSequenceClassification")
+    if is_classifier:
         names = label_names(raw_config)
         if all(class_index(label, names) is not None for label in {e.label for e in examples}):
             return names
     return class_names(examples)
+
+
+def _check_length(max_seq_length: int, longest: int) -> None:
+    if not 8 <= max_seq_length <= longest:
+        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
+
+
+def _read(
+    files: Sequence[Path], columns: Columns | None, dropped: Dropped | None
+) -> list[LabelledText]:
+    return [row for file in files for row in read_labelled(file, columns, dropped=dropped)]
 
 
 def make_classification(
@@ -195,6 +212,7 @@ def make_classification(
     max_seq_length: int = 128,
     batch_size: int = 32,
     seed: int = 0,
+    dropped: Dropped | None = None,
 ) -> tuple[nn.Module, ClassificationObjective]:
     """Load a model and its data.
 
@@ -208,21 +226,20 @@ def make_classification(
         max_seq_length: Most tokens of a sequence; what is longer is cut off.
         batch_size: Texts of a micro-batch.
         seed: Decides the order of the data, and the head's weights where there are none.
+        dropped: As in read_labelled, for all files.
 
     Returns:
         The model and its objective.
 
     Raises:
-        InputError: A file is damaged, or a label is none of the classes.
+        InputError: A file is damaged, a label no class, or a row a pair that the model cannot take.
         CheckpointError: The checkpoint cannot be read, or its head has other classes.
         ConfigError: The sequences are longer than the model takes, or labels are no names.
     """
     config, raw_config = read_config(model_dir)
-    longest = config.max_sequence_length
-    if not 8 <= max_seq_length <= longest:
-        raise ConfigError(f"max_seq_length: got {max_seq_length}, want 8 to the model's {longest}")
-    training = [row for file in train_files for row in read_labelled(file, columns)]
-    held_out = [] if validation_file is None else read_labelled(validation_file, columns)
+    _check_length(max_seq_length, config.max_sequence_length)
+    training = _read(train_files, columns, dropped)
+    held_out = _read([validation_file] if validation_file else [], columns, dropped)
     names = choose_labels(training, raw_config, labels)
     tokenizer = Tokenizer.from_directory(model_dir)
     torch.manual_seed(seed)
@@ -232,22 +249,29 @@ def make_classification(
         allow_new_head=weights_dir is None,
         num_labels=len(names),
     )
+    encode = partial(_encode, names, tokenizer, max_seq_length, config.num_token_types)
     objective = ClassificationObjective(
         loaded,
-        _encode(training, names, tokenizer, max_seq_length),
-        _encode(held_out, names, tokenizer, max_seq_length),
+        encode(training),
+        encode(held_out),
         names,
         read_tokenizer_files(model_dir),
         batch_size=batch_size,
         seed=seed,
     )
-    model: Any = loaded.model
-    return model, objective
+    return cast("nn.Module", loaded.model), objective
 
 
 def _encode(
-    rows: Sequence[LabelledText], names: Sequence[str], tokenizer: Tokenizer, max_seq_length: int
+    names: Sequence[str],
+    tokenizer: Tokenizer,
+    max_seq_length: int,
+    num_token_types: int,
+    rows: Sequence[LabelledText],
 ) -> tuple[list[TokenSequence], list[int]]:
     # Labels first: they take no time.
     classes = class_indices(rows, names)
-    return encode_labelled(rows, tokenizer, max_seq_length=max_seq_length), classes
+    sequences = encode_labelled(
+        rows, tokenizer, max_seq_length=max_seq_length, num_token_types=num_token_types
+    )
+    return sequences, classes

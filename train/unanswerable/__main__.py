@@ -23,7 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
+from bert_rt.support.cli import (
+    add_drop_flag,
+    add_json_flag,
+    dropped,
+    int_at_least,
+    make_parser,
+    run_command,
+    writable_path,
+    write_json,
+)
 from bert_rt.support.files import atomic_write_bytes
 from bert_rt.support.progress import progress
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
@@ -203,7 +212,7 @@ def _make(
 def _in_place(
     examples: Sequence[SquadExample], made: Mapping[int, Sequence[SquadExample]]
 ) -> list[SquadExample]:
-    taken = {example.id for example in examples}
+    taken = {str(example.id) for example in examples}
     result: list[SquadExample] = []
     for _, group in groupby(enumerate(examples), key=lambda item: item[1].title):
         members = list(group)
@@ -293,7 +302,7 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     if args.held_out_file is not None and args.held_out_file == args.output_file:
         raise ConfigError(f"held_out_file: got {args.held_out_file}, which is the output_file, too")
-    examples = read_squad(args.train_file)
+    examples = read_squad(args.train_file, dropped=dropped(args), check_positions=True)
     # All that there is: how words are used does not depend on who trains on them.
     kinds = _word_kinds(examples)
     held_out: list[SquadExample] = []
@@ -324,22 +333,27 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("train.unanswerable", "Add questions without an answer to SQuAD v1.1.")
     parser.add_argument("--train_file", required=True, metavar="F", type=Path)
-    parser.add_argument("--output_file", required=True, metavar="OUT", type=Path)
+    parser.add_argument("--output_file", required=True, metavar="OUT", type=_output)
     parser.add_argument("--unanswerable_share", type=float, default=_SHARE, metavar="P")
     parser.add_argument(
-        "--held_out_file", metavar="OUT", type=Path, help="set whole articles aside, in a file"
+        "--held_out_file", metavar="OUT", type=_output, help="set whole articles aside, in a file"
     )
     parser.add_argument("--held_out_fraction", type=float, default=0.05, metavar="R")
     parser.add_argument(
         "--held_out_unanswerable_share", type=float, default=_HELD_OUT_SHARE, metavar="P"
     )
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
+    add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 
 
+def _output(text: str) -> Path:
+    return Path(writable_path(text))
+
+
 def _count(examples: Sequence[SquadExample]) -> dict[str, int]:
-    kinds = Counter(e.id.rpartition("-")[2] for e in examples if e.is_impossible)
+    kinds = Counter(str(e.id).rpartition("-")[2] for e in examples if e.is_impossible)
     return {
         "total": len(examples),
         "impossible": kinds.total(),

@@ -26,6 +26,7 @@ from bert_rt.types import PER_TOKEN, Answer, Encoding, Feature, Outputs, Questio
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
+    from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 
@@ -116,6 +117,10 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
             raise with_place(error, place) from None
         return Question(*pair)
 
+    def texts(self, item: Question) -> list[str]:
+        """Return question and context."""
+        return [item.question, item.context]
+
     def num_chars(self, item: Question) -> int:
         """Return the length of the context, which is nearly all."""
         return len(item.context)
@@ -144,6 +149,7 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
             "cls_id": tokenizer.cls_id,
             "sep_id": tokenizer.sep_id,
             "num_separators": tokenizer.num_separators,
+            "second_type_id": tokenizer.second_type_id,
         }
         for item, question, context in zip(items, questions, contexts, strict=True):
             features = make_features(0, question, context, config=options.limits, **ids)
@@ -221,11 +227,17 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
         }
 
     def read_examples(
-        self, path: str | Path, columns: Columns, labels: Sequence[str], head: Any = None
+        self,
+        path: str | Path,
+        columns: Columns,
+        labels: Sequence[str],
+        head: Any = None,
+        *,
+        dropped: Dropped | None = None,
     ) -> list[SquadExample]:
-        """Read a file in SQuAD's form; what is given beside the path is not used."""
+        """Read a file in SQuAD's form; columns, labels and head are not used."""
         del columns, labels, head
-        return read_squad(path)
+        return read_squad(path, dropped=dropped)
 
     def evaluate(
         self,

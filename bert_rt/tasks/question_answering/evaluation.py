@@ -22,7 +22,7 @@ from bert_rt.tasks.question_answering.answering import PreparedQuestion, Questio
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.tasks.texts import with_place
-from bert_rt.types import Answer, Outputs
+from bert_rt.types import Answer, Outputs, Question
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
@@ -58,7 +58,7 @@ class AnswerEvaluation:
     f1: float
     total: int
     questions_per_second: float
-    predictions: Mapping[str, str]
+    predictions: Mapping[str | int, str]
     exact_N: NDArray[np.float64]
     f1_N: NDArray[np.float64]
     score_N: NDArray[np.float64]
@@ -172,15 +172,15 @@ def stream_logits(
     """
     session, options = runtime.session, runtime.options(_TASK)
     for begin in range(0, len(examples), _CHUNK_QUESTIONS):
-        questions = [
-            _TASK.check_input((example.question, example.context), f"pairs[{index}]")
-            for index, example in enumerate(examples[begin : begin + _CHUNK_QUESTIONS], begin)
-        ]
+        chunk = examples[begin : begin + _CHUNK_QUESTIONS]
+        questions: list[Question] = []
         prepared: list[PreparedQuestion] = []
         try:
+            questions.extend(_TASK.check_input((one.question, one.context)) for one in chunk)
             prepared.extend(_TASK.prepare(questions, session, options))
         except InputError as error:
-            raise with_place(error, f"pairs[{begin + len(prepared)}]") from None
+            done = len(prepared) if len(questions) == len(chunk) else len(questions)
+            raise _at(chunk[done], begin + done, error) from None
         yield from zip(prepared, session.compute(prepared, options), strict=True)
 
 
@@ -194,8 +194,21 @@ def _answers(
             yield _TASK.decode(*item, options), _TASK.decode(*item, raw)
         return
     pairs = ((example.question, example.context) for example in examples)
-    for answer in runtime.session.stream(_TASK, pairs, options):
+    answers = runtime.session.stream(_TASK, pairs, options, place="")
+    for index, example in enumerate(examples):
+        try:
+            answer = next(answers)
+        except InputError as error:
+            # What came before the bad question has been answered.
+            raise _at(example, index, error) from None
         yield answer, answer
+
+
+def _at(example: SquadExample, index: int, error: InputError) -> InputError:
+    """Return the same error with its question in front."""
+    if example.place:
+        return type(error)(f"{example.place}: {error}")
+    return with_place(error, f"pairs[{index}]")
 
 
 def _scores(

@@ -58,6 +58,7 @@ def make_features(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    second_type_id: int = 1,
 ) -> list[Feature]:
     """Cut one question's context into windows.
 
@@ -69,6 +70,7 @@ def make_features(
         cls_id: Id of the token that opens a window.
         sep_id: Id of the token that ends the question and the context.
         num_separators: How many of it stand between the two (Tokenizer.num_separators).
+        second_type_id: Token type of the context (Tokenizer.second_type_id).
 
     Returns:
         Windows of at most max_seq_length tokens in context order. Neighbours share doc_stride
@@ -99,7 +101,7 @@ def make_features(
         input_ids[1 : 1 + len(query_ids)] = query_ids
         input_ids[context_offset:-1] = context.input_ids[start : start + length]
         token_type_ids = np.zeros(len(input_ids), np.int32)
-        token_type_ids[context_offset:] = 1
+        token_type_ids[context_offset:] = second_type_id
         place = (question_index, context_offset, start, length)
         features.append(Feature(input_ids, token_type_ids, *place, is_max_context))
     return features

@@ -10,7 +10,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Gold(Protocol):
     """What the metrics need of an example; squad.SquadExample has it."""
 
     @property
-    def id(self) -> str:
+    def id(self) -> str | int:
         """Key of the example's prediction."""
         ...
 
@@ -54,7 +54,7 @@ class SquadScores:
         f1s: Shape (len(ids),), float64, each in [0, 1].
     """
 
-    ids: tuple[str, ...]
+    ids: tuple[str | int, ...]
     exact_matches: NDArray[np.float64]
     f1s: NDArray[np.float64]
 
@@ -120,7 +120,7 @@ def _overlap_f1(prediction: list[str], answer: list[str]) -> float:
 
 
 def evaluate_squad(
-    predictions: Mapping[str, str],
+    predictions: Mapping[Any, str],
     examples: Iterable[Gold],
     *,
     version_2_with_negative: bool = False,

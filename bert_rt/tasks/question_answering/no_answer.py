@@ -56,7 +56,7 @@ class ScoredAnswers:
             questions best. Else empty.
     """
 
-    predictions: Mapping[str, str]
+    predictions: Mapping[str | int, str]
     scores: SquadScores
     no_answer: Mapping[str, float]
 

@@ -35,6 +35,7 @@ from bert_rt.types import PER_SEQUENCE, Classification, Outputs, TextInput, Toke
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
+    from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.text_classification.scoring import ClassifierEvaluation
 
@@ -95,6 +96,10 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
             raise with_place(error, place) from None
         return TextInput(*texts)
 
+    def texts(self, item: TextInput) -> list[str]:
+        """Return the text, or both."""
+        return [item.text] if item.text_pair is None else [item.text, item.text_pair]
+
     def num_chars(self, item: TextInput) -> int:
         """Return the length of both texts."""
         return len(item.text) + len(item.text_pair or "")
@@ -105,7 +110,12 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         """Tokenize texts and cut them off at limits.max_seq_length; raises EmptyInputError."""
         length = options.limits.max_seq_length
         # The sequences first: where one cannot be made, the item before it was the last.
-        sequences = make_sequences(items, session.tokenizer, max_seq_length=length)
+        sequences = make_sequences(
+            items,
+            session.tokenizer,
+            max_seq_length=length,
+            num_token_types=session.num_token_types,
+        )
         for sequence, item in zip(sequences, items, strict=True):
             yield PreparedText(item, sequence)
 
@@ -190,10 +200,12 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         columns: Columns,
         labels: Sequence[str],
         head: ClassifierHead | None = None,
+        *,
+        dropped: Dropped | None = None,
     ) -> list[LabelledText]:
         """Read a file of labelled texts: of classes, labels or numbers, as the head has them."""
         target = TARGETS[(head or _USUAL_HEAD).problem_type]
-        return target.read(path, columns, labels)
+        return target.read(path, columns, labels, dropped)
 
     def evaluate(
         self,

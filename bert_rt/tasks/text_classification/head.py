@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_rt.errors import CheckpointError, ConfigError
+from bert_rt.errors import ConfigError
+from bert_rt.model.checkpoint import problem_type
 
 __all__ = [
     "FUNCTIONS",
@@ -98,7 +99,7 @@ def head_of_config(raw_config: Mapping[str, Any], num_labels: int) -> Classifier
         CheckpointError: problem_type is none that there is.
         ConfigError: It does not go with the number of logits.
     """
-    kind = _problem_type(raw_config) or (REGRESSION if num_labels == 1 else SINGLE_LABEL)
+    kind = problem_type(raw_config) or (REGRESSION if num_labels == 1 else SINGLE_LABEL)
     function = function_of_config(raw_config, num_labels)
     return ClassifierHead(problem_type=kind, function_to_apply=function)
 
@@ -117,19 +118,10 @@ def function_of_config(raw_config: Mapping[str, Any], num_labels: int) -> str:
     Raises:
         CheckpointError: problem_type is none that there is.
     """
-    kind = _problem_type(raw_config)
+    kind = problem_type(raw_config)
     if kind == REGRESSION:
         return "none"
     return "sigmoid" if kind == MULTI_LABEL or num_labels == 1 else "softmax"
-
-
-def _problem_type(raw_config: Mapping[str, Any]) -> str | None:
-    kind = raw_config.get("problem_type")
-    if kind is not None and (not isinstance(kind, str) or kind not in _ALLOWED):
-        raise CheckpointError(
-            f"config.json: problem_type: got {kind!r}, want one of {', '.join(_ALLOWED)}"
-        )
-    return kind
 
 
 def apply_function(function: str, logits: NDArray[np.float64]) -> NDArray[np.float64]:

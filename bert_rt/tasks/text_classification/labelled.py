@@ -1,25 +1,23 @@
-"""Labelled texts: TSV, CSV and JSON Lines in, plain or .gz, columns by name.
+"""Labelled texts: rows of TSV, CSV or JSON Lines to texts and classes, columns by name.
 
-TSV is read as GLUE and most data sets write it: a tab ends a field, a newline a row, and quotes
-are only characters. In CSV quotes are what RFC 4180 says. The first line of both names the columns.
+Everything that can be wrong with a row is looked for when its file is read, and told at once.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bert_rt.errors import InputError
 from bert_rt.model.config import Columns
+from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import read_text
-from bert_rt.support.strict_json import parse_json
 from bert_rt.tasks.text_classification.sequences import make_sequences
-from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
+from bert_rt.tasks.text_classification.tables import READERS
+from bert_rt.tasks.texts import MAX_TEXT_CHARS, text_fault
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput, TokenSequence
 
@@ -33,7 +31,6 @@ __all__ = [
 ]
 
 _TEXT_COLUMNS = ("sentence", "text")
-_MAX_LINE_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,42 +53,57 @@ def read_labelled(
     path: str | Path,
     columns: Columns | None = None,
     *,
-    read_label: Callable[[Any, str], str] | None = None,
+    read_label: Callable[[Any], str] | None = None,
+    dropped: Dropped | None = None,
 ) -> list[LabelledText]:
     """Read all rows of a file.
 
     Args:
-        path: A .tsv, .csv or .jsonl file, or one of these with .gz behind.
+        path: A .tsv, .csv, .jsonl or .json file (the latter two with one object a line), or one
+            of these with .gz behind.
         columns: Which columns hold what.
-        read_label: Checks a row's label and gives its text; it gets the place for its message, and
-            raises InputError. None for the name or the number of one class.
+        read_label: Checks a row's label and gives its text; raises InputError. None for the name
+            or the number of one class.
+        dropped: Counts rows that cannot be used and are left out, with a warning; None: each of
+            them is an error.
 
     Returns:
         The rows in the file's order, at least one.
 
     Raises:
-        InputError: The file cannot be read or is named otherwise, a column is missing, a row has
-            another number of fields than the first line, a text is empty, or JSON is broken. The
-            message names file and line.
+        InputError: The file cannot be read or is named otherwise, a column is missing, rows have
+            another number of fields than the first line, texts are empty, labels are none, or JSON
+            is broken. The message names file and lines; faults of several rows are listed together.
     """
     file = Path(path)
     kind = file.name.removesuffix(".gz").rpartition(".")[2].lower()
-    if kind not in _READERS:
-        known = ", ".join(f".{name}" for name in _READERS)
+    if kind not in READERS:
+        known = ", ".join(f".{name}" for name in READERS)
         raise InputError(f"{file}: got a name that ends in {kind!r}, want {known}, or that and .gz")
     columns = columns or Columns()
-    read_label = read_label or _label
+    faults = Faults(file, dropped)
     result = []
-    for line, row in _READERS[kind](file, read_text(file)):
-        place = f"{file}, line {line}"
-        texts = [_field(row, name, place) for name in _text_columns(row, columns, place)]
-        for name, text in texts:
-            check_text(f"{place}: {name}", text, max_chars=MAX_TEXT_CHARS)
-        _, label = _field(row, columns.label, place)
-        item = TextInput(*(text for _, text in texts))
-        result.append(LabelledText(item, read_label(label, place), place))
-    if not result:
-        raise InputError(f"{file}: got 0 rows, want at least 1")
+    total = 0
+    for line, row in READERS[kind](file, read_text(file)):
+        total += 1
+        messages = [row] if isinstance(row, str) else []
+        if not isinstance(row, str):
+            try:
+                example, messages = _example(
+                    row, columns, f"{file}, line {line}", read_label or _label
+                )
+            except _ColumnsError as error:
+                # All rows of a table have the columns of its first line.
+                if kind != "jsonl":
+                    raise InputError(f"{file}, line {line}: {error}") from None
+                messages = [str(error)]
+        for message in messages:
+            faults.add(f"line {line}: {message}")
+        if messages:
+            faults.drop(items=1)
+        else:
+            result.append(example)
+    faults.close(total, "rows")
     return result
 
 
@@ -147,23 +159,28 @@ def class_indices(examples: Sequence[LabelledText], names: Sequence[str]) -> lis
         The class of every row.
 
     Raises:
-        InputError: A label is none of the classes; the message names file and line.
+        InputError: Labels are none of the classes; the message names each, with file and line.
     """
     places = {label: class_index(label, names) for label in {e.label for e in examples}}
-    result = []
-    for example in examples:
-        index = places[example.label]
-        if index is None:
-            raise InputError(
-                f"{example.place}: label: got {reprlib.repr(example.label)}, want one of the "
-                f"model's {len(names)} classes: {_listed(names)}"
-            )
-        result.append(index)
-    return result
+    unknown = [e for e in examples if places[e.label] is None]
+    if unknown:
+        first: dict[str, LabelledText] = {}
+        for example in unknown:
+            first.setdefault(example.label, example)
+        told = [f"{e.place}: label: got {reprlib.repr(label)}" for label, e in first.items()]
+        more = f" ({len(unknown)} rows have such labels)" if len(unknown) > len(told) else ""
+        raise InputError(
+            f"{listed(told)}{more}, want one of the model's {len(names)} classes: {_listed(names)}"
+        )
+    return [index for e in examples if (index := places[e.label]) is not None]
 
 
 def encode_labelled(
-    examples: Sequence[LabelledText], tokenizer: Tokenizer, *, max_seq_length: int
+    examples: Sequence[LabelledText],
+    tokenizer: Tokenizer,
+    *,
+    max_seq_length: int,
+    num_token_types: int = 2,
 ) -> list[TokenSequence]:
     """Tokenize rows, all together.
 
@@ -171,17 +188,26 @@ def encode_labelled(
         examples: The rows.
         tokenizer: The model's.
         max_seq_length: Most tokens of a sequence; what is longer is cut off.
+        num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
         The model's input of every row.
 
     Raises:
         EmptyInputError: A text has no token; the message names file and line.
+        InputError: There is a second text, and the model has no token type for it.
     """
     sequences: list[TokenSequence] = []
     inputs = [example.input for example in examples]
     try:
-        sequences.extend(make_sequences(inputs, tokenizer, max_seq_length=max_seq_length))
+        sequences.extend(
+            make_sequences(
+                inputs,
+                tokenizer,
+                max_seq_length=max_seq_length,
+                num_token_types=num_token_types,
+            )
+        )
     except InputError as error:
         # What came before the bad row has been taken.
         raise type(error)(f"{examples[len(sequences)].place}: {error}") from None
@@ -193,87 +219,51 @@ def _listed(names: Sequence[str]) -> str:
     return shown + (", ..." if len(names) > 10 else "")
 
 
-def _read_tsv(file: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    # Not splitlines, which takes a form feed or a Unicode separator inside a text for a line's end.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    rows = ((number, line.split("\t")) for number, line in enumerate(lines, 1) if line)
-    return _with_header(file, rows)
+class _ColumnsError(Exception):
+    """A row lacks a column; the message says which ones it has."""
 
 
-def _read_csv(file: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    return _with_header(file, _csv_rows(file, text))
-
-
-def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
+def _example(
+    row: Mapping[str, Any], columns: Columns, place: str, read_label: Callable[[Any], str]
+) -> tuple[LabelledText, list[str]]:
+    """Make an example of a row, and say what is wrong with it."""
+    texts = [_field(row, name) for name in _text_columns(row, columns)]
+    _, value = _field(row, columns.label)
+    checked = [text_fault(name, text, max_chars=MAX_TEXT_CHARS) for name, text in texts]
+    faults = [fault for fault in checked if fault is not None]
+    label = ""
     try:
-        for row in reader:
-            if row:
-                yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{file}, line {line}: is not valid CSV: {error}") from None
+        label = read_label(value)
+    except InputError as error:
+        faults.append(str(error))
+    return LabelledText(TextInput(*(text for _, text in texts)), label, place), faults
 
 
-def _with_header(
-    file: Path, rows: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    line, header = next(rows, (1, []))
-    if len(set(header)) != len(header):
-        raise InputError(f"{file}, line {line}: got a column twice in {header}, want unique names")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise InputError(
-                f"{file}, line {line}: got {len(row)} fields, want {len(header)}, as many as the "
-                "first line has"
-            )
-        yield line, dict(zip(header, row, strict=True))
-
-
-def _read_jsonl(file: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line.encode(), max_bytes=_MAX_LINE_BYTES)
-        except ValueError as error:
-            raise InputError(f"{file}, line {number}: is not valid JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{file}, line {number}: got {type(row).__name__}, want an object")
-        yield number, row
-
-
-_READERS = {"tsv": _read_tsv, "csv": _read_csv, "jsonl": _read_jsonl}
-
-
-def _text_columns(row: Mapping[str, Any], columns: Columns, place: str) -> list[str]:
+def _text_columns(row: Mapping[str, Any], columns: Columns) -> list[str]:
     """Return the names of the one or two columns of text."""
     text = columns.text
     if text is None:
         found = [name for name in _TEXT_COLUMNS if name in row]
         if len(found) != 1:
             want = " or ".join(map(repr, _TEXT_COLUMNS))
-            _refuse_columns(row, place, f"{want} among them, or --text_column")
+            _refuse_columns(row, f"{want} among them, or --text_column")
         (text,) = found
     return [text] if columns.text_pair is None else [text, columns.text_pair]
 
 
-def _field(row: Mapping[str, Any], name: str, place: str) -> tuple[str, Any]:
+def _field(row: Mapping[str, Any], name: str) -> tuple[str, Any]:
     if name not in row:
-        _refuse_columns(row, place, f"{name!r} among them")
+        _refuse_columns(row, f"{name!r} among them")
     return name, row[name]
 
 
-def _refuse_columns(row: Mapping[str, Any], place: str, want: str) -> NoReturn:
-    raise InputError(f"{place}: got the columns {_listed(list(row))}; want {want}")
+def _refuse_columns(row: Mapping[str, Any], want: str) -> NoReturn:
+    raise _ColumnsError(f"got the columns {_listed(list(row))}; want {want}")
 
 
-def _label(value: Any, place: str) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise InputError(
-            f"{place}: label: got {reprlib.repr(value)}, want a class's name or number"
-        )
-    return value.strip()
+def _label(value: Any) -> str:
+    """Return the class as text; raises InputError for what is no name or number of a class."""
+    name = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(f"label: got {reprlib.repr(value)}, want a class's name or number")
+    return name.strip()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from bert_rt.errors import EmptyInputError
+from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, TextInput, TokenSequence
 
@@ -27,6 +27,8 @@ def make_sequence(
     cls_id: int,
     sep_id: int,
     num_separators: int = 1,
+    second_type_id: int = 1,
+    num_token_types: int = 2,
 ) -> TokenSequence:
     """Make the model's input of a text, or of a pair of texts, that is classified.
 
@@ -38,12 +40,15 @@ def make_sequence(
         cls_id: Id of the token that opens a sequence.
         sep_id: Id of the token that ends a text.
         num_separators: How many of it stand between two texts (Tokenizer.num_separators).
+        second_type_id: Token type of the second text (Tokenizer.second_type_id).
+        num_token_types: How many the model has (BertConfig.num_token_types).
 
     Returns:
-        The sequence; the second text and its [SEP] have token type 1.
+        The sequence; the second text and its [SEP] have token type second_type_id.
 
     Raises:
         EmptyInputError: A text has no token (only control characters, say).
+        InputError: There is a second text, and the model has no token type for it.
 
     Source: `convert_single_example` and `_truncate_seq_pair` of Devlin et al.'s run_classifier.py.
     """
@@ -54,6 +59,11 @@ def make_sequence(
         ids = text.input_ids[: max_seq_length - 2]
         input_ids = np.concatenate(([cls_id], ids, [sep_id]), dtype=np.int32)
         return TokenSequence(input_ids, np.zeros(len(input_ids), np.int32))
+    if second_type_id >= num_token_types:
+        raise InputError(
+            "text_pair: got a second text, want none: its tokens would be of type 1, and the model "
+            "has one token type only (type_vocab_size 1)"
+        )
     first, second = len(text.input_ids), len(text_pair.input_ids)
     room = max_seq_length - 2 - num_separators
     if first + second > room:
@@ -65,13 +75,17 @@ def make_sequence(
     ids, pair_ids = text.input_ids[:first], text_pair.input_ids[:second]
     separators = [sep_id] * num_separators
     input_ids = np.concatenate(([cls_id], ids, separators, pair_ids, [sep_id]), dtype=np.int32)
-    segments = np.arange(2, dtype=np.int32)
+    segments = np.array([0, second_type_id], np.int32)
     lengths = (len(ids) + 1 + num_separators, len(pair_ids) + 1)
     return TokenSequence(input_ids, np.repeat(segments, lengths))
 
 
 def make_sequences(
-    inputs: Sequence[TextInput], tokenizer: Tokenizer, *, max_seq_length: int
+    inputs: Sequence[TextInput],
+    tokenizer: Tokenizer,
+    *,
+    max_seq_length: int,
+    num_token_types: int = 2,
 ) -> Iterator[TokenSequence]:
     """Tokenize checked texts, all together, and make the model's inputs one by one.
 
@@ -79,12 +93,13 @@ def make_sequences(
         inputs: Texts and pairs of texts.
         tokenizer: The model's.
         max_seq_length: As in make_sequence.
+        num_token_types: As in make_sequence.
 
     Yields:
         One sequence a text or pair, in order.
 
     Raises:
-        EmptyInputError: A text has no token; the sequences before it have come by then.
+        InputError: As in make_sequence; the sequences before it have come by then.
     """
     texts = [text for item in inputs for text in (item.text, item.text_pair) if text is not None]
     if len(texts) <= _FEW_TEXTS:
@@ -95,6 +110,8 @@ def make_sequences(
         "cls_id": tokenizer.cls_id,
         "sep_id": tokenizer.sep_id,
         "num_separators": tokenizer.num_separators,
+        "num_token_types": num_token_types,
+        "second_type_id": tokenizer.second_type_id,
     }
     for item in inputs:
         text = next(encodings)

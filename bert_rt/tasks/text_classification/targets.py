@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bert_rt.errors import InputError
 from bert_rt.model.config import Columns
+from bert_rt.support.faults import Dropped, listed
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
@@ -37,7 +38,11 @@ class Target(Protocol):
     """What the rows of a file say of their texts."""
 
     def read(
-        self, path: str | Path, columns: Columns | None, labels: Sequence[str]
+        self,
+        path: str | Path,
+        columns: Columns | None,
+        labels: Sequence[str],
+        dropped: Dropped | None = None,
     ) -> list[LabelledText]:
         """Read a file, checked against the model's labels; raises InputError."""
         ...
@@ -47,9 +52,13 @@ class _Classes:
     """One class a row."""
 
     def read(
-        self, path: str | Path, columns: Columns | None, labels: Sequence[str]
+        self,
+        path: str | Path,
+        columns: Columns | None,
+        labels: Sequence[str],
+        dropped: Dropped | None = None,
     ) -> list[LabelledText]:
-        examples = read_labelled(path, columns)
+        examples = read_labelled(path, columns, dropped=dropped)
         class_indices(examples, labels)
         return examples
 
@@ -58,9 +67,13 @@ class _LabelSets:
     """Any number of labels a row: a JSON list, or names with commas between them."""
 
     def read(
-        self, path: str | Path, columns: Columns | None, labels: Sequence[str]
+        self,
+        path: str | Path,
+        columns: Columns | None,
+        labels: Sequence[str],
+        dropped: Dropped | None = None,
     ) -> list[LabelledText]:
-        examples = read_labelled(path, columns, read_label=_label_list)
+        examples = read_labelled(path, columns, read_label=_label_list, dropped=dropped)
         label_matrix(examples, labels)
         return examples
 
@@ -69,10 +82,14 @@ class _Values:
     """One number a row."""
 
     def read(
-        self, path: str | Path, columns: Columns | None, labels: Sequence[str]
+        self,
+        path: str | Path,
+        columns: Columns | None,
+        labels: Sequence[str],
+        dropped: Dropped | None = None,
     ) -> list[LabelledText]:
         del labels
-        return read_labelled(path, columns, read_label=_number)
+        return read_labelled(path, columns, read_label=_number, dropped=dropped)
 
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
@@ -91,26 +108,27 @@ def label_matrix(examples: Sequence[LabelledText], names: Sequence[str]) -> NDAr
         Shape (Q, C), bool.
 
     Raises:
-        InputError: A label is none of the model's, or stands twice; the message names file and
-            line.
+        InputError: Labels are none of the model's, or stand twice; the message names each, with
+            file and line.
     """
     gold_QC = np.zeros((len(examples), len(names)), bool)
+    faults: list[str] = []
     for row, example in enumerate(examples):
         for label in _parts(example.label, names):
             index = class_index(label, names)
             if index is None:
-                shown = ", ".join(map(reprlib.repr, names[:10]))
-                raise InputError(
-                    f"{example.place}: label: got {reprlib.repr(label)}, want any of the model's "
-                    f"{len(names)} labels: {shown}{', ...' if len(names) > 10 else ''}; several "
-                    f"as a JSON list or with {_SEPARATOR!r} between them"
-                )
-            if gold_QC[row, index]:
-                raise InputError(
-                    f"{example.place}: label: got {reprlib.repr(label)} twice, want every label "
-                    "once"
-                )
-            gold_QC[row, index] = True
+                faults.append(f"{example.place}: label: got {reprlib.repr(label)}")
+            elif gold_QC[row, index]:
+                faults.append(f"{example.place}: label: got {reprlib.repr(label)} twice")
+            else:
+                gold_QC[row, index] = True
+    if faults:
+        shown = ", ".join(map(reprlib.repr, names[:10]))
+        raise InputError(
+            f"{listed(faults)}, want any of the model's {len(names)} labels, each once: {shown}"
+            f"{', ...' if len(names) > 10 else ''}; several as a JSON list or with "
+            f"{_SEPARATOR!r} between them"
+        )
     return gold_QC
 
 
@@ -128,28 +146,26 @@ def _parts(text: str, names: Sequence[str]) -> list[str]:
     return [part.strip() for part in text.split(_SEPARATOR)] if text else []
 
 
-def _label_list(value: Any, place: str) -> str:
+def _label_list(value: Any) -> str:
     """Check labels as a file has them; lists become JSON, so that names may hold anything."""
     if isinstance(value, str) and value.strip().startswith("["):
         try:
             value = json.loads(value)
         except ValueError:
             raise InputError(
-                f"{place}: label: got {reprlib.repr(value)}, which is no JSON list of labels"
+                f"label: got {reprlib.repr(value)}, which is no JSON list of labels"
             ) from None
     if isinstance(value, list):
         if not all(_is_name(item) for item in value):
-            _refuse_list(value, place)
+            _refuse_list(value)
         return json.dumps([str(item).strip() for item in value])
     if not isinstance(value, str) and not _is_name(value):
-        _refuse_list(value, place)
+        _refuse_list(value)
     return str(value).strip()
 
 
-def _refuse_list(value: Any, place: str) -> NoReturn:
-    raise InputError(
-        f"{place}: label: got {reprlib.repr(value)}, want a list of labels' names or numbers"
-    )
+def _refuse_list(value: Any) -> NoReturn:
+    raise InputError(f"label: got {reprlib.repr(value)}, want a list of labels' names or numbers")
 
 
 def _is_name(value: Any) -> bool:
@@ -158,7 +174,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _number(value: Any, place: str) -> str:
+def _number(value: Any) -> str:
     """Check a number, and write it so that it reads the same again."""
     number = math.nan
     if isinstance(value, int | float | str) and not isinstance(value, bool):
@@ -169,7 +185,7 @@ def _number(value: Any, place: str) -> str:
     # Written so that NaN is refused, too.
     if not abs(number) <= _MAX_VALUE:
         raise InputError(
-            f"{place}: label: got {reprlib.repr(value)}, want a number from {-_MAX_VALUE:g} to "
+            f"label: got {reprlib.repr(value)}, want a number from {-_MAX_VALUE:g} to "
             f"{_MAX_VALUE:g}"
         )
     return repr(number)

@@ -53,8 +53,8 @@ inline AttentionScratch carve(uint8_t* p, int s, int h) {
 inline void quantize_queries(const AttentionArgs& t, const AttentionScratch& w) {
   const int hp = padded_k(t.h);
   const float to_steps = t.scale * (2048.0f * 1.44269504f / 127.0f);
-  for (int m = 0; m < t.s; m += 16) {
-    const int rows = t.s - m < 16 ? t.s - m : 16;
+  for (int m = 0; m < t.m; m += 16) {
+    const int rows = t.m - m < 16 ? t.m - m : 16;
     F32 largest[16];
     for (int r = 0; r < 16; ++r) largest[r] = f_set1(0.0f);
     for (int p = 0; p < t.h / 16; ++p)
@@ -175,8 +175,8 @@ void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept {
   if (columns % 32 != 0)
     for (int r = 0; r < block; ++r)
       i_store(w.scores + ptrdiff_t{r} * sp + columns, i_set1(kMaskedScore));
-  for (int m = 0; m < t.s; m += block) {
-    const int rows = t.s - m < block ? t.s - m : block;
+  for (int m = 0; m < t.m; m += block) {
+    const int rows = t.m - m < block ? t.m - m : block;
     GemmArgs scores{w.q + ptrdiff_t{m} * hp,
                     hp,
                     reinterpret_cast<const int8_t*>(w.k),

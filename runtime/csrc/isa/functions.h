@@ -29,10 +29,12 @@ void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept;
 int softmax_rows(const SoftmaxArgs& a) noexcept;
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept;
 
-constexpr Kernels make_table(Isa isa, const char* name, GemmTile tile) {
+constexpr Kernels make_table(Isa isa, const char* name, GemmTile tile,
+                             bool sums_in_16_bits = false) {
   return {isa,
           name,
           tile,
+          sums_in_16_bits,
           gemm_s32,
           gemm_dequantize_panels,
           gemm_dequantize_residual,

@@ -169,6 +169,16 @@ inline __m512i exp_weights32(const int32_t* scores, __m512 c, __m512 b) {
       _mm512_mulhrs_epi16(v, _mm512_permutexvar_epi16(_mm512_srai_epi16(t, 11), powers)),
       _mm512_set1_epi16(kLowOffset));
 }
+// Adds every four bytes to the 32-bit lane they stand in.
+inline __m512i add_bytes(__m512i sums, __m512i bytes) {
+  const __m512i one = _mm512_set1_epi8(1);
+#if defined(__AVX512VNNI__)
+  return _mm512_dpbusd_epi32(sums, bytes, one);
+#else
+  const __m512i pairs = _mm512_maddubs_epi16(bytes, one);
+  return _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+#endif
+}
 // 64 bytes in order, of 16-bit lanes in the order above.
 inline __m512i pack_bytes64(__m512i x, __m512i y) {
   return _mm512_permutexvar_epi32(transpose4x4_dwords(), _mm512_packus_epi16(x, y));
@@ -176,7 +186,7 @@ inline __m512i pack_bytes64(__m512i x, __m512i y) {
 inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float c, float b,
                                   uint8_t* high, uint8_t* low) {
   const __m512 vc = _mm512_set1_ps(c), vb = _mm512_set1_ps(b);
-  const __m512i one = _mm512_set1_epi8(1), low_bits = _mm512_set1_epi16((1 << kLowBits) - 1);
+  const __m512i low_bits = _mm512_set1_epi16((1 << kLowBits) - 1);
   const __m512i offset = _mm512_set1_epi8(kLowOffset);
   __m512i high_sum = _mm512_setzero_si512(), low_sum = high_sum, moved = high_sum;
   for (int i = 0; i < s; i += 64) {
@@ -191,8 +201,8 @@ inline WeightSums exp_weights_row(const int32_t* scores, int s, int valid, float
     }
     _mm512_storeu_si512(high + i, h);
     _mm512_storeu_si512(low + i, l);
-    high_sum = _mm512_dpbusd_epi32(high_sum, h, one);
-    low_sum = _mm512_dpbusd_epi32(low_sum, l, one);
+    high_sum = add_bytes(high_sum, h);
+    low_sum = add_bytes(low_sum, l);
     moved = _mm512_add_epi64(moved, _mm512_sad_epu8(l, offset));
   }
   // All sums in one go, side by side in every four lanes: high, low, moved, 0.

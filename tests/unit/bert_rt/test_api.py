@@ -208,14 +208,18 @@ def test_a_closed_runtime_refuses(artifact_dir: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_process_answers(runtime: Runtime) -> None:
+def test_a_forked_process_answers_or_is_told_why_not(runtime: Runtime) -> None:
     question, context = PAIRS[1]
     want = runtime.answer(question=question, context=context)
     pid = os.fork()
     if pid == 0:
         signal.alarm(60)
-        got = runtime.answer(question=question, context=context)
-        os._exit(0 if spans([got]) == spans([want]) else 1)
+        try:
+            got = spans([runtime.answer(question=question, context=context)])
+        except EngineUnavailableError as error:
+            # Its threads do not outlive a fork.
+            os._exit(0 if runtime.info.name == "openvino" and "'spawn'" in str(error) else 2)
+        os._exit(0 if got == spans([want]) and runtime.info.name != "openvino" else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert spans([runtime.answer(question=question, context=context)]) == spans([want])
 

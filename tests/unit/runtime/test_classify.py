@@ -69,6 +69,20 @@ def test_one_text(
     assert paired["logit"] != result["logit"]
 
 
+@pytest.mark.parametrize("is_json", [False, True])
+def test_lines_with_a_byte_order_mark(
+    is_json: bool,
+    flags: list[str],
+    want: dict[str, str],
+    feed: Callable[[bytes], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = [json.dumps({"text": text}) if is_json else text for text in TEXTS]
+    feed(b"\xef\xbb\xbf" + "\r\n".join(told).encode() + b"\r\n\r\n")
+    assert run_command(classify.main, flags) == 0
+    assert [each["label"] for each in lines(capsys.readouterr().out)] == list(want.values())
+
+
 def test_lines_of_text(
     flags: list[str],
     want: dict[str, str],

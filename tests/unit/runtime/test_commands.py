@@ -95,6 +95,32 @@ def test_answer_lines(
         assert context[result["start"] : result["end"]] == result["text"]
 
 
+def test_answer_lines_with_a_byte_order_mark_and_windows_line_ends(
+    flags: list[str], feed: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids: list[Any] = [51870, "51870", 0, None, -(2**63)]
+    entries = [{"id": i, "question": q, "context": c} for i, (q, c) in zip(ids, PAIRS, strict=True)]
+    text = "\r\n".join(json.dumps(entry) for entry in entries) + "\r\n\r\n"
+    feed(b"\xef\xbb\xbf" + text.encode())
+    assert run_command(answer.main, flags) == 0
+    results = lines(capsys.readouterr().out)
+    # Written back as they came, and of the type that they came in.
+    assert [(one["id"], type(one["id"])) for one in results] == [(i, type(i)) for i in ids]
+
+
+def test_a_context_file_with_a_byte_order_mark(
+    flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question, context = PAIRS[0]
+    results = []
+    for name, mark in (("plain", b""), ("marked", b"\xef\xbb\xbf")):
+        (tmp_path / name).write_bytes(mark + context.encode())
+        texts = ["--question", question, "--context_file", str(tmp_path / name)]
+        assert run_command(answer.main, [*flags, *texts]) == 0
+        results.append(capsys.readouterr().out)
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

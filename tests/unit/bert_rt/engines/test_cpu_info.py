@@ -18,6 +18,12 @@ def test_the_first_processor_is_read(tmp_path: Path) -> None:
     assert cpu_info(file) == CpuInfo("Some CPU", frozenset({"sse2", "avx2"}))
 
 
+def test_arm64_calls_its_flags_features(tmp_path: Path) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text("processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd asimddp i8mm\n")
+    assert cpu_info(file).flags == {"fp", "asimd", "asimddp", "i8mm"}
+
+
 def test_a_machine_without_the_file_has_no_flags(tmp_path: Path) -> None:
     assert cpu_info(tmp_path / "absent").flags == frozenset()
 

@@ -109,6 +109,17 @@ def test_an_unknown_isa_is_an_error(model: bytes, monkeypatch: pytest.MonkeyPatc
         ({"cu_seqlens": np.array([0, 3, 3], np.int32)}, "sequence 1 has 0 tokens, want 1 to 64"),
         ({"cu_seqlens": np.array([0, 5, 3], np.int32)}, "sequence 1 has -2 tokens"),
         ({"cu_seqlens": np.zeros(0, np.int32)}, "cu_seqlens: got no value"),
+        (
+            {"logit_ranges": np.array([[2, 4]], np.int32)},
+            r"logit_ranges\[0\]: got 2 to 4, want a range of the sequence's 3 tokens",
+        ),
+        ({"logit_ranges": np.array([[-1, 2]], np.int32)}, r"logit_ranges\[0\]: got -1 to 2"),
+        ({"logit_ranges": np.array([[2, 1]], np.int32)}, r"logit_ranges\[0\]: got 2 to 1"),
+        (
+            {"logit_ranges": np.array([[0, 1], [0, 1]], np.int32)},
+            "logit_ranges: got 2 ranges, want one for each of the 1 sequences",
+        ),
+        ({"logit_ranges": np.zeros(2, np.int32)}, r"logit_ranges: got shape \(2,\), want \(1, 2\)"),
     ],
 )
 def test_bad_batches_are_refused(

@@ -10,7 +10,7 @@ import pytest
 from bert_rt.engines.packing import pack, pad, plan_batches, unpack, unpad
 from bert_rt.errors import InputTooLongError
 from bert_rt.model.config import AnsweringConfig
-from bert_rt.types import Feature
+from bert_rt.types import Feature, TokenSequence
 from tests.support.text import make_windows
 
 
@@ -35,6 +35,20 @@ def test_pack_puts_sequences_one_behind_the_other() -> None:
 def test_pack_keeps_its_budget() -> None:
     with pytest.raises(InputTooLongError, match=r"got 21 tokens .* the longest of 8, .* = 20"):
         pack(windows(1, 3, 2), max_tokens=20)
+
+
+def test_pack_says_which_logits_are_read_where_that_is_asked_for() -> None:
+    assert pack(windows(1, 3), max_tokens=21).logit_ranges is None
+    ranges = pack(windows(1, 3), max_tokens=21, is_all_read=False).logit_ranges
+    assert ranges is not None
+    assert ranges.dtype == np.int32
+    assert ranges.tolist() == [[4, 5], [4, 7]]
+    texts = [TokenSequence(item.input_ids, item.token_type_ids) for item in windows(1, 3)]
+    assert pack(texts, max_tokens=21, is_all_read=False).logit_ranges is None
+    mixed = [texts[0], *windows(3)]
+    ranges = pack(mixed, max_tokens=21, is_all_read=False).logit_ranges
+    assert ranges is not None
+    assert ranges.tolist() == [[0, 6], [4, 7]]
 
 
 def test_pack_of_one_window_is_a_copy() -> None:

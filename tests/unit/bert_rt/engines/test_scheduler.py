@@ -36,6 +36,7 @@ class FakeEngine:
         spans = {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
         self.outputs = {"logits": PER_SEQUENCE} if classifies else spans
         self.batches: list[list[int]] = []
+        self.logit_ranges: list[Any] = []
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -48,6 +49,7 @@ class FakeEngine:
         assert self.num_inside == 1, "two threads at a time"
         try:
             self.batches.append(np.diff(batch.cu_seqlens).tolist())
+            self.logit_ranges.append(batch.logit_ranges)
             self.entered.set()
             assert self.gate.wait(30)
             if self.interrupts:
@@ -305,3 +307,10 @@ def test_a_forked_process_starts_with_an_empty_queue(pool: ThreadPoolExecutor) -
     assert os.waitpid(pid, 0)[1] == 0
     engine.gate.set()
     assert starts(first.result(30)) == [[1, 2, 3, 4]]
+
+
+def test_engines_learn_which_logits_are_read() -> None:
+    engine = FakeEngine(is_packed=True)
+    scheduler_of(engine).run([window(5), window(8)])
+    (ranges,) = engine.logit_ranges
+    assert ranges.tolist() == [[2, 4], [2, 7]]

@@ -196,8 +196,10 @@ def test_an_encoder_gets_pretraining_heads_tied_to_its_embeddings(tmp_path: Path
 
 def test_a_new_head_must_be_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path / "c", "pretraining")
-    wanted = r"not a BertForQuestionAnswering: 2 missing keys \(qa_outputs.bias, qa_outputs.weight"
-    with pytest.raises(CheckpointError, match=wanted + r"\) and 7 unexpected keys \(cls.*, \.\.\."):
+    wanted = (
+        r"not a BertForQuestionAnswering: 2 missing keys \(qa_outputs.bias, qa_outputs.weig.*\)$"
+    )
+    with pytest.raises(CheckpointError, match=wanted):
         load_model(path, "question-answering")
 
 

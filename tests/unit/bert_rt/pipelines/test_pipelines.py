@@ -25,6 +25,7 @@ from bert_rt.errors import (
 from bert_rt.pipelines.base import Pipeline
 from bert_rt.text.tokenization import Tokenizer
 from tests.golden.pipeline_cases import write_checkpoint
+from tests.golden.test_pipeline import assert_same
 from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
 from tests.support.text import SPECIAL_TOKENS, make_tokenizer
 
@@ -201,7 +202,9 @@ def test_a_tokenizer_must_be_the_models(models: Path, tmp_path: Path) -> None:
     given = SimpleNamespace(backend_tokenizer=backend)
     pipeline("question-answering", models / "squad", tokenizer=given).close()
     (tmp_path / "tokenizer.json").write_bytes(make_tokenizer(do_lower_case=False).to_json())
-    with pytest.raises(ConfigError, match="its normalizer is another one"):
+    with pytest.raises(
+        ConfigError, match=r"its tokens are others .* token 0 of .* is 'K', want 'k'"
+    ):
         pipeline("question-answering", models / "squad", tokenizer=tmp_path)
 
 
@@ -266,8 +269,8 @@ def test_features_of_texts_that_are_computed_together(models: Path) -> None:
 
 
 def test_words_start_where_no_piece_continues_one(tokenizer: Tokenizer) -> None:
-    starts = tokenizer.word_starts("unaffZ, cat", tokenizer.encode("unaffZ, cat"))
-    assert starts.tolist() == [True, False, False, True, True]
+    words = tokenizer.word_spans("unaffZ, cat", tokenizer.encode("unaffZ, cat"))
+    assert words.is_word_start.tolist() == [True, False, False, True, True]
 
 
 def test_words_of_a_tokenizer_whose_tokens_do_not_tell() -> None:
@@ -275,8 +278,8 @@ def test_words_of_a_tokenizer_whose_tokens_do_not_tell() -> None:
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, []))
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     other = Tokenizer(backend)
-    starts = other.word_starts("ab a bb", other.encode("ab a bb"))
-    assert starts.tolist() == [True, False, True, True, False]
+    words = other.word_spans("ab a bb", other.encode("ab a bb"))
+    assert words.is_word_start.tolist() == [True, False, True, True, False]
 
 
 def test_tokens_become_text(tokenizer: Tokenizer) -> None:
@@ -284,3 +287,65 @@ def test_tokens_become_text(tokenizer: Tokenizer) -> None:
     ids = [vocab[token] for token in ("[CLS]", "the", "un", "##aff", ".", "[SEP]")]
     assert tokenizer.decode(ids, skip_special_tokens=True) == "the unaff."
     assert tokenizer.decode(ids, skip_special_tokens=False) == "[CLS] the unaff. [SEP]"
+
+
+class Items(torch.utils.data.Dataset[Any]):
+    """A dataset of torch that says what was read of it."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self.items = items
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        self.read.append(index)
+        return self.items[index]
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "items"),
+    [
+        ("question-answering", "squad", [QUESTION, QUESTION | {"question": "where?"}, QUESTION]),
+        ("text-classification", "three", ["the cat", {"text": "a", "text_pair": "b"}, "paris"]),
+        ("fill-mask", "masked", ["the [MASK]", "[MASK] sat", "on [MASK]"]),
+        ("feature-extraction", "encoder", ["the cat", "sat", "on the mat"]),
+    ],
+)
+def test_datasets_and_generators_are_answered_item_by_item(
+    models: Path, task: str, model: str, items: list[Any]
+) -> None:
+    dataset = Items(items)
+    with pipeline(task, models / model) as pipe:
+        want = pipe(items)
+        results = pipe(dataset)
+        assert dataset.read == [] and len(results) == 3
+        assert_same(next(results), want[0], "first")
+        assert dataset.read == [0]
+        # Each pass begins anew, as that of Transformers does.
+        assert_same(list(results), want, "dataset")
+        assert list(results) == list(results)
+        lazy = pipe(item for item in items)
+        assert_same([next(lazy), *lazy], want, "generator")
+
+
+def test_lists_in_a_dictionary_are_questions(models: Path) -> None:
+    context = QUESTION["context"]
+    with pipeline("question-answering", models / "squad") as pipe:
+        want = pipe(question=["who?", "where?"], context=[context] * 2)
+        only = pipe(question="who?", context=context)
+        for given in (
+            {"question": ["who?", "where?"], "context": [context] * 2},
+            {"question": ["who?", "where?"], "context": context},
+        ):
+            assert pipe(given) == pipe([given]) == pipe(data=given) == want
+        assert pipe({"question": ["who?"], "context": [context]}) == [only]
+        assert pipe([]) == []
+        for bad, message in (
+            ({"question": ["a"], "context": [context] * 2}, "got 2 contexts for 1 questions"),
+            ([[QUESTION, QUESTION]], r"inputs\[0\]: got list"),
+            ([{"question": ["a"], "context": [context]}] * 2, "got list, want str"),
+        ):
+            with pytest.raises(InputError, match=message):
+                pipe(bad)

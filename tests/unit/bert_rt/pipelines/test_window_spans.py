@@ -10,6 +10,7 @@ import pytest
 from bert_rt.errors import EngineInternalError
 from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
+from bert_rt.text.word_spans import WordSpans
 from bert_rt.types import FloatArray, Outputs
 from tests.support.text import make_context, make_encoding, make_windows
 
@@ -26,13 +27,19 @@ def make_logits(seed: int, lengths: list[int]) -> list[Outputs]:
     return [spans(*(generator.normal(0, 3, (2, length)).astype(np.float32))) for length in lengths]
 
 
+def make_words(num_tokens: int, is_word_start: Any = None) -> WordSpans:
+    """Give every token a word of its own, unless told otherwise."""
+    offsets = make_encoding(num_tokens).offsets
+    if is_word_start is None:
+        is_word_start = np.ones(num_tokens, np.bool_)
+    return WordSpans(offsets, offsets, is_word_start)
+
+
 def find(rules: SpanRules, *, is_word_start: Any = None, seed: int = 0) -> list[dict[str, Any]]:
     features = make_windows(NUM_TOKENS, CONFIG)
     logits = make_logits(seed, [feature.num_tokens for feature in features])
-    if is_word_start is None:
-        is_word_start = np.ones(NUM_TOKENS, np.bool_)
-    context, encoding = make_context(NUM_TOKENS), make_encoding(NUM_TOKENS)
-    return find_answers(context, encoding, is_word_start, features, logits, rules)
+    words = make_words(NUM_TOKENS, is_word_start)
+    return find_answers(make_context(NUM_TOKENS), words, features, logits, rules)
 
 
 def by_definition(rules: SpanRules, seed: int) -> dict[tuple[int, int], float]:
@@ -98,12 +105,12 @@ def test_answers_are_widened_to_words() -> None:
 
 
 def test_equal_texts_are_one_answer_whatever_their_case() -> None:
-    context, encoding = "x X x", make_encoding(3)
+    context = "x X x"
     features = make_windows(3, CONFIG)
     zeros = np.zeros(features[0].num_tokens, np.float32)
     logits = [spans(zeros, zeros)]
     rules = SpanRules(top_k=9, max_answer_len=1, align_to_words=False)
-    answers = find_answers(context, encoding, np.ones(3, np.bool_), features, logits, rules)
+    answers = find_answers(context, make_words(3), features, logits, rules)
     # Start and end are one of [CLS] and three tokens each: 1/4 x 1/4 a span.
     assert answers == [{"score": pytest.approx(3 / 16), "start": 0, "end": 1, "answer": "x"}]
 
@@ -116,9 +123,8 @@ def test_no_answer_has_the_least_score_over_the_windows() -> None:
         array[0] = 1.0 + index
         logits.append(spans(array, array))
     rules = SpanRules(top_k=5000, handle_impossible_answer=True)
-    context, encoding = make_context(NUM_TOKENS), make_encoding(NUM_TOKENS)
-    words = np.ones(NUM_TOKENS, np.bool_)
-    answers = find_answers(context, encoding, words, features, logits, rules)
+    context, words = make_context(NUM_TOKENS), make_words(NUM_TOKENS)
+    answers = find_answers(context, words, features, logits, rules)
     (null,) = [answer for answer in answers if not answer["answer"]]
     chance = np.e / (np.e + features[0].context_length)
     assert null == {"score": pytest.approx(chance**2), "start": 0, "end": 0, "answer": ""}
@@ -130,8 +136,7 @@ def test_nan_is_an_error() -> None:
     with pytest.raises(EngineInternalError, match="NaN"):
         find_answers(
             "a b c",
-            make_encoding(3),
-            np.ones(3, np.bool_),
+            make_words(3),
             features,
             [spans(array, array)],
             SpanRules(),

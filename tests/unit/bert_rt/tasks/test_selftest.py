@@ -85,3 +85,21 @@ def test_another_answer_is_refused(items: tuple[dict[str, Any], ...], tmp_path: 
     write_tiny_artifact(tmp_path / "a", self_test=(changed,))
     with pytest.raises(EngineError, match=r"self_test\[0\]\.text: got .*, want 'The'; the engine"):
         Runtime.load(tmp_path / "a", engine="onnxruntime")
+
+
+def test_other_tokens_are_found_at_load(items: tuple[dict[str, Any], ...], tmp_path: Path) -> None:
+    assert all(len(item["token_ids"]) == 2 for item in items)
+    changed = [dict(item) for item in items]
+    changed[1]["token_ids"] = [changed[1]["token_ids"][0], [*changed[1]["token_ids"][1], 7]]
+    write_tiny_artifact(tmp_path / "a", self_test=changed)
+    message = r"self_test\[1\]\.token_ids: got .*, want .*; tokenizers .* splits text otherwise"
+    with pytest.raises(EngineError, match=message):
+        Runtime.load(tmp_path / "a", engine="onnxruntime")
+
+
+def test_items_of_older_releases_have_no_token_ids(
+    items: tuple[dict[str, Any], ...], tmp_path: Path
+) -> None:
+    older = [{k: v for k, v in item.items() if k != "token_ids"} for item in items]
+    write_tiny_artifact(tmp_path / "a", self_test=older)
+    Runtime.load(tmp_path / "a", engine="onnxruntime").close()

@@ -185,7 +185,7 @@ def test_directory_prefers_tokenizer_json(tmp_path: Path) -> None:
         ("vocab.txt", b"\xff\n", r"vocab\.txt: not UTF-8 at byte 0"),
         ("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[MASK]\n", r"\['\[SEP\]'\] are not in the vocab"),
         ("tokenizer_config.json", b"{", "not JSON"),
-        ("tokenizer_config.json", b"[]", "got list, want an object"),
+        ("tokenizer_config.json", b"[]", "got a JSON list, want an object"),
         ("tokenizer_config.json", b'{"do_lower_case": "yes"}', "do_lower_case: got 'yes'"),
     ],
 )

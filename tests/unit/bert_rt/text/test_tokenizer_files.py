@@ -17,7 +17,7 @@ from bert_rt.model.config import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.text_classification.sequences import make_sequence
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.text.tokenizer_files import backend_from_directory
+from bert_rt.text.tokenizer_files import load_tokenizer_files
 from tests.support.families import FAMILIES, write_byte_level_bpe, write_unigram
 
 # Accents in one and in two code points, an emoji of several, CJK, white space of every kind, and
@@ -116,7 +116,7 @@ def test_texts_that_are_joined_otherwise_are_refused(bpe_dir: Path, pair: str) -
 
 def with_pair(bpe_dir: Path, pair: str | None) -> bytes:
     """Return a tokenizer.json whose template joins two texts like that; None for no template."""
-    backend, _ = backend_from_directory(bpe_dir)
+    backend = load_tokenizer_files(bpe_dir).backend
     content = json.loads(backend.to_str())
     content["post_processor"] = None
     backend = tokenizers.Tokenizer.from_str(json.dumps(content))
@@ -171,9 +171,12 @@ def test_windows_that_two_separators_keep_from_moving_are_refused(bpe_dir: Path)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("vocab.json", "{", "with merges.txt: cannot be read"),
-        ("vocab.json", '{"a": 0}', r"special tokens \['<s>', '<pad>'"),
-        ("merges.txt", "a b c d", "with merges.txt: cannot be read"),
+        ("vocab.json", "{", r"vocab\.json: not JSON"),
+        ("vocab.json", '{"a": 0}', r"special tokens \['<unk>', '<s>', '</s>'\]"),
+        ("merges.txt", "a b c d", r"merges\.txt: got 'a b c d' to '', want a first line '#version"),
+        ("merges.txt", "#version: 0.2\na b\nt h", r"merges\.txt: .* and a line break at the end"),
+        ("merges.txt", "#version: 0.2\na b c d\n", r"merges\.txt:2: got 'a b c d', want two"),
+        ("merges.txt", "#version: 0.2\nqq zz\n", "with merges.txt: cannot be read"),
         ("tokenizer_config.json", '{"add_prefix_space": 1}', "add_prefix_space: got 1, want"),
     ],
 )

@@ -124,7 +124,7 @@ def changed(tokenizer: Tokenizer, change: Any) -> NativeWordPiece | None:
             {
                 **file["added_tokens"][0],
                 "id": len(VOCAB),
-                "content": "thecat",
+                "content": "the cat",
                 "special": False,
             }
         ),
@@ -144,6 +144,30 @@ def test_an_added_special_token_is_no_piece_of_a_word(tokenizer: Tokenizer) -> N
     assert loaded.vocab_size == len(VOCAB) + 1
     for text in ("thecat sat", "the cat"):
         assert natively(loaded, text) == by_library(loaded, text)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("single_word", [False, True])
+@pytest.mark.parametrize("content", ["thecat", "[E1]", "Caf\u00e9", "\u00e9", "##zz", "On"])
+def test_added_tokens_are_found_by_either(
+    tokenizer: Tokenizer, content: str, single_word: bool, normalized: bool
+) -> None:
+    file = json.loads(tokenizer.to_json())
+    flags = {"special": False, "normalized": normalized, "single_word": single_word}
+    one = {**file["added_tokens"][0], "id": len(VOCAB), "content": content, **flags}
+    file["added_tokens"].append(one)
+    loaded = Tokenizer.from_bytes(json.dumps(file).encode())
+    assert loaded._native is not None
+    found = 0
+    for before in ("", "the cat ", "x", "\u4e2d", "e\u0301"):
+        for after in ("", " sat.", "x", "]", "\u0301"):
+            for word in (content, content.upper(), content.lower()):
+                text = f"{before}{word}{after}"
+                encoding = loaded.encode(text)
+                got = encoding.input_ids.tolist(), encoding.offsets.tolist()
+                assert got == by_library(loaded, text), text
+                found += len(VOCAB) in got[0]
+    assert found
 
 
 @pytest.mark.parametrize("prefix", ["", "a"])

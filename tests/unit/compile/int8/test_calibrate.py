@@ -115,6 +115,7 @@ class _Recorder:
         self._tokenizer = tokenizer
         self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
         self.num_separators = tokenizer.num_separators
+        self.second_type_id = tokenizer.second_type_id
         self.texts: list[list[str]] = []
 
     def encode_batch(self, texts: list[str]) -> list[Encoding]:

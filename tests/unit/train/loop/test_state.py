@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bert_rt.errors import InputError, TrainingError
-from train.loop.rundir import file_sha256, open_run_dir
+from train.loop.rundir import check_run_dir, file_sha256, mark_run_dir
 from train.loop.state import TrainerState, find_checkpoint, load_state, save_state
 from train.optim.optimizers import AdamW, parameter_groups
 
@@ -94,14 +94,16 @@ def test_a_failing_save_leaves_the_old_checkpoint(tmp_path: Path) -> None:
 
 def test_a_run_that_had_nothing_to_lose_starts_again(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    assert open_run_dir(run, is_resumed=False) is None
+    assert check_run_dir(run, is_resumed=False) is None
+    assert not run.exists()
+    mark_run_dir(run)
     (run / "corpus").mkdir()
-    assert open_run_dir(run, is_resumed=False) is None
+    assert check_run_dir(run, is_resumed=False) is None
     path = save(run, 4)
     (run / ".checkpoint-00000005.abc.tmp").mkdir()
     with pytest.raises(InputError, match="--resume continues it"):
-        open_run_dir(run, is_resumed=False)
-    assert open_run_dir(run, is_resumed=True) == path
+        check_run_dir(run, is_resumed=False)
+    assert check_run_dir(run, is_resumed=True) == path
     assert not (run / ".checkpoint-00000005.abc.tmp").exists()
 
 

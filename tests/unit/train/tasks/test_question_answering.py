@@ -55,10 +55,13 @@ def test_windows_without_the_answer_point_to_cls(tokenizer: Tokenizer) -> None:
 
 
 def test_an_answer_that_is_not_at_its_place_is_named(tokenizer: Tokenizer) -> None:
-    bad = replace(EXAMPLE, answer_starts=(16,))
-    message = "f.json: question 'q1': answer_start 16: got 'he ' there, want the answer 'the'"
+    bad = replace(EXAMPLE, answer_starts=(16,), place="f.json: question 'q1'")
+    message = (
+        "f.json: question 'q1': answer_start: got 16, where the context has 'he ', want the answer "
+        "'the', which is at"
+    )
     with pytest.raises(InputError, match=re.escape(message)):
-        make_windows([bad], tokenizer, LIMITS, file="f.json")
+        make_windows([bad], tokenizer, LIMITS)
 
 
 def test_loss_of_one_place_is_the_papers() -> None:

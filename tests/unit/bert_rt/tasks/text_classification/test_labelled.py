@@ -10,6 +10,7 @@ import pytest
 
 from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.model.config import Columns
+from bert_rt.support.faults import Dropped
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,
@@ -62,7 +63,11 @@ def test_jsonl(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "x", "got a name that ends in 'txt', want .tsv, .csv, .jsonl, or that and .gz"),
+        (
+            "a.txt",
+            "x",
+            "ends in 'txt', want .tsv, .csv, .jsonl, .json, or that and .gz",
+        ),
         ("a.tsv", "", "got 0 rows, want at least 1"),
         ("a.tsv", "sentence\tlabel\n", "got 0 rows"),
         ("a.tsv", "label\tsentence\tlabel\n", "line 1: got a column twice"),
@@ -97,6 +102,73 @@ def test_errors_name_file_and_line(
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.tsv", "text\tlabel\na b\t0\nc\t1\n\n"),
+        ("a.tsv", '"text"\t"label"\n"a b"\t"0"\n"c"\t1\n'),
+        ("a.csv", 'text,label\na b,0\n\n"c",1\n\n'),
+        ("a.csv", 'label,"text"\n0,"a b"\n1,c'),
+        ("a.jsonl", '{"text": "a b", "label": 0}\n\n{"label": "1", "text": "c"}\n\n'),
+        ("a.json", '{"text": "a b", "label": 0}\n{"label": 1, "text": "c", "idx": [1.5]}'),
+    ],
+)
+def test_forms_that_people_have(name: str, text: str, newline: str, tmp_path: Path) -> None:
+    path = write(tmp_path / name, "\ufeff" + text.replace("\n", newline))
+    assert pairs(read_labelled(path)) == [("a b", None, "0"), ("c", None, "1")]
+
+
+def test_a_tsv_with_quoted_names_has_quotes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", '"text"\t"label"\n"a ""b""\tc\nd"\t"yes"\n')
+    assert pairs(read_labelled(path)) == [('a "b"\tc\nd', None, "yes")]
+    path = write(tmp_path / "b.tsv", 'text\tlabel\n"a\tb"\t0\n')
+    with pytest.raises(InputError, match=r"line 2: got 3 fields, want 2.*; quotes are read where"):
+        read_labelled(path)
+
+
+BAD = {
+    "a.tsv": ["x\t1", "good", "\t1", "y\t", "z\t0\t1", "\u0301\t1"],
+    "a.csv": ["x,1", "good", ",1", "y,", "z,0,1", "\u0301,1"],
+    "a.jsonl": [
+        '{"text": "x", "label": 1}',
+        "{oops",
+        '{"text": "", "label": 1}',
+        '{"text": "y", "label": ""}',
+        '{"sentences": "z", "label": 1}',
+        '{"text": 3, "label": 1.5}',
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_all_bad_rows_are_told_at_once(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = {"a.tsv": "text\tlabel\n", "a.csv": "text,label\n", "a.jsonl": "\n"}[name]
+    path = write(tmp_path / name, header + "\n".join(BAD[name]))
+    with pytest.raises(InputError) as caught:
+        read_labelled(path)
+    message = str(caught.value)
+    count = 6 if name == "a.jsonl" else 5  # the last line of which has two faults
+    assert message.startswith(f"{path}: got {count} faults: line 3: ")
+    assert [f"line {n}: " in message for n in range(2, 8)] == [False] + [True] * 5
+    assert message.endswith("(--drop_invalid leaves out what cannot be used)")
+    dropped = Dropped()
+    (example,) = read_labelled(path, dropped=dropped)
+    assert (example.input.text, dropped) == ("x", Dropped(items=5))
+    assert caplog.messages[0].startswith(f"{path}: left out 5 of 6 rows: line 3: ")
+
+
+def test_long_lists_of_faults_are_bounded(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tsv", "text\tlabel\n" + "x\n" * 1000)
+    with pytest.raises(InputError, match=r"got 1000 faults: line 2: .*; and 980 more") as caught:
+        read_labelled(path)
+    assert len(str(caught.value)) < 2000
+    with pytest.raises(InputError, match="got 0 rows that can be used"):
+        read_labelled(path, dropped=Dropped())
 
 
 def test_a_missing_pair_and_a_missing_file(tmp_path: Path) -> None:
@@ -138,6 +210,12 @@ def test_class_indices() -> None:
         class_indices(rows("b", "c"), ("a", "b"))
     assert str(caught.value) == (
         "f, line 1: label: got 'c', want one of the model's 2 classes: 'a', 'b'"
+    )
+    with pytest.raises(InputError) as caught:
+        class_indices(rows("b", "c", "d", "c"), ("a", "b"))
+    assert str(caught.value) == (
+        "f, line 1: label: got 'c'; f, line 2: label: got 'd' (3 rows have such labels), want one "
+        "of the model's 2 classes: 'a', 'b'"
     )
 
 

@@ -140,8 +140,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
             this one began.
     """
     found = check_output_dir(options.output_dir)
-    _, raw_config = read_config(options.model_name_or_path)
-    loaded = load_model(options.model_name_or_path, task_of(raw_config, options.task))
+    loaded = _load(options)
     task = task_of_model(loaded, options.settings)
     tokenizer = Tokenizer.from_directory(options.model_name_or_path)
     check_tokenizer(options.model_name_or_path, tokenizer)
@@ -182,6 +181,12 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         compiled = _tuned(compiled, task, data)
     changes = _measure(compiled, reference, task, data.evaluation, tokenizer, options)
     return _write(compiled, task, options, changes, found)
+
+
+def _load(options: CompileOptions) -> LoadedModel:
+    """Load the checkpoint as the task that it, or the user, names."""
+    _, raw_config = read_config(options.model_name_or_path)
+    return load_model(options.model_name_or_path, task_of(raw_config, options.task))
 
 
 def _read(task: CompileTask, options: CompileOptions) -> _Data:

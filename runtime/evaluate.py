@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,28 +37,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0; every failure is an exception.
     """
-    parser = make_parser(
-        "runtime.evaluate", "Measure exact match and F1, or what other tasks have for them."
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="F",
-        help="SQuAD v1.1 or v2.0, or flat JSON or JSON Lines of such questions; for text "
-        "classification .tsv, .csv or .jsonl; or these with .gz",
-    )
-    parser.add_argument("--limit", type=int_at_least(1), metavar="N", help="only the first N")
-    parser.add_argument(
-        "--predictions",
-        metavar="F",
-        type=writable_path,
-        help="write the answers, {id: text}; or {row: label}",
-    )
-    add_runtime_flags(parser)
-    add_column_flags(parser)
-    add_drop_flag(parser)
-    add_json_flag(parser)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
 
     with load_runtime(args) as runtime:
         info, task = runtime.info, runtime.task
@@ -93,6 +73,31 @@ def main(argv: Sequence[str]) -> int:
         f"{info.num_threads} threads"
     )
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "runtime.evaluate", "Measure exact match and F1, or what other tasks have for them."
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="F",
+        help="SQuAD v1.1 or v2.0, or flat JSON or JSON Lines of such questions; for text "
+        "classification .tsv, .csv or .jsonl; or these with .gz",
+    )
+    parser.add_argument("--limit", type=int_at_least(1), metavar="N", help="only the first N")
+    parser.add_argument(
+        "--predictions",
+        metavar="F",
+        type=writable_path,
+        help="write the answers, {id: text}; or {row: label}",
+    )
+    add_runtime_flags(parser)
+    add_column_flags(parser)
+    add_drop_flag(parser)
+    add_json_flag(parser)
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bert_rt.errors import CompileError
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from compile.judge import tokens
 from tests.golden.tokenizer_cases import CASES
@@ -82,6 +83,7 @@ def test_token_ids_of_the_self_test_are_the_checkpoints() -> None:
     tokenizer = make_tokenizer()
     ids = [tokenizer.encode(text).input_ids.tolist() for text in ("Who", "the cat")]
     item = {"question": "Who", "context": "the cat", "token_ids": ids}
-    tokens.check_token_ids([item], tokenizer)
+    task = QuestionAnswering()
+    tokens.check_token_ids([item], task, tokenizer)
     with pytest.raises(CompileError, match=r"self_test\[1\]\.token_ids: got \[\[1\], .*, want"):
-        tokens.check_token_ids([item, item | {"token_ids": [[1], ids[1]]}], tokenizer)
+        tokens.check_token_ids([item, item | {"token_ids": [[1], ids[1]]}], task, tokenizer)

@@ -151,8 +151,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
 
     model = trace(loaded)
     fusions = fuse(model, loaded.config, task.graph_head(loaded.config))
-    with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
-        parity = check_parity(model, loaded, seed=quant.seed, progress=shown)
+    parity = _compare(model, loaded, seed=quant.seed)
     fields = ManifestFields(
         task=loaded.task,
         limits=to_dict(task.limits),
@@ -187,6 +186,12 @@ def _load(options: CompileOptions) -> LoadedModel:
     """Load the checkpoint as the task that it, or the user, names."""
     _, raw_config = read_config(options.model_name_or_path)
     return load_model(options.model_name_or_path, task_of(raw_config, options.task))
+
+
+def _compare(model: ir.Model, loaded: LoadedModel, *, seed: int) -> Mapping[str, float]:
+    """Compare the graph with PyTorch."""
+    with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
+        return check_parity(model, loaded, seed=seed, progress=shown)
 
 
 def _read(task: CompileTask, options: CompileOptions) -> _Data:

@@ -185,8 +185,9 @@ def test_a_cancelled_task_is_dropped(artifact_dir: Path, monkeypatch: pytest.Mon
         async def ask() -> str:
             first = asyncio.create_task(runtime.answer_async(question="who", context="the cat"))
             await asyncio.to_thread(entered.wait, 30)
+            num_tokens = runtime.session.stats.num_tokens
             second = asyncio.create_task(runtime.answer_async(question="who", context="the mat"))
-            while len(runtime.session._scheduler._requests) < 2:
+            while runtime.session.stats.num_tokens == num_tokens:
                 await asyncio.sleep(0.001)
             second.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -129,7 +129,9 @@ def test_a_pipeline_over_a_runtime_is_pickled_with_it(models: Path) -> None:
 
 def test_what_has_no_path_says_so(models: Path) -> None:
     with Runtime.load(models / "artifact", engine="onnxruntime", num_threads=1) as runtime:
-        parts = Runtime(runtime.session, runtime.info, runtime.manifest, runtime.limits)
+        parts = Runtime(
+            runtime.session, runtime.info, runtime.manifest, runtime.task, runtime.limits
+        )
         with pytest.raises(ConfigError, match="was not loaded from a path"):
             pickle.dumps(parts)
         model = pipeline("question-answering", runtime).model

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 
-__all__ = ["AnsweringOptions", "PreparedQuestion", "QuestionAnswering", "prepare_question"]
+__all__ = ["AnsweringOptions", "PreparedQuestion", "QuestionAnswering"]
 
 _MAX_CHARS = 16 * 2**20
 
@@ -250,14 +250,6 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
         from bert_rt.tasks.question_answering.evaluation import evaluate
 
         return evaluate(runtime, examples, progress=progress)
-
-
-def prepare_question(
-    session: Session, question: Question, limits: AnsweringConfig
-) -> PreparedQuestion:
-    """Tokenize one checked question and cut its context into windows; raises InputError."""
-    options = CallOptions(limits=limits)
-    return next(QuestionAnswering().prepare([question], session, options))
 
 
 def _check_offset(where: str, value: object) -> None:

@@ -32,7 +32,7 @@ from runtime.bench.peers.qualify import DEFAULT_FINALISTS
 from runtime.bench.plot import plot
 from runtime.bench.render import markdown, terminal
 from runtime.bench.run import ENGINES, Plan, run
-from runtime.bench.thresholds import check, read_thresholds
+from runtime.bench.thresholds import check, read_thresholds, thresholds_of
 from runtime.bench.workload import read_workload
 
 __all__ = ["main"]
@@ -58,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
     print(terminal(result))
     if thresholds is None:
         return 0
+    isas = result["machine"]["isas"]
+    thresholds = thresholds_of(thresholds, isas[0] if isas else "none")
     failures = check(result["ratios"], thresholds)
     for failure in failures:
         print(f"check: {failure}", file=sys.stderr)

@@ -22,6 +22,7 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.files import atomic_write_bytes
+from bert_rt.support.scratch import private_temporary_directory
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature
@@ -38,6 +39,7 @@ from runtime.bench.workload import read_workload
 __all__ = ["main"]
 
 
+@private_temporary_directory()
 def main(argv: Sequence[str]) -> int:
     """Measure as the command line says, write and print the result.
 

@@ -30,8 +30,9 @@ import torch
 import transformers
 
 from bert_rt.engines.threads import resolve_num_threads
-from bert_rt.model.checkpoint import load_model, read_tokenizer_files
+from bert_rt.model.checkpoint import read_tokenizer_files
 from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.question_answering.squad import read_squad
 from bert_rt.text.tokenization import Tokenizer
 from train.loop.journal import read_metrics

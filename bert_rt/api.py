@@ -180,7 +180,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
                 f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
                 f"longest sequence ({longest})"
             )
-        options = EngineOptions(device, num_threads, _absolute(checkpoint))
+        options = EngineOptions(device, num_threads, _absolute(checkpoint), task.head_spec)
         opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
         artifact.release(manifest.model.file)
         info = _explain(engine, opened.info, artifact, options)

@@ -29,18 +29,13 @@ from bert_rt.artifact.artifact import (
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.model.checkpoint import (
-    LoadedModel,
-    checkpoint_hash,
-    load_model,
-    read_config,
-    task_of,
-)
+from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, read_config
 from bert_rt.model.config import to_dict
 from bert_rt.support.faults import Dropped
 from bert_rt.support.files import DirectoryState
 from bert_rt.support.progress import progress
 from bert_rt.tasks.base import Limits
+from bert_rt.tasks.checkpoints import load_model, task_of
 from bert_rt.text.tokenization import Tokenizer
 from compile.graph.fuse import OPSET, fuse
 from compile.graph.parity import NUM_SHAPES, check_parity

@@ -15,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bert_rt.model.head import HeadSpec
 
 __all__ = ["ARCHITECTURES", "EXACT_GELU", "Architecture", "supported_model_types"]
 
@@ -23,11 +26,6 @@ __all__ = ["ARCHITECTURES", "EXACT_GELU", "Architecture", "supported_model_types
 # names are other functions: approximations, or clipped.
 EXACT_GELU = ("gelu", "gelu_python")
 
-_TASK_CLASSES = {
-    "question-answering": ("ForQuestionAnswering",),
-    "text-classification": ("ForSequenceClassification",),
-    "encoder": ("Model",),
-}
 _ENCODER_PARTS = ("embeddings.", "embeddings_project.", "encoder.", "pooler.", "transformer.")
 # What the heads of this family are called in Transformers, and what trainers save beside a model.
 _HEADS = (
@@ -63,7 +61,6 @@ class Architecture:
     Attributes:
         class_prefix: What the names of its classes in Transformers start with.
         prefix: What the keys of its encoder's weights start with.
-        tasks: Task to the endings of the class names that have it, the one that is written first.
         renames: Parts of weight keys, (its own, BERT's); replaced in this order both ways.
         classifier_renames: The same for the start of the keys of a sequence classifier. Whatever
             comes before its last layer is what BERT calls the pooler.
@@ -80,7 +77,6 @@ class Architecture:
 
     class_prefix: str
     prefix: str
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _TASK_CLASSES)
     renames: tuple[tuple[str, str], ...] = ()
     classifier_renames: tuple[tuple[str, str], ...] = ()
     config_names: Mapping[str, str] = field(default_factory=dict)
@@ -92,28 +88,27 @@ class Architecture:
     has_pooler: bool = False
     pooler_act: str = "tanh"
 
-    def class_name(self, task: str) -> str | None:
-        """Return the name of a task's class in Transformers; None where it has no such task."""
-        endings = self.tasks.get(task)
-        return None if endings is None else self.class_prefix + endings[0]
+    def class_names(self, head: HeadSpec) -> tuple[str, ...]:
+        """Return the names of a head's classes in Transformers, the one that is written first."""
+        return tuple(self.class_prefix + suffix for suffix in head.class_suffixes)
 
-    def to_bert_key(self, key: str, task: str) -> str:
+    def to_bert_key(self, key: str, head: HeadSpec) -> str:
         """Return what BERT calls a weight.
 
         Args:
             key: The weight's key in this architecture, in front of it the prefix or, as in files
                 of a bare encoder, nothing.
-            task: What the model shall do; a classifier's head has names of its own.
+            head: What the model shall have; a head that is pooled has names of its own.
 
         Returns:
-            The key in a BERT model of that task, "bert." in front of the encoder's; a key that
+            The key in a BERT model with that head, "bert." in front of the encoder's; a key that
             such a model does not have stays as it is, or, where it would be taken for another
             one, gets FOREIGN in front.
         """
         # Checkpoints converted from TensorFlow call the layer norm's parameters gamma and beta.
         key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
         key = key.replace("LayerNorm.beta", "LayerNorm.bias")
-        is_classifier = task == "text-classification" and bool(self.classifier_renames)
+        is_classifier = head.is_pooled and bool(self.classifier_renames)
         if is_classifier:
             for own, bert in self.classifier_renames:
                 if key.startswith(own):
@@ -150,17 +145,17 @@ class Architecture:
     def _bare(self, key: str) -> str:
         return key.removeprefix("bert.").removeprefix(f"{self.prefix}.")
 
-    def from_bert_key(self, key: str, task: str) -> str:
+    def from_bert_key(self, key: str, head: HeadSpec) -> str:
         """Return what this architecture calls a weight.
 
         Args:
-            key: The key in a BERT model of that task, with or without "bert." in front.
-            task: What the model does.
+            key: The key in a BERT model with that head, with or without "bert." in front.
+            head: What the model has behind its encoder.
 
         Returns:
-            The key in this architecture's class for the task.
+            The key in this architecture's class with that head.
         """
-        if task == "text-classification":
+        if head.is_pooled:
             for own, bert in self.classifier_renames:
                 if key.startswith(bert):
                     return own + key.removeprefix(bert)
@@ -188,7 +183,6 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "bert": Architecture(
             class_prefix="Bert",
             prefix="bert",
-            tasks=_TASK_CLASSES | {"pretraining": ("ForPreTraining", "ForMaskedLM")},
             has_pooler=True,
         ),
         "roberta": _ROBERTA,

@@ -21,6 +21,7 @@ from bert_rt.artifact.checks import check_token_ids, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.config import from_dict
+from bert_rt.model.head import HeadSpec
 from bert_rt.types import Outputs, TokenSequence
 
 if TYPE_CHECKING:
@@ -123,10 +124,11 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     """One task. Implementations are stateless and thread-safe.
 
     Attributes:
-        name: As in manifests and on command lines, such as "question-answering".
+        name: As in manifests and on command lines, such as "question-answering"; its head's.
         method: The method of Runtime that asks it, such as "answer".
         noun: What a caller's inputs are called in messages, such as "pairs".
-        outputs: Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE.
+        head_spec: What its models have behind their encoder.
+        limits_class: The task's limits: a frozen dataclass with max_seq_length among its fields.
         options_class: CallOptions, or what the task's own options are.
         compared: Fields of a self-test item that are compared; those with "logit" in their name
             within a tolerance, others exactly.
@@ -135,9 +137,15 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     name: ClassVar[str]
     method: ClassVar[str]
     noun: ClassVar[str]
-    outputs: ClassVar[Mapping[str, str]]
+    head_spec: ClassVar[HeadSpec]
+    limits_class: ClassVar[type[Any]]
     options_class: ClassVar[type[CallOptions]] = CallOptions
     compared: ClassVar[tuple[str, ...]]
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE."""
+        return self.head_spec.outputs
 
     # From a caller's input to a result.
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from bert_rt.model.checkpoint import load_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.tokenization import Tokenizer
 from tests.support.corpora import write_text
 from tests.support.text import VOCAB

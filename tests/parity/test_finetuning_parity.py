@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from bert_rt.model.checkpoint import load_model
+from bert_rt.tasks.checkpoints import load_model
 from tests.support.training import CONFIG, make_checkpoint
 from train.tasks.question_answering import span_loss
 

@@ -12,9 +12,9 @@ from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import manifest_from_json, manifest_to_json
 from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
-from bert_rt.model.checkpoint import TASKS, read_config, task_of
+from bert_rt.model.checkpoint import read_config
 from bert_rt.model.config import BertConfig, from_dict, to_dict
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import all_heads, build_model, task_of
 from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields
 
 SIZES: dict[str, Any] = {
@@ -45,26 +45,28 @@ def write_config(directory: Path, **values: Any) -> Path:
 def test_every_weight_has_one_name_on_either_side(model_type: str) -> None:
     config = config_of(model_type)
     row = config.architecture
-    for task in row.tasks:
-        model = build_model(task, config, device="meta")
+    for head in all_heads().values():
+        if not head.fits(model_type):
+            continue
+        model = build_model(head.name, config, device="meta")
         base = "" if hasattr(model, "bert") else "bert."
         bert_keys = [base + key for key in model.state_dict()]
-        own_keys = [row.from_bert_key(key, task) for key in bert_keys]
+        own_keys = [row.from_bert_key(key, head) for key in bert_keys]
         assert len(set(own_keys)) == len(own_keys)
-        assert [row.to_bert_key(key, task) for key in own_keys] == bert_keys
+        assert [row.to_bert_key(key, head) for key in own_keys] == bert_keys
         # A bare encoder's file has no prefix.
         bare = [key.removeprefix(f"{row.prefix}.") for key in own_keys]
-        if task == "encoder":
-            assert [row.to_bert_key(key, task) for key in bare] == bert_keys
+        if head.name == "encoder":
+            assert [row.to_bert_key(key, head) for key in bare] == bert_keys
 
 
 def test_class_names_are_those_of_transformers() -> None:
     transformers = pytest.importorskip("transformers")
-    for row in ARCHITECTURES.values():
-        for endings in row.tasks.values():
-            for ending in endings:
-                assert hasattr(transformers, row.class_prefix + ending)
-    assert ARCHITECTURES["distilbert"].class_name("pretraining") is None
+    for model_type, row in ARCHITECTURES.items():
+        heads = [head for head in all_heads().values() if head.fits(model_type)]
+        assert len(heads) == (4 if model_type == "bert" else 3)
+        for head in heads:
+            assert all(hasattr(transformers, name) for name in row.class_names(head))
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
@@ -108,7 +110,7 @@ def test_tasks_are_told_by_class_names() -> None:
     assert task_of({"architectures": ["XLMRobertaForQuestionAnswering"]}) == "question-answering"
     assert task_of({"architectures": ["ElectraForSequenceClassification"]}) == "text-classification"
     assert task_of({"architectures": ["DistilBertModel"]}) == "encoder"
-    assert TASKS == ("question-answering", "text-classification", "encoder", "pretraining")
+    assert [*all_heads()] == ["question-answering", "text-classification", "encoder", "pretraining"]
     with pytest.raises(CheckpointError, match=r"'RobertaForMaskedLM'.*supported are .*Electra"):
         task_of({"architectures": ["RobertaForMaskedLM"]})
 

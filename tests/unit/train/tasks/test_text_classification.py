@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bert_rt.errors import CheckpointError, ConfigError, InputError
-from bert_rt.model.checkpoint import label_names, load_model, read_config, save_checkpoint
+from bert_rt.model.checkpoint import label_names, read_config, save_checkpoint
 from bert_rt.model.config import Columns
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model, load_model
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import TextInput
 from tests.support.text import write_vocab

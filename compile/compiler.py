@@ -70,7 +70,7 @@ class CompileOptions:
         eval_file: Those that the receipt and the gate are measured on.
         score_calibration_file: Those that the temperature of scores is fitted on; None for those of
             the calibration file that are set aside.
-        settings: Limits, bars of the gate and names of columns that the user gave.
+        settings: Limits, bars of the gate and layout of data files that the user gave.
         quant: How to quantize.
         drop_invalid: Whether examples that cannot be used are left out; else they are errors.
     """

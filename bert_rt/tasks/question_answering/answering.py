@@ -14,8 +14,8 @@ import numpy as np
 from bert_rt.artifact.checks import check_fields, check_int, check_logit, check_string, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, InputError
-from bert_rt.model.config import AnsweringConfig, Columns
 from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import check_question, make_features
 from bert_rt.tasks.question_answering.head_spec import HEAD
 from bert_rt.tasks.question_answering.spans import decode
@@ -87,6 +87,7 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     noun = "pairs"
     head_spec = HEAD
     limits_class = AnsweringConfig
+    data_files = "SQuAD-style or flat JSON, or JSON Lines"
     options_class = AnsweringOptions
     compared = ("text", "start", "end", "start_logit", "end_logit")
 
@@ -228,14 +229,14 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     def read_examples(
         self,
         path: str | Path,
-        columns: Columns,
+        layout: Any,
         labels: Sequence[str],
         head: Any = None,
         *,
         dropped: Dropped | None = None,
     ) -> list[SquadExample]:
-        """Read a file in SQuAD's form; columns, labels and head are not used."""
-        del columns, labels, head
+        """Read a file in SQuAD's form; layout, labels and head are not used."""
+        del layout, labels, head
         return read_squad(path, dropped=dropped)
 
     def evaluate(

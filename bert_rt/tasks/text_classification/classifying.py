@@ -21,10 +21,12 @@ from bert_rt.artifact.checks import (
 )
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError, InputError
-from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits, from_dict
+from bert_rt.model.config import from_dict
 from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
+from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
 from bert_rt.tasks.text_classification.head_spec import HEAD
 from bert_rt.tasks.text_classification.labelled import LabelledText
@@ -68,6 +70,8 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
     noun = "texts"
     head_spec = HEAD
     limits_class = SequenceLimits
+    layout_class = Columns
+    data_files = "for text classification .tsv, .csv or .jsonl"
     compared = ("logits",)
 
     def check_input(self, item: Any, place: str = "") -> TextInput:
@@ -198,7 +202,7 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
     def read_examples(
         self,
         path: str | Path,
-        columns: Columns,
+        layout: Columns,
         labels: Sequence[str],
         head: ClassifierHead | None = None,
         *,
@@ -206,7 +210,7 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
     ) -> list[LabelledText]:
         """Read a file of labelled texts: of classes, labels or numbers, as the head has them."""
         target = TARGETS[(head or _USUAL_HEAD).problem_type]
-        return target.read(path, columns, labels, dropped)
+        return target.read(path, layout, labels, dropped)
 
     def evaluate(
         self,

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from bert_rt.api import Runtime
 from bert_rt.engines.onnxruntime import open_session
 from bert_rt.model.checkpoint import LoadedModel, save_checkpoint
-from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import build_model, load_model
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.types import Feature
 from compile.export import main

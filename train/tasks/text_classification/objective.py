@@ -25,10 +25,10 @@ from bert_rt.model.checkpoint import (
     read_tokenizer_files,
     save_checkpoint,
 )
-from bert_rt.model.config import Columns
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.metrics import macro_f1
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,

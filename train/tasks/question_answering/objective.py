@@ -21,10 +21,10 @@ from bert_rt.engines.scheduler import Scheduler
 from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import LoadedModel, read_tokenizer_files, save_checkpoint
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.checkpoints import load_model
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers

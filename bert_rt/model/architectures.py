@@ -108,8 +108,8 @@ class Architecture:
         # Checkpoints converted from TensorFlow call the layer norm's parameters gamma and beta.
         key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
         key = key.replace("LayerNorm.beta", "LayerNorm.bias")
-        is_classifier = head.is_pooled and bool(self.classifier_renames)
-        if is_classifier:
+        is_renamed = head.is_pooled and bool(self.classifier_renames)
+        if is_renamed:
             for own, bert in self.classifier_renames:
                 if key.startswith(own):
                     return bert + key.removeprefix(own)
@@ -118,7 +118,7 @@ class Architecture:
                 return FOREIGN + key
         bare = key.removeprefix(f"{self.prefix}.")
         # A pretrained encoder's pooler is no start for a classifier that has a layer of its own.
-        if not bare.startswith(_ENCODER_PARTS) or (is_classifier and bare.startswith("pooler.")):
+        if not bare.startswith(_ENCODER_PARTS) or (is_renamed and bare.startswith("pooler.")):
             return key
         for own, bert in self.renames:
             bare = bare.replace(own, bert)

@@ -30,15 +30,16 @@ import torch
 import transformers
 
 from bert_rt.engines.threads import resolve_num_threads
-from bert_rt.model.checkpoint import load_model, read_tokenizer_files
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.model.checkpoint import read_tokenizer_files
+from bert_rt.tasks.checkpoints import load_model
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import read_squad
 from bert_rt.text.tokenization import Tokenizer
 from train.loop.journal import read_metrics
 from train.loop.loop import train
 from train.loop.processes import join_processes
 from train.options import TrainOptions
-from train.tasks.question_answering import QuestionAnswering, Window, make_windows
+from train.tasks.question_answering.objective import QuestionAnswering, Window, make_windows
 
 LIMITS = AnsweringConfig()
 

@@ -17,7 +17,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bert_rt.model.checkpoint import load_model, save_checkpoint
+from bert_rt.model.checkpoint import save_checkpoint
+from bert_rt.tasks.checkpoints import load_model
 from tests.support.outliers import scale_channels
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")

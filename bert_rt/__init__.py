@@ -44,10 +44,10 @@ if TYPE_CHECKING:
         TrainingError,
         UnsupportedOpError,
     )
-    from bert_rt.model.config import AnsweringConfig, SequenceLimits
     from bert_rt.pipelines import pipeline
     from bert_rt.pipelines.base import Pipeline
     from bert_rt.tasks.base import CallOptions, Limits, Task
+    from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
     from bert_rt.tasks.session import Session
     from bert_rt.types import Answer, Classification, Question, TextInput
 
@@ -103,10 +103,10 @@ _NAMES = {
     "bert_rt.engines.base": "EngineInfo",
     "bert_rt.engines.scheduler": "QueueStats",
     "bert_rt.errors": " ".join(name for name in __all__ if name.endswith("Error")),
-    "bert_rt.model.config": "AnsweringConfig SequenceLimits",
     "bert_rt.pipelines": "pipeline",
     "bert_rt.pipelines.base": "Pipeline",
     "bert_rt.tasks.base": "CallOptions Limits Task",
+    "bert_rt.tasks.limits": "AnsweringConfig SequenceLimits",
     "bert_rt.tasks.session": "Session",
     "bert_rt.types": "Answer Classification Question TextInput",
 }

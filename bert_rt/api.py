@@ -28,13 +28,11 @@ from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
-from bert_rt.tasks.asking import Asking
 from bert_rt.tasks.base import Limits, Task
-from bert_rt.tasks.question_answering.methods import AnswerMethods
+from bert_rt.tasks.methods import TaskMethods
 from bert_rt.tasks.registry import task_of_artifact
 from bert_rt.tasks.selftest import run_self_test
 from bert_rt.tasks.session import Session
-from bert_rt.tasks.text_classification.methods import ClassifyMethods
 from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["Runtime", "open_session"]
@@ -47,7 +45,7 @@ _MAX_BATCH_TOKENS = 4096
 _MAX_QUEUE_TOKENS = 2**21
 
 
-class Runtime(AnswerMethods, ClassifyMethods, Asking):
+class Runtime(TaskMethods):
     """Answers questions over passages, or classifies texts, as its artifact was made to do.
 
     Thread-safe: make one and share it. A forked process may go on using it on native and
@@ -177,7 +175,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
                 f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
                 f"longest sequence ({longest})"
             )
-        options = EngineOptions(device, num_threads, _absolute(checkpoint))
+        options = EngineOptions(device, num_threads, _absolute(checkpoint), task.head_spec)
         opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
         artifact.release(manifest.model.file)
         info = _explain(engine, opened.info, artifact, options)

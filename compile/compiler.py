@@ -29,18 +29,13 @@ from bert_rt.artifact.artifact import (
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.model.checkpoint import (
-    LoadedModel,
-    checkpoint_hash,
-    load_model,
-    read_config,
-    task_of,
-)
+from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, read_config
 from bert_rt.model.config import to_dict
 from bert_rt.support.faults import Dropped
 from bert_rt.support.files import DirectoryState
 from bert_rt.support.progress import progress
 from bert_rt.tasks.base import Limits
+from bert_rt.tasks.checkpoints import load_model, task_of
 from bert_rt.text.tokenization import Tokenizer
 from compile.graph.fuse import OPSET, fuse
 from compile.graph.parity import NUM_SHAPES, check_parity
@@ -75,7 +70,7 @@ class CompileOptions:
         eval_file: Those that the receipt and the gate are measured on.
         score_calibration_file: Those that the temperature of scores is fitted on; None for those of
             the calibration file that are set aside.
-        settings: Limits, bars of the gate and names of columns that the user gave.
+        settings: Limits, bars of the gate and layout of data files that the user gave.
         quant: How to quantize.
         drop_invalid: Whether examples that cannot be used are left out; else they are errors.
     """

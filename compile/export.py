@@ -9,18 +9,21 @@ from pathlib import Path
 
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.support.cli import (
-    add_answering_flags,
-    add_column_flags,
     add_drop_flag,
     add_json_flag,
-    given_answering_flags,
-    given_columns,
     int_at_least,
     make_parser,
     run_command,
     write_json,
 )
 from bert_rt.support.scratch import private_temporary_directory
+from bert_rt.tasks.flags import (
+    add_layout_flags,
+    add_limit_flags,
+    data_files,
+    given_layout,
+    given_limits,
+)
 from compile.tasks.base import Settings
 from compile.tasks.registry import COMPILE_TASKS, all_bars, task_of_manifest
 
@@ -53,9 +56,9 @@ def main(argv: Sequence[str]) -> int:
             eval_file=args.eval_file,
             score_calibration_file=args.score_calibration_file,
             settings=Settings(
-                limits=given_answering_flags(args),
+                limits=given_limits(args),
                 bars={name: value for name, value in vars(args).items() if name in all_bars()},
-                columns=given_columns(args),
+                layout=given_layout(args),
             ),
             quant=QuantConfig(
                 num_samples=args.calibration_samples,
@@ -92,11 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         help="what the model does, where its config.json has no architectures",
     )
     parser.add_argument("--int8", action="store_true", help="quantize to INT8")
-    kinds = (
-        "SQuAD-style or flat JSON, or JSON Lines; for text classification .tsv, .csv or .jsonl[.gz]"
-    )
-    parser.add_argument("--calibration_file", metavar="F", type=Path, help=kinds)
-    parser.add_argument("--eval_file", metavar="F", type=Path, help=kinds)
+    parser.add_argument("--calibration_file", metavar="F", type=Path, help=data_files())
+    parser.add_argument("--eval_file", metavar="F", type=Path, help=data_files())
     parser.add_argument(
         "--score_calibration_file",
         metavar="F",
@@ -118,8 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--held_out_samples", type=int_at_least(0), default=1000, metavar="N")
     parser.add_argument("--max_float_share", type=float, default=0.5, metavar="R")
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
-    add_answering_flags(parser)
-    add_column_flags(parser)
+    add_limit_flags(parser)
+    add_layout_flags(parser)
     add_drop_flag(parser)
     add_json_flag(parser)
     return parser

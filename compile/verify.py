@@ -12,11 +12,8 @@ from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
 from bert_rt.engines.base import missing
 from bert_rt.errors import ArtifactFormatError, InputError, ParityError
-from bert_rt.model.config import Columns
 from bert_rt.support.cli import (
-    add_column_flags,
     add_json_flag,
-    given_columns,
     make_parser,
     run_command,
     write_json,
@@ -24,6 +21,7 @@ from bert_rt.support.cli import (
 from bert_rt.support.faults import Dropped
 from bert_rt.support.scratch import private_temporary_directory
 from bert_rt.tasks.base import Evaluation
+from bert_rt.tasks.flags import add_layout_flags, given_layout
 from compile.judge.receipt import ENGINES, data_hash, measure
 from compile.tasks.base import CompileTask
 from compile.tasks.registry import task_of_manifest
@@ -48,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser("compile.verify", "Check an artifact.")
     parser.add_argument("--artifact", metavar="ART", type=Path, help="left out: the embedded one")
     parser.add_argument("--eval_file", metavar="F", type=Path, help="measure the receipt again")
-    add_column_flags(parser)
+    add_layout_flags(parser)
     add_json_flag(parser)
     args = parser.parse_args(argv)
     path = args.artifact or default_artifact_path()
@@ -67,16 +65,18 @@ def main(argv: Sequence[str]) -> int:
             print(f"{engine}: not checked: {reason}")
         result["engines"][engine] = reason or "passed"
     if args.eval_file is not None:
-        result["scores"] = _verify_receipt(artifact, args.eval_file, given_columns(args))
+        result["scores"] = _verify_receipt(artifact, args.eval_file, given_layout(args))
     write_json(args.json, result)
     return 0
 
 
-def _verify_receipt(artifact: Artifact, eval_file: Path, columns: Columns | None) -> dict[str, Any]:
+def _verify_receipt(
+    artifact: Artifact, eval_file: Path, layout: Mapping[str, Any]
+) -> dict[str, Any]:
     manifest = artifact.manifest
     if manifest.receipt is None:
         raise InputError(f"eval_file: {artifact.path} carries no receipt to compare with")
-    task = task_of_manifest(manifest, columns)
+    task = task_of_manifest(manifest, layout)
     name, wanted_hash, claimed = _claims(manifest.receipt, task.measure.metric)
     got_hash = data_hash(eval_file)
     if got_hash != wanted_hash:

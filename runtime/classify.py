@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         help="classes wanted; left out: one, or all labels of a model that gives several",
     )
-    add_runtime_flags(parser)
+    add_runtime_flags(parser, TextClassification())
     args = parser.parse_args(argv)
     _check_texts(parser, args)
     with load_runtime(args) as runtime:

@@ -12,6 +12,7 @@ from pathlib import Path
 from bert_rt.api import Runtime
 from bert_rt.errors import EngineInternalError
 from bert_rt.support.cli import make_parser, run_command
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.types import Answer
 from runtime.loading import add_runtime_flags, load_runtime
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         0; an answer that is no slice of its passage is an exception.
     """
     parser = make_parser("runtime.demo", "Answer questions over a few passages.")
-    add_runtime_flags(parser)
+    add_runtime_flags(parser, QuestionAnswering())
     args = parser.parse_args(argv)
     start_s = time.perf_counter()
     with load_runtime(args) as runtime:

@@ -10,10 +10,8 @@ from dataclasses import asdict
 from bert_rt import __version__
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
-    add_column_flags,
     add_drop_flag,
     add_json_flag,
-    columns,
     dropped,
     int_at_least,
     make_parser,
@@ -22,6 +20,7 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.progress import progress
+from bert_rt.tasks.flags import add_layout_flags, data_files, given_layout
 from bert_rt.tasks.question_answering.squad import write_predictions
 from runtime.loading import add_runtime_flags, load_runtime
 
@@ -42,8 +41,9 @@ def main(argv: Sequence[str]) -> int:
     with load_runtime(args) as runtime:
         info, task = runtime.info, runtime.task
         left_out = dropped(args)
+        layout = task.make_layout(given_layout(args))
         examples = task.read_examples(
-            args.data, columns(args), runtime.manifest.labels, runtime.head, dropped=left_out
+            args.data, layout, runtime.manifest.labels, runtime.head, dropped=left_out
         )
         examples = examples[: args.limit]
         title = f"evaluate on {info.name}"
@@ -83,8 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="F",
-        help="SQuAD v1.1 or v2.0, or flat JSON or JSON Lines of such questions; for text "
-        "classification .tsv, .csv or .jsonl; or these with .gz",
+        help=data_files(),
     )
     parser.add_argument("--limit", type=int_at_least(1), metavar="N", help="only the first N")
     parser.add_argument(
@@ -94,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write the answers, {id: text}; or {row: label}",
     )
     add_runtime_flags(parser)
-    add_column_flags(parser)
+    add_layout_flags(parser)
     add_drop_flag(parser)
     add_json_flag(parser)
     return parser

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
-from bert_rt.errors import ConfigError
-from bert_rt.model.config import AnsweringConfig
-from bert_rt.support.cli import add_answering_flags, int_at_least
+from bert_rt.support.cli import int_at_least
+from bert_rt.tasks.base import Task
+from bert_rt.tasks.flags import add_limit_flags, given_limits
 from bert_rt.tasks.registry import task_of_artifact
 
 __all__ = ["add_runtime_flags", "load_runtime"]
 
 
-def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
+def add_runtime_flags(parser: argparse.ArgumentParser, *tasks: Task[Any, Any, Any]) -> None:
     """Add the flags of load_runtime: which artifact, on what engine, with which limits.
 
     Args:
         parser: The command's parser.
+        *tasks: What the command is for; none for every task.
     """
     parser.add_argument(
         "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
@@ -46,7 +46,7 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="what the artifact was made of, for --engine torch"
     )
-    add_answering_flags(parser)
+    add_limit_flags(parser, tasks)
 
 
 def load_runtime(args: argparse.Namespace) -> Runtime:
@@ -62,20 +62,11 @@ def load_runtime(args: argparse.Namespace) -> Runtime:
         BertRtError: The artifact, the engine or a flag is not what can be used.
     """
     artifact = load_artifact(args.artifact or default_artifact_path())
-    given = [
-        field.name for field in dataclasses.fields(AnsweringConfig) if hasattr(args, field.name)
-    ]
+    given = given_limits(args)
     config: Any = None
     if given:
-        limits = task_of_artifact(artifact.manifest.task).read_limits(artifact.manifest)
-        known = [field.name for field in dataclasses.fields(limits)]
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            raise ConfigError(
-                f"--{unknown[0]}: got {getattr(args, unknown[0])!r}, which means nothing for "
-                f"{artifact.manifest.task}; want one of its limits: {', '.join(known)}"
-            )
-        config = dataclasses.replace(limits, **{name: getattr(args, name) for name in given})
+        task = task_of_artifact(artifact.manifest.task)
+        config = task.make_limits(given, task.read_limits(artifact.manifest))
     return Runtime.open(
         artifact,
         engine=args.engine,

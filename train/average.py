@@ -13,14 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.model.checkpoint import (
-    LoadedModel,
-    label_names,
-    load_model,
-    read_tokenizer_files,
-    save_checkpoint,
-)
+from bert_rt.model.checkpoint import LoadedModel, label_names, read_tokenizer_files, save_checkpoint
 from bert_rt.support.cli import make_parser, run_command
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 

@@ -6,19 +6,13 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bert_rt.errors import ConfigError
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.cli import (
-    add_answering_flags,
-    add_column_flags,
     add_drop_flag,
     add_json_flag,
-    answering_config,
-    columns,
     dropped,
     int_at_least,
     make_parser,
@@ -26,20 +20,36 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.files import atomic_write_bytes
+from bert_rt.support.flags import add_flags, given_flags
+from bert_rt.tasks.flags import add_layout_flags, add_limit_flags, given_layout, given_limits
 from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import FINETUNING, Recipe, recipe_named
+from train.tasks.base import Setup, TrainTask
+from train.tasks.registry import TRAIN_TASKS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from train.loop.loop import TrainResult
-    from train.loop.objective import Objective
     from train.loop.processes import Processes
+    from train.tasks.base import TaskObjective
 
 __all__ = ["main"]
 
-# The recipe of a task where --recipe is left out.
-_RECIPES = {"question-answering": "squad", "text-classification": "sst2"}
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the flags ask for.
+
+    Attributes:
+        task: What is trained.
+        recipe: The defaults.
+        setup: What every seed's run is made of, its seed and weights left out.
+    """
+
+    task: TrainTask
+    recipe: Recipe
+    setup: Setup
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,8 +62,8 @@ def main(argv: Sequence[str]) -> int:
         0, also where a signal stopped the run with a checkpoint; every failure is an exception.
     """
     args = _parser().parse_args(argv)
-    recipe = recipe_named(args.recipe or _RECIPES[args.task], FINETUNING)
-    options = training_options(args, recipe.options)
+    plan = _plan(args)
+    options = training_options(args, plan.recipe.options)
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.processes import join_processes
@@ -66,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
             with run_directory(directory):
                 resume_from = check_run_dir(directory, is_resumed=args.resume)
                 results[seed] = _train(
-                    args, recipe, replace(options, seed=seed), directory, resume_from, processes
+                    args, plan, replace(options, seed=seed), directory, resume_from, processes
                 )
             if processes.is_first:
                 print(told(results[seed], directory))
@@ -75,7 +85,7 @@ def main(argv: Sequence[str]) -> int:
         if processes.is_first:
             outcome = {str(seed): asdict(result) for seed, result in results.items()}
             if args.num_seeds > 1 and args.validation_file is not None:
-                average = _finish_seeds(args, recipe, options, results, processes)
+                average = _finish_seeds(args, plan, options, results, processes)
                 if average is None:
                     return 0
                 outcome["average"] = {"scores": average}
@@ -85,7 +95,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("train.finetune", "Fine-tune a checkpoint for a task.")
-    parser.add_argument("--task", required=True, choices=sorted(_RECIPES))
+    parser.add_argument("--task", required=True, choices=sorted(TRAIN_TASKS))
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", type=Path)
     parser.add_argument("--train_file", required=True, nargs="+", metavar="F", type=Path)
     parser.add_argument("--validation_file", metavar="F", type=Path)
@@ -100,28 +110,37 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="runs, each of --max_minutes; the best of them and of their average is kept",
     )
-    parser.add_argument("--teacher", metavar="DIR", type=Path, help="learn from a checkpoint, too")
-    parser.add_argument("--teacher_weight", type=float, default=0.5, metavar="W")
-    parser.add_argument("--temperature", type=float, default=2.0, metavar="T")
-    parser.add_argument(
-        "--marked_answers_only",
-        action="store_true",
-        help="do not count the other places where an answer's text stands",
-    )
-    parser.add_argument(
-        "--label_names", nargs="+", metavar="NAME", help="of classes 0, 1, ..., for classification"
-    )
+    add_flags(parser, [task.options_class for task in TRAIN_TASKS.values()])
     add_training_flags(parser, {})
-    add_answering_flags(parser)
-    add_column_flags(parser)
+    add_limit_flags(parser)
+    add_layout_flags(parser)
     add_drop_flag(parser)
     add_json_flag(parser)
     return parser
 
 
+def _plan(args: argparse.Namespace) -> _Plan:
+    """Read the flags; raises ConfigError for one that means nothing for the task."""
+    task = TRAIN_TASKS[args.task]
+    recipe = recipe_named(args.recipe, FINETUNING) if args.recipe else task.default_recipe()
+    all_options = [known.options_class for known in TRAIN_TASKS.values()]
+    setup = Setup(
+        model_dir=args.model_name_or_path,
+        train_files=args.train_file,
+        validation_file=args.validation_file,
+        weights_dir=None,
+        limits=task.make_limits(given_limits(args), recipe),
+        layout=task.task.make_layout(given_layout(args)),
+        options=task.make_options(given_flags(args, all_options)),
+        batch_size=args.per_device_train_batch_size or recipe.batch_size,
+        seed=0,
+    )
+    return _Plan(task, recipe, setup)
+
+
 def _train(
     args: argparse.Namespace,
-    recipe: Recipe,
+    plan: _Plan,
     options: TrainOptions,
     directory: Path,
     resume_from: Path | None,
@@ -131,19 +150,16 @@ def _train(
     from train.loop.loop import train
     from train.loop.rundir import file_sha256
 
-    batch_size = args.per_device_train_batch_size or recipe.batch_size
-    model, objective, settings = _make(
-        args, recipe, options, resume_from, batch_size, processes.length_multiple
-    )
+    model, objective = _make(args, plan, options.seed, resume_from, processes.length_multiple)
     fingerprint = {
         "task": args.task,
         "checkpoint_sha256": checkpoint_hash(args.model_name_or_path),
         "train_sha256": [file_sha256(file) for file in args.train_file],
-        "per_device_train_batch_size": batch_size,
+        "per_device_train_batch_size": plan.setup.batch_size,
         "num_processes": processes.count,
         # Absent where it is off, as in the checkpoints of runs that did not know it.
         **({"drop_invalid": True} if args.drop_invalid else {}),
-        **settings,
+        **plan.task.fingerprint(plan.setup.limits),
     }
     return train(
         model,
@@ -158,64 +174,22 @@ def _train(
 
 def _make(
     args: argparse.Namespace,
-    recipe: Recipe,
-    options: TrainOptions,
-    resume_from: Path | None,
-    batch_size: int,
+    plan: _Plan,
+    seed: int,
+    weights_dir: Path | None,
     length_multiple: int,
-) -> tuple[nn.Module, Objective, Mapping[str, Any]]:
-    """Make the model, its objective, and the task's part of the fingerprint."""
-    from train.tasks.distillation import load_teacher
-    from train.tasks.question_answering import make_question_answering
-    from train.tasks.text_classification import make_classification
-
-    if args.task == "text-classification":
-        if args.teacher is not None:
-            raise ConfigError("teacher: got one, but only question-answering learns from it")
-        max_seq_length = getattr(args, "max_seq_length", recipe.max_seq_length)
-        classifier, classification = make_classification(
-            args.model_name_or_path,
-            args.train_file,
-            args.validation_file,
-            weights_dir=resume_from,
-            columns=columns(args),
-            labels=args.label_names,
-            max_seq_length=max_seq_length,
-            batch_size=batch_size,
-            seed=options.seed,
-            dropped=dropped(args),
-        )
-        classification.padding.multiple = length_multiple
-        return classifier, classification, {"max_seq_length": max_seq_length}
-    teacher = None
-    if args.teacher is not None:
-        teacher = load_teacher(
-            args.teacher,
-            args.task,
-            args.model_name_or_path,
-            weight=args.teacher_weight,
-            temperature=args.temperature,
-        )
-    limits = answering_config(args, AnsweringConfig(max_seq_length=recipe.max_seq_length))
-    model, objective = make_question_answering(
-        args.model_name_or_path,
-        args.train_file,
-        args.validation_file,
-        weights_dir=resume_from,
-        config=limits,
-        batch_size=batch_size,
-        seed=options.seed,
-        all_positions=not args.marked_answers_only,
-        teacher=teacher,
-        dropped=dropped(args),
-    )
+) -> tuple[nn.Module, TaskObjective]:
+    """Make the model and its objective."""
+    # What is left out is counted anew for every seed.
+    setup = replace(plan.setup, seed=seed, weights_dir=weights_dir, dropped=dropped(args))
+    model, objective = plan.task.make(setup)
     objective.padding.multiple = length_multiple
-    return model, objective, {"limits": asdict(limits)}
+    return model, objective
 
 
 def _finish_seeds(
     args: argparse.Namespace,
-    recipe: Recipe,
+    plan: _Plan,
     options: TrainOptions,
     results: Mapping[int, TrainResult],
     processes: Processes,
@@ -232,10 +206,7 @@ def _finish_seeds(
     directories = {str(seed): output_dir / f"seed-{seed}" for seed in results}
     average_dir = output_dir / "average"
     average_checkpoints([*directories.values()], average_dir)
-    batch_size = args.per_device_train_batch_size or recipe.batch_size
-    model, objective, _ = _make(
-        args, recipe, options, average_dir, batch_size, processes.length_multiple
-    )
+    model, objective = _make(args, plan, options.seed, average_dir, processes.length_multiple)
     with stop_on_signals() as stop:
         average = score(model.to(processes.device), objective, stop)
     if average is None:

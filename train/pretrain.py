@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError, ConfigError
-from bert_rt.model.architectures import check_has_task
+from bert_rt.model import head
 from bert_rt.model.config import BERT_SIZES, BertConfig, from_dict
 from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
 from train.options import TrainOptions, add_training_flags, training_options
@@ -149,7 +149,7 @@ def _given_config(model: str) -> tuple[BertConfig, bool]:
     if not isinstance(values, dict):
         raise ConfigError(f"model: {file}: got {type(values).__name__}, want an object")
     # Of another architecture, its fields would be read as BERT's.
-    check_has_task(values.get("model_type", "bert"), "pretraining")
+    head.PRETRAINING.check_fits(values.get("model_type", "bert"))
     return from_dict(BertConfig, values, strict=False), "vocab_size" in values
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, TypeVar
 
+from bert_rt.artifact import version_1
 from bert_rt.artifact.checks import (
     MAX_LABELS,
     check_choice,
@@ -30,7 +31,6 @@ from bert_rt.artifact.entries import MAX_FILE_BYTES, FileEntry, ModelEntry, chec
 from bert_rt.errors import ArtifactFormatError, ArtifactVersionError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES
 from bert_rt.model.config import BertConfig, architecture_fields, from_dict, to_dict
-from bert_rt.support.outputs import PER_SEQUENCE, PER_TOKEN
 from bert_rt.support.strict_json import parse_json
 
 __all__ = [
@@ -80,7 +80,7 @@ class Manifest:
     (bert_rt.tasks.base.Task.check_manifest), not here.
 
     Attributes:
-        task: The name of a task, such as "question-answering".
+        task: The name of a task.
         architecture: Which architecture, and its sizes.
         precision: "int8" or "float32".
         limits: The task's settings; max_seq_length is among them and never above the
@@ -127,7 +127,7 @@ class Manifest:
                 contradict each other.
         """
         if not isinstance(self.task, str) or not _NAME.fullmatch(self.task):
-            refuse("task", self.task, "the name of a task, such as 'question-answering'")
+            refuse("task", self.task, "the name of a task: lower-case letters, digits, '_' and '-'")
         check_choice("precision", self.precision, _PRECISIONS)
         check_type("architecture", self.architecture, BertConfig)
         longest = self.architecture.max_sequence_length
@@ -163,7 +163,8 @@ class Manifest:
             object_of(f"self_test[{index}]", item)
         object.__setattr__(self, "self_test", tuple(items))
         if not self.models:
-            object.__setattr__(self, "models", _version_1_models(self.labels))
+            entry = ModelEntry(file=version_1.MODEL_FILE, outputs=version_1.outputs_of(self.labels))
+            object.__setattr__(self, "models", {_MODEL: entry})
         _check_models(self.models, self.files)
 
     @property
@@ -327,14 +328,6 @@ def _check_files(files: Mapping[str, FileEntry]) -> None:
     for name in REQUIRED_FILES:
         if name not in files:
             refuse("files", sorted(files), f"{name} among them")
-
-
-def _version_1_models(labels: Sequence[str]) -> dict[str, ModelEntry]:
-    """Return what version 1, which has no "models", means: with labels a classifier's graph."""
-    outputs = (
-        {"logits": PER_SEQUENCE} if labels else {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
-    )
-    return {_MODEL: ModelEntry(file="model.onnx", outputs=outputs)}
 
 
 def _check_models(models: Mapping[str, ModelEntry], files: Mapping[str, FileEntry]) -> None:

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.errors import ArtifactFormatError, ConfigError, EngineUnavailableError
+from bert_rt.model.head import HeadSpec
 from bert_rt.types import Outputs, PackedBatch
 
 __all__ = [
@@ -48,11 +49,13 @@ class EngineOptions:
         device: "cpu", "cuda" or an OpenVINO device name such as "GPU".
         num_threads: Threads that the engine may use; None for all that this process may run on.
         checkpoint: Checkpoint directory, which only the torch engine needs.
+        head: What the checkpoint has behind its encoder, which only the torch engine needs.
     """
 
     device: str = "cpu"
     num_threads: int | None = None
     checkpoint: str | None = None
+    head: HeadSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)

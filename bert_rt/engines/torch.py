@@ -59,7 +59,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
 
     Args:
         artifact: The verified artifact; provenance["checkpoint_sha256"] names the weights.
-        options: Device, threads and checkpoint directory.
+        options: Device, threads, checkpoint directory and what model that is.
 
     Returns:
         The engine, ready to run.
@@ -73,7 +73,8 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'torch' cannot run here: {reason}")
     assert options.checkpoint is not None
-    from bert_rt.model.checkpoint import checkpoint_hash, load_model
+    assert options.head is not None, "whoever names a checkpoint knows its task"
+    from bert_rt.model.checkpoint import checkpoint_hash, load_checkpoint
 
     want = artifact.manifest.provenance.get("checkpoint_sha256")
     got = checkpoint_hash(options.checkpoint)
@@ -82,19 +83,16 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
             f"checkpoint: weights in {options.checkpoint} have SHA-256 {got}; the artifact was "
             f"made of {want}"
         )
-    manifest = artifact.manifest
-    from bert_rt.model.heads import OUTPUT_NAMES
-
-    names = OUTPUT_NAMES.get(manifest.task, ())
+    manifest, names = artifact.manifest, options.head.outputs
     check_output_names(manifest.outputs, names)
-    loaded = load_model(options.checkpoint, manifest.task)
+    loaded = load_checkpoint(options.checkpoint, options.head)
     # A manifest that was read has its outputs sorted by name, not in the model's order.
     outputs = {name: manifest.outputs[name] for name in names}
     return TorchEngine(loaded, options, outputs)
 
 
 class TorchEngine:
-    """Runs batches through bert_rt.model.heads in float32, padded to the longest sequence."""
+    """Runs batches through a model in float32, padded to the longest sequence."""
 
     def __init__(
         self, loaded: LoadedModel, options: EngineOptions, outputs: Mapping[str, str]

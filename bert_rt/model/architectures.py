@@ -15,15 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bert_rt.errors import ConfigError
+if TYPE_CHECKING:
+    from bert_rt.model.head import HeadSpec
+
 
 __all__ = [
     "ARCHITECTURES",
     "EXACT_GELU",
     "Architecture",
-    "check_has_task",
     "supported_model_types",
 ]
 
@@ -31,11 +32,6 @@ __all__ = [
 # names are other functions: approximations, or clipped.
 EXACT_GELU = ("gelu", "gelu_python")
 
-_TASK_CLASSES = {
-    "question-answering": ("ForQuestionAnswering",),
-    "text-classification": ("ForSequenceClassification",),
-    "encoder": ("Model",),
-}
 _ENCODER_PARTS = ("embeddings.", "embeddings_project.", "encoder.", "pooler.", "transformer.")
 # What the heads of this family are called in Transformers, and what trainers save beside a model.
 _HEADS = (
@@ -71,7 +67,6 @@ class Architecture:
     Attributes:
         class_prefix: What the names of its classes in Transformers start with.
         prefix: What the keys of its encoder's weights start with.
-        tasks: Task to the endings of the class names that have it, the one that is written first.
         renames: Parts of weight keys, (its own, BERT's); replaced in this order both ways.
         classifier_renames: The same for the start of the keys of a sequence classifier. Whatever
             comes before its last layer is what BERT calls the pooler.
@@ -88,7 +83,6 @@ class Architecture:
 
     class_prefix: str
     prefix: str
-    tasks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _TASK_CLASSES)
     renames: tuple[tuple[str, str], ...] = ()
     classifier_renames: tuple[tuple[str, str], ...] = ()
     config_names: Mapping[str, str] = field(default_factory=dict)
@@ -100,29 +94,28 @@ class Architecture:
     has_pooler: bool = False
     pooler_act: str = "tanh"
 
-    def class_name(self, task: str) -> str | None:
-        """Return the name of a task's class in Transformers; None where it has no such task."""
-        endings = self.tasks.get(task)
-        return None if endings is None else self.class_prefix + endings[0]
+    def class_names(self, head: HeadSpec) -> tuple[str, ...]:
+        """Return the names of a head's classes in Transformers, the one that is written first."""
+        return tuple(self.class_prefix + suffix for suffix in head.class_suffixes)
 
-    def to_bert_key(self, key: str, task: str) -> str:
+    def to_bert_key(self, key: str, head: HeadSpec) -> str:
         """Return what BERT calls a weight.
 
         Args:
             key: The weight's key in this architecture, in front of it the prefix or, as in files
                 of a bare encoder, nothing.
-            task: What the model shall do; a classifier's head has names of its own.
+            head: What the model shall have; a head that is pooled has names of its own.
 
         Returns:
-            The key in a BERT model of that task, "bert." in front of the encoder's; a key that
+            The key in a BERT model with that head, "bert." in front of the encoder's; a key that
             such a model does not have stays as it is, or, where it would be taken for another
             one, gets FOREIGN in front.
         """
         # Checkpoints converted from TensorFlow call the layer norm's parameters gamma and beta.
         key = key.replace("LayerNorm.gamma", "LayerNorm.weight")
         key = key.replace("LayerNorm.beta", "LayerNorm.bias")
-        is_classifier = task == "text-classification" and bool(self.classifier_renames)
-        if is_classifier:
+        is_renamed = head.is_pooled and bool(self.classifier_renames)
+        if is_renamed:
             for own, bert in self.classifier_renames:
                 if key.startswith(own):
                     return bert + key.removeprefix(own)
@@ -131,7 +124,7 @@ class Architecture:
                 return FOREIGN + key
         bare = key.removeprefix(f"{self.prefix}.")
         # A pretrained encoder's pooler is no start for a classifier that has a layer of its own.
-        if not bare.startswith(_ENCODER_PARTS) or (is_classifier and bare.startswith("pooler.")):
+        if not bare.startswith(_ENCODER_PARTS) or (is_renamed and bare.startswith("pooler.")):
             return key
         for own, bert in self.renames:
             bare = bare.replace(own, bert)
@@ -158,17 +151,17 @@ class Architecture:
     def _bare(self, key: str) -> str:
         return key.removeprefix("bert.").removeprefix(f"{self.prefix}.")
 
-    def from_bert_key(self, key: str, task: str) -> str:
+    def from_bert_key(self, key: str, head: HeadSpec) -> str:
         """Return what this architecture calls a weight.
 
         Args:
-            key: The key in a BERT model of that task, with or without "bert." in front.
-            task: What the model does.
+            key: The key in a BERT model with that head, with or without "bert." in front.
+            head: What the model has behind its encoder.
 
         Returns:
-            The key in this architecture's class for the task.
+            The key in this architecture's class with that head.
         """
-        if task == "text-classification":
+        if head.is_pooled:
             for own, bert in self.classifier_renames:
                 if key.startswith(bert):
                     return own + key.removeprefix(bert)
@@ -196,7 +189,6 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "bert": Architecture(
             class_prefix="Bert",
             prefix="bert",
-            tasks=_TASK_CLASSES | {"pretraining": ("ForPreTraining", "ForMaskedLM")},
             has_pooler=True,
         ),
         "roberta": _ROBERTA,
@@ -252,21 +244,3 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 def supported_model_types() -> str:
     """Return the names of all architectures, for messages."""
     return ", ".join(ARCHITECTURES)
-
-
-def check_has_task(model_type: object, task: str) -> None:
-    """Check that an architecture has a model of a task.
-
-    Args:
-        model_type: The architecture, as config.json names it; any value.
-        task: As in Architecture.tasks.
-
-    Raises:
-        ConfigError: There is no such architecture, or it has no model of the task.
-    """
-    known = [name for name, row in ARCHITECTURES.items() if task in row.tasks]
-    if model_type not in known:
-        raise ConfigError(
-            f"model_type: got {model_type!r}, want an architecture that has a model of {task}: "
-            f"{', '.join(known)}"
-        )

@@ -16,13 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError, ConfigError
-from bert_rt.model.architectures import (
-    ARCHITECTURES,
-    EXACT_GELU,
-    check_has_task,
-    supported_model_types,
-)
+from bert_rt.model.architectures import ARCHITECTURES, EXACT_GELU, supported_model_types
 from bert_rt.model.config import BertConfig, architecture_fields, from_dict
+from bert_rt.model.head import HeadSpec
 from bert_rt.model.labels import label_names, problem_type
 from bert_rt.model.vocabulary import TOKENIZER_FILES, check_vocabulary, read_tokenizer_files
 from bert_rt.model.weights import (
@@ -35,39 +31,29 @@ from bert_rt.model.weights import (
 from bert_rt.support.files import atomic_directory, atomic_write_bytes
 
 if TYPE_CHECKING:
-    from bert_rt.model.heads import TaskModel
+    from bert_rt.model.encoder import TaskModel
 
 __all__ = [
-    "TASKS",
     "TOKENIZER_FILES",
     "LoadedModel",
     "checkpoint_hash",
     "label_names",
-    "load_model",
+    "load_checkpoint",
     "problem_type",
     "read_config",
     "read_tokenizer_files",
     "save_checkpoint",
-    "task_of",
 ]
 
-_TASK_OF_CLASS = {
-    row.class_prefix + ending: task
-    for row in ARCHITECTURES.values()
-    for task, endings in row.tasks.items()
-    for ending in endings
-}
-TASKS = tuple(dict.fromkeys(_TASK_OF_CLASS.values()))
 _CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model as load_model makes it.
+    """A model as load_checkpoint makes it.
 
     Attributes:
         model: The module, float32, on the CPU, in eval mode.
-        task: One of TASKS.
         config: The architecture.
         raw_config: All of config.json; pass it to save_checkpoint to keep what it says.
         new_keys: Parameters that the file does not have, freshly initialized.
@@ -75,11 +61,15 @@ class LoadedModel:
     """
 
     model: TaskModel
-    task: str
     config: BertConfig
     raw_config: dict[str, Any]
     new_keys: tuple[str, ...]
     unused_keys: tuple[str, ...]
+
+    @property
+    def task(self) -> str:
+        """What the model is for: the name of its head."""
+        return self.model.spec.name
 
 
 def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
@@ -137,46 +127,14 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def task_of(raw_config: Mapping[str, Any], task: str | None = None) -> str:
-    """Tell a checkpoint's task from its `architectures`, or from the user where it has none.
-
-    Args:
-        raw_config: All of config.json.
-        task: What the user wants to do with it, if he says so: one of TASKS.
-
-    Returns:
-        One of TASKS.
-
-    Raises:
-        CheckpointError: No architecture is named and no task given, or an architecture that this
-            project does not have.
-        ConfigError: The architecture is for another task than the one given.
-    """
-    names = raw_config.get("architectures")
-    if not names and task is not None:
-        return task
-    named = _TASK_OF_CLASS.get(str(names[0])) if isinstance(names, list) and names else None
-    if named is None:
-        supported = ", ".join(_TASK_OF_CLASS)
-        hint = "" if names else "; where none is named, give the task (task=, or --task)"
-        raise CheckpointError(
-            f"{_CONFIG}: architectures: got {names!r}; supported are {supported}{hint}"
-        )
-    if task not in (None, named):
-        raise ConfigError(
-            f"model: got a model for {named}, want one for {task} ({_CONFIG}: architectures)"
-        )
-    return named
-
-
-def load_model(
+def load_checkpoint(
     directory: str | Path,
-    task: str | None = None,
+    head: HeadSpec,
     *,
     allow_new_head: bool = False,
     num_labels: int | None = None,
 ) -> LoadedModel:
-    """Load a checkpoint as the model of a task.
+    """Load a checkpoint as a model with a given head; bert_rt.tasks.checkpoints goes by names.
 
     Keys of old checkpoints are understood: gamma and beta, no "bert." in front, "module." before
     all of them. Constants and weights of heads that the model does not have are left out, with
@@ -184,42 +142,39 @@ def load_model(
 
     Args:
         directory: The checkpoint.
-        task: One of TASKS; None for the one that config.json names.
+        head: What the model has behind its encoder; the architecture has such a head.
         allow_new_head: Whether the file's pooler and heads may be others than the model's, as
             when fine-tuning starts from a pretrained encoder. Those that lack are initialized
             from torch's global generator.
-        num_labels: Classes of a text classifier; None for as many as config.json names.
+        num_labels: Labels of a head that has such; None for as many as config.json names.
 
     Returns:
         The model, and which weights were new or left over.
 
     Raises:
         CheckpointError: The directory cannot be read, its weights are not those of the model, or
-            its tokenizer has more ids than the model has embeddings; or it is to answer
-            questions and has one token type only.
-        ConfigError: There is no such task.
+            its tokenizer has more ids than the model has embeddings; or it has fewer token types
+            than the head reads.
     """
-    from bert_rt.model.heads import build_model
+    from bert_rt.model.heads import make_model
 
     path = Path(directory)
     config, raw = read_config(path)
-    task = task_of(raw) if task is None else task
-    # Without storage, so that nothing is initialized only to be overwritten.
-    if task == "question-answering":
-        _check_token_types(path, config)
+    _check_token_types(path, config, head)
     if num_labels is None:
-        num_labels = len(label_names(raw)) if task == "text-classification" else 2
-    model = build_model(task, config, num_labels, device="meta")
+        num_labels = len(label_names(raw)) if head.has_labels else 2
+    # Without storage, so that nothing is initialized only to be overwritten.
+    model = make_model(head, config, num_labels, device="meta")
     check_vocabulary(path, read_tokenizer_files(path), config.vocab_size, warn=True)
-    new, unused = load_weights(path, model, config, task, allow_new_head=allow_new_head)
-    return LoadedModel(model.eval(), task, config, raw, new, unused)
+    new, unused = load_weights(path, model, config, allow_new_head=allow_new_head)
+    return LoadedModel(model.eval(), config, raw, new, unused)
 
 
-def _check_token_types(path: Path, config: BertConfig) -> None:
-    if config.num_token_types < 2:
+def _check_token_types(path: Path, config: BertConfig, head: HeadSpec) -> None:
+    if config.num_token_types < head.num_token_types:
         raise CheckpointError(
-            f"{path / _CONFIG}: type_vocab_size: got {config.type_vocab_size}, want at least 2 for "
-            "question-answering, where tokens of the context are of type 1"
+            f"{path / _CONFIG}: type_vocab_size: got {config.type_vocab_size}, want at least "
+            f"{head.num_token_types} for {head.name}, whose texts are told apart by their types"
         )
 
 
@@ -255,7 +210,7 @@ def save_checkpoint(
     tokenizer_files: Mapping[str, bytes],
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint that Transformers and load_model read, whole or not at all.
+    """Write a checkpoint that Transformers and load_checkpoint read, whole or not at all.
 
     A new directory appears under its name when everything in it is on the disk. In one that
     already holds files, each file is replaced in one step and files of other names stay.
@@ -276,17 +231,16 @@ def save_checkpoint(
     path = Path(directory)
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: not a directory")
+    model.spec.check_fits(config.model_type)
     check_vocabulary(path, tokenizer_files, config.vocab_size)
-    task = _TASK_OF_CLASS[type(model).__name__]
-    check_has_task(config.model_type, task)
-    values = _config_values(model, config, task, extra or {})
+    values = _config_values(model, config, extra or {})
     # What other programs wrote is kept as it was, also where it is NaN.
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"
     # All of it is in memory before the disk is touched.
     files = {
         **tokenizer_files,
         _CONFIG: text.encode(),
-        WEIGHTS_NAME: to_safetensors(model, config, task),
+        WEIGHTS_NAME: to_safetensors(model, config),
     }
     try:
         if path.is_dir() and any(path.iterdir()):
@@ -301,7 +255,7 @@ def save_checkpoint(
 
 
 def _config_values(
-    model: TaskModel, config: BertConfig, task: str, extra: Mapping[str, Any]
+    model: TaskModel, config: BertConfig, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     # What is said anew below, and the class names of a head that this model may not have.
     stale = ("torch_dtype", "num_labels", "id2label", "label2id")
@@ -312,12 +266,11 @@ def _config_values(
         if name not in row.fixed:
             values[row.config_names.get(name, name)] = getattr(config, name)
     values |= {
-        "architectures": [row.class_name(task)],
+        "architectures": [row.class_names(model.spec)[0]],
         "dtype": str(dtype).removeprefix("torch."),
     }
-    classifier = getattr(model, "classifier", None)
-    if classifier is not None:
-        count = classifier.out_features
+    count = model.num_labels
+    if count is not None:
         names = label_names({**extra, "num_labels": count})
         if len(names) != count:
             raise CheckpointError(f"id2label: got {len(names)} names, want {count}")

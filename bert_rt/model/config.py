@@ -13,11 +13,10 @@ from bert_rt.model.architectures import ARCHITECTURES, Architecture, supported_m
 
 __all__ = [
     "BERT_SIZES",
-    "AnsweringConfig",
     "BertConfig",
-    "Columns",
-    "SequenceLimits",
     "architecture_fields",
+    "check_float",
+    "check_int",
     "from_dict",
     "to_dict",
 ]
@@ -61,12 +60,14 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], *, strict: bool = T
     return cls(**{name: value for name, value in values.items() if name in names})
 
 
-def _check_int(owner: str, name: str, value: Any, low: int, high: int) -> None:
+def check_int(owner: str, name: str, value: Any, low: int, high: int) -> None:
+    """Refuse what is no integer from low to high in a field of a configuration."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{owner}.{name}: got {value!r}, want an integer from {low} to {high}")
 
 
-def _check_float(owner: str, name: str, value: Any, low: float, high: float) -> None:
+def check_float(owner: str, name: str, value: Any, low: float, high: float) -> None:
+    """Refuse what is no number from low to high in a field of a configuration."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise ConfigError(f"{owner}.{name}: got {value!r}, want a number from {low} to {high}")
 
@@ -122,13 +123,13 @@ class BertConfig:
             ("intermediate_size", 2**18),
             ("max_position_embeddings", 2**16),
         ):
-            _check_int("BertConfig", name, getattr(self, name), 1, high)
-        _check_int("BertConfig", "pad_token_id", self.pad_token_id, 0, self.vocab_size - 1)
+            check_int("BertConfig", name, getattr(self, name), 1, high)
+        check_int("BertConfig", "pad_token_id", self.pad_token_id, 0, self.vocab_size - 1)
         self._check_embeddings()
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            _check_float("BertConfig", name, getattr(self, name), 0.0, 0.99)
-        _check_float("BertConfig", "initializer_range", self.initializer_range, 0.0, 10.0)
-        _check_float("BertConfig", "layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)
+            check_float("BertConfig", name, getattr(self, name), 0.0, 0.99)
+        check_float("BertConfig", "initializer_range", self.initializer_range, 0.0, 10.0)
+        check_float("BertConfig", "layer_norm_eps", self.layer_norm_eps, 0.0, 1.0)
         if self.hidden_act not in _ACTIVATIONS:
             raise ConfigError(
                 f"BertConfig.hidden_act: got {self.hidden_act!r}, want one of {_ACTIVATIONS}"
@@ -141,7 +142,7 @@ class BertConfig:
 
     def _check_embeddings(self) -> None:
         low, high = (0, 0) if self.architecture.token_types == "none" else (1, 1024)
-        _check_int("BertConfig", "type_vocab_size", self.type_vocab_size, low, high)
+        check_int("BertConfig", "type_vocab_size", self.type_vocab_size, low, high)
         if self.position_offset >= self.max_position_embeddings:
             raise ConfigError(
                 f"BertConfig.max_position_embeddings: got {self.max_position_embeddings}, want "
@@ -149,7 +150,7 @@ class BertConfig:
             )
         if self.architecture.has_embedding_size:
             size = self.hidden_size if self.embedding_size is None else self.embedding_size
-            _check_int("BertConfig", "embedding_size", size, 1, 2**16)
+            check_int("BertConfig", "embedding_size", size, 1, 2**16)
             object.__setattr__(self, "embedding_size", size)
         elif self.embedding_size is not None:
             raise ConfigError(
@@ -218,90 +219,3 @@ BERT_SIZES: Mapping[str, BertConfig] = MappingProxyType(
         "large": _sized(24, 1024),
     }
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnsweringConfig:
-    """How a passage is cut into windows and how spans are read from the logits.
-
-    The names and defaults are those of BERT's SQuAD scripts.
-
-    Attributes:
-        max_seq_length: Longest window in tokens, question and special tokens included.
-        doc_stride: Context tokens that neighbouring windows share (the overlap, as in the
-            Hugging Face scripts; the step of a window is its context length minus doc_stride).
-        max_query_length: Question tokens beyond this many are cut off.
-        n_best_size: Candidate spans kept per question.
-        max_answer_length: Longest answer in tokens.
-        null_score_diff_threshold: With version_2_with_negative, "no answer" wins where its score
-            minus the best span's is above this.
-        version_2_with_negative: Whether "no answer" is an admissible answer (SQuAD 2.0).
-    """
-
-    max_seq_length: int = 384
-    doc_stride: int = 128
-    max_query_length: int = 64
-    n_best_size: int = 20
-    max_answer_length: int = 30
-    null_score_diff_threshold: float = 0.0
-    version_2_with_negative: bool = False
-
-    def __post_init__(self) -> None:
-        """Check every field, and that every question leaves room for new context in a window.
-
-        Raises:
-            ConfigError: A field is out of range, or doc_stride leaves no room to move.
-        """
-        _check_int("AnsweringConfig", "max_seq_length", self.max_seq_length, 8, 2**16)
-        _check_int("AnsweringConfig", "doc_stride", self.doc_stride, 0, 2**16)
-        _check_int("AnsweringConfig", "max_query_length", self.max_query_length, 1, 2**16)
-        _check_int("AnsweringConfig", "n_best_size", self.n_best_size, 1, 10_000)
-        _check_int("AnsweringConfig", "max_answer_length", self.max_answer_length, 1, 2**16)
-        threshold = self.null_score_diff_threshold
-        _check_float("AnsweringConfig", "null_score_diff_threshold", threshold, -1e6, 1e6)
-        if not isinstance(self.version_2_with_negative, bool):
-            raise ConfigError(
-                "AnsweringConfig.version_2_with_negative: got "
-                f"{self.version_2_with_negative!r}, want true or false"
-            )
-        room = self.max_seq_length - self.max_query_length - 3
-        if room <= self.doc_stride:
-            raise ConfigError(
-                f"AnsweringConfig.doc_stride: got {self.doc_stride}, want less than {room} "
-                f"(max_seq_length {self.max_seq_length} - max_query_length "
-                f"{self.max_query_length} - 3 special tokens), else windows cannot move"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceLimits:
-    """How long the sequences of a task without windows may be.
-
-    Attributes:
-        max_seq_length: Most tokens of a sequence, special tokens included.
-    """
-
-    max_seq_length: int = 384
-
-    def __post_init__(self) -> None:
-        """Check the field.
-
-        Raises:
-            ConfigError: It is out of range.
-        """
-        _check_int("SequenceLimits", "max_seq_length", self.max_seq_length, 8, 2**16)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which columns of a file of labelled texts hold what.
-
-    Attributes:
-        text: The text; None for "sentence" or "text", whichever the file has.
-        text_pair: The second text of a pair; None where single texts are classified.
-        label: The class.
-    """
-
-    text: str | None = None
-    text_pair: str | None = None
-    label: str = "label"

@@ -13,14 +13,16 @@ Source: Devlin et al. 2018, arXiv:1810.04805, and its code, github.com/google-re
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_rt.model.config import BertConfig
+from bert_rt.model.head import ENCODER, HeadSpec
 
-__all__ = ["BertModel", "attention", "initialize"]
+__all__ = ["BertModel", "TaskModel", "attention", "initialize"]
 
 # Added to the scores of padding, as in the paper's code (attention_layer). Finite, so that a row
 # with nothing to attend to gives numbers instead of NaN, in float16 too; and far enough down that
@@ -204,8 +206,22 @@ class BertPooler(nn.Module):
         return self.activation(self.dense(x_BSD[:, 0]))
 
 
-class BertModel(nn.Module):
+class TaskModel(nn.Module):
+    """A model that can be written as a checkpoint: the encoder, or `self.bert` and a head.
+
+    Attributes:
+        spec: What it has behind the encoder.
+        num_labels: Number of its outputs that have names in config.json; None where none have.
+    """
+
+    spec: ClassVar[HeadSpec]
+    num_labels: int | None = None
+
+
+class BertModel(TaskModel):
     """Embeddings, encoder and, unless left out, the pooler."""
+
+    spec = ENCODER
 
     def __init__(self, config: BertConfig, *, add_pooling_layer: bool = True) -> None:
         """Make and initialize the model, with or without a pooler."""

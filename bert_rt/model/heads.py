@@ -1,11 +1,12 @@
-"""BERT's tasks in PyTorch: heads on the encoder, trained, traced to ONNX, and the float oracle.
+"""The model that is pretrained: BERT with its two heads, and how a model of any head is made.
 
-Start in encoder for what is below the heads. Attributes are named, and nested, so that the
-keys of state_dict() are those of Hugging Face. The models serve every architecture of
-bert_rt.model.architectures, whose weights have BERT's names here.
+Start in encoder for what is below the heads; the heads of the tasks are in the rooms of
+bert_rt.tasks. Attributes are named, and nested, so that the keys of state_dict() are those of
+Hugging Face. The models serve every architecture of bert_rt.model.architectures, whose weights
+have BERT's names here.
 
-Shape suffixes: B sequences, S padded length, D hidden, V vocabulary, C classes; M any number of
-positions picked from a batch.
+Shape suffixes: B sequences, S padded length, D hidden, V vocabulary; M any number of positions
+picked from a batch.
 
 Source: Devlin et al. 2018, arXiv:1810.04805, and its code, github.com/google-research/bert
 (modeling.py, run_pretraining.py).
@@ -13,27 +14,15 @@ Source: Devlin et al. 2018, arXiv:1810.04805, and its code, github.com/google-re
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bert_rt.errors import ConfigError
 from bert_rt.model.config import BertConfig
-from bert_rt.model.encoder import BertModel, attention, initialize
+from bert_rt.model.encoder import BertModel, TaskModel, initialize
+from bert_rt.model.head import PRETRAINING, HeadSpec
 
-__all__ = [
-    "OUTPUT_NAMES",
-    "BertForPreTraining",
-    "BertForQuestionAnswering",
-    "BertForSequenceClassification",
-    "BertModel",
-    "TaskModel",
-    "attention",
-    "build_model",
-    "initialize",
-]
+__all__ = ["BertForPreTraining", "make_model"]
 
 
 class BertLMPredictionHead(nn.Module):
@@ -82,8 +71,10 @@ class BertPreTrainingHeads(nn.Module):
         self.seq_relationship = nn.Linear(config.hidden_size, 2)
 
 
-class BertForPreTraining(nn.Module):
+class BertForPreTraining(TaskModel):
     """BERT with its two pretraining heads; class 0 of the second is "this sentence follows"."""
+
+    spec = PRETRAINING
 
     def __init__(self, config: BertConfig) -> None:
         """Make and initialize the model."""
@@ -122,86 +113,19 @@ class BertForPreTraining(nn.Module):
         return self.cls.predictions(x), self.cls.seq_relationship(pooled_BD)
 
 
-class BertForQuestionAnswering(nn.Module):
-    """BERT with a start and an end score for every token (paper, section 4.2), no pooler.
-
-    The scores at padding mean nothing.
-    """
-
-    def __init__(self, config: BertConfig) -> None:
-        """Make and initialize the model."""
-        super().__init__()
-        self.bert = BertModel(config, add_pooling_layer=False)
-        self.qa_outputs = nn.Linear(config.hidden_size, 2)
-        initialize(self.qa_outputs.named_parameters(), config.initializer_range)
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return (start_logits_BS, end_logits_BS); arguments as in BertModel.forward."""
-        x_BSD, _ = self.bert(input_ids, attention_mask, token_type_ids)
-        logits_BS2 = self.qa_outputs(x_BSD)
-        return logits_BS2[..., 0], logits_BS2[..., 1]
-
-
-class BertForSequenceClassification(nn.Module):
-    """BERT with class scores for a whole sequence (paper, section 4.1)."""
-
-    def __init__(self, config: BertConfig, num_labels: int = 2) -> None:
-        """Make and initialize the model for num_labels classes."""
-        super().__init__()
-        self.bert = BertModel(config)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.classifier = nn.Linear(config.hidden_size, num_labels)
-        initialize(self.classifier.named_parameters(), config.initializer_range)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Return logits_BC; arguments as in BertModel.forward."""
-        _, pooled_BD = self.bert(input_ids, attention_mask, token_type_ids)
-        logits_BC: Tensor = self.classifier(self.dropout(pooled_BD))
-        return logits_BC
-
-
-TaskModel: TypeAlias = (
-    BertModel | BertForPreTraining | BertForQuestionAnswering | BertForSequenceClassification
-)
-
-
-# What the models that compile return, in their order; the names are those of a graph's outputs.
-OUTPUT_NAMES = {
-    "question-answering": ("start_logits", "end_logits"),
-    "text-classification": ("logits",),
-}
-
-
-def build_model(
-    task: str, config: BertConfig, num_labels: int = 2, *, device: str = "cpu"
+def make_model(
+    spec: HeadSpec, config: BertConfig, num_labels: int = 2, *, device: str = "cpu"
 ) -> TaskModel:
-    """Make the model of a task, with fresh weights, in training mode.
+    """Make a model with fresh weights, in training mode.
 
     Args:
-        task: "encoder", "pretraining", "question-answering" or "text-classification".
-        config: The architecture.
-        num_labels: Number of classes, C, of a text classifier.
+        spec: What it has behind the encoder.
+        config: The architecture, which has such a head.
+        num_labels: Number of labels, where the head has them.
         device: Where the parameters are made; on "meta" they have shapes and no storage.
 
     Returns:
         The model.
-
-    Raises:
-        ConfigError: There is no such task, or the architecture does not have it.
     """
-    tasks = config.architecture.tasks
-    if task not in tasks:
-        raise ConfigError(
-            f"task: got {task!r}, and there is no model for it; {config.model_type} has "
-            f"{', '.join(tasks)}"
-        )
     with torch.device(device):
-        if task == "text-classification":
-            return BertForSequenceClassification(config, num_labels)
-        if task == "pretraining":
-            return BertForPreTraining(config)
-        if task == "question-answering":
-            return BertForQuestionAnswering(config)
-        return BertModel(config, add_pooling_layer=config.architecture.has_pooler)
+        return spec.make(config, num_labels)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bert_rt.model.config import BertConfig
-    from bert_rt.model.heads import TaskModel
+    from bert_rt.model.encoder import TaskModel
+    from bert_rt.model.head import HeadSpec
 
 __all__ = ["WEIGHTS_NAME", "load_weights", "parse_object", "to_safetensors", "weight_files"]
 
@@ -129,7 +130,7 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: not a whole safetensors file: {error}") from error
 
 
-def _read_all(path: Path, config: BertConfig, task: str) -> dict[str, Tensor]:
+def _read_all(path: Path, config: BertConfig, head: HeadSpec) -> dict[str, Tensor]:
     """Read all weights of a checkpoint, under BERT's names."""
     files = weight_files(path)
     pairs = [item for file in files for item in _read_tensors(file).items()]
@@ -140,7 +141,7 @@ def _read_all(path: Path, config: BertConfig, task: str) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = {}
     own_keys: dict[str, str] = {}
     for own, tensor in pairs:
-        key = config.architecture.to_bert_key(own, task)
+        key = config.architecture.to_bert_key(own, head)
         if key in weights:
             raise CheckpointError(f"{path}: got both {own_keys[key]} and {own}, which are the same")
         weights[key], own_keys[key] = tensor, own
@@ -152,7 +153,7 @@ def _shortened(what: str, keys: Collection[str]) -> str:
 
 
 def load_weights(
-    path: Path, model: TaskModel, config: BertConfig, task: str, *, allow_new_head: bool
+    path: Path, model: TaskModel, config: BertConfig, *, allow_new_head: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Give a model without storage (torch's "meta" device) a checkpoint's weights, on the CPU.
 
@@ -161,7 +162,6 @@ def load_weights(
         model: The model; its parameters are replaced.
         config: Its architecture, which says how the file's keys are read, and the standard
             deviation of weights that are new.
-        task: What the model does.
         allow_new_head: Whether pooler and heads may be others in the file than in the model.
 
     Returns:
@@ -171,9 +171,10 @@ def load_weights(
     Raises:
         CheckpointError: The weights cannot be read or are not those of the model.
     """
-    from bert_rt.model.heads import BertForPreTraining, initialize
+    from bert_rt.model.encoder import initialize
+    from bert_rt.model.heads import BertForPreTraining
 
-    weights = _read_all(path, config, task)
+    weights = _read_all(path, config, model.spec)
     state, new, unused = _fit(path, model, weights, config, allow_new_head=allow_new_head)
     if unused:
         _log.warning("%s: ignored %s", path, _shortened("surplus", unused))
@@ -238,13 +239,12 @@ def _fit(
     return state, [wanted[key][0] for key in new], unused
 
 
-def to_safetensors(model: TaskModel, config: BertConfig, task: str) -> bytes:
+def to_safetensors(model: TaskModel, config: BertConfig) -> bytes:
     """Return the content of model.safetensors: tied weights once, as Transformers writes them.
 
     Args:
         model: The model.
         config: Its architecture, which says what the keys are called.
-        task: What the model does.
 
     Returns:
         The file's bytes.
@@ -252,7 +252,7 @@ def to_safetensors(model: TaskModel, config: BertConfig, task: str) -> bytes:
     from safetensors.torch import save
 
     state = {
-        config.architecture.from_bert_key(key, task): tensor.detach().cpu().contiguous()
+        config.architecture.from_bert_key(key, model.spec): tensor.detach().cpu().contiguous()
         for key, tensor in model.state_dict().items()
         if key not in _TIED
     }

@@ -18,8 +18,9 @@ from bert_rt.artifact.artifact import MANIFEST_NAME
 from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
-from bert_rt.model.checkpoint import label_names, load_model, read_config, task_of
+from bert_rt.model.checkpoint import label_names, read_config
 from bert_rt.model.weights import parse_object
+from bert_rt.tasks.checkpoints import load_model, task_of
 from bert_rt.tasks.registry import find_task
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.head import function_of_config

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bert_rt.errors import InputError, InputTooLongError
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.base import Pipeline, check_int, chunks, is_lazy, reject_unknown
 from bert_rt.pipelines.loading import OpenModel
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import PreparedQuestion, QuestionAnswering
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.types import Encoding, Question

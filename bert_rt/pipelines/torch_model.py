@@ -15,7 +15,8 @@ from bert_rt.engines.packing import pack, pad
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineUnavailableError
 from bert_rt.model.checkpoint import LoadedModel
-from bert_rt.model.heads import BertForPreTraining, BertModel
+from bert_rt.model.encoder import BertModel
+from bert_rt.model.heads import BertForPreTraining
 from bert_rt.support.shutdown import native_call
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import FloatArray, TokenSequence

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import signal
 import sys
@@ -21,21 +20,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bert_rt.errors import BertRtError
-from bert_rt.model.config import AnsweringConfig, Columns
 from bert_rt.support.faults import Dropped
 from bert_rt.support.files import atomic_write_json
 from bert_rt.support.signals import Terminated, ending_signals
 
 __all__ = [
-    "add_answering_flags",
-    "add_column_flags",
     "add_drop_flag",
     "add_json_flag",
-    "answering_config",
-    "columns",
     "dropped",
-    "given_answering_flags",
-    "given_columns",
     "int_at_least",
     "make_parser",
     "run_command",
@@ -200,81 +192,6 @@ def write_json(path: str | None, value: Any) -> None:
     """
     if path is not None:
         atomic_write_json(path, value)
-
-
-def add_answering_flags(parser: argparse.ArgumentParser) -> None:
-    """Add a flag for every field of AnsweringConfig, under its own name.
-
-    Args:
-        parser: The command's parser.
-    """
-    group = parser.add_argument_group("text", "left out: as the model was compiled or trained")
-    for field in dataclasses.fields(AnsweringConfig):
-        # SUPPRESS leaves no attribute where the flag is left out, so that answering_config can
-        # tell "not given" from "given as the default".
-        flag = f"--{field.name}"
-        if isinstance(field.default, bool):
-            group.add_argument(flag, action="store_true", default=argparse.SUPPRESS)
-        else:
-            kind = type(field.default)
-            group.add_argument(flag, type=kind, metavar="N", default=argparse.SUPPRESS)
-
-
-def answering_config(args: argparse.Namespace, base: AnsweringConfig) -> AnsweringConfig:
-    """Change a configuration by the flags of add_answering_flags that were given.
-
-    Args:
-        args: The parsed command line.
-        base: The configuration for what was left out.
-
-    Returns:
-        The configuration, checked.
-
-    Raises:
-        ConfigError: A value is out of range or contradicts another one.
-    """
-    return dataclasses.replace(base, **given_answering_flags(args))
-
-
-def given_answering_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the values of those flags of add_answering_flags that were given, by name."""
-    names = {field.name for field in dataclasses.fields(AnsweringConfig)}
-    return {name: value for name, value in vars(args).items() if name in names}
-
-
-def add_column_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that name the columns of a file of labelled texts.
-
-    Args:
-        parser: The command's parser.
-    """
-    group = parser.add_argument_group("columns", "of files for text classification")
-    group.add_argument("--text_column", metavar="NAME", help="left out: sentence or text")
-    group.add_argument("--text_pair_column", metavar="NAME", help="the second text of a pair")
-    group.add_argument("--label_column", metavar="NAME", help="left out: label")
-
-
-def columns(args: argparse.Namespace) -> Columns:
-    """Return what the flags of add_column_flags say.
-
-    Args:
-        args: The parsed command line.
-
-    Returns:
-        The columns, for bert_rt.tasks.text_classification.labelled.read_labelled.
-    """
-    return given_columns(args) or Columns()
-
-
-def given_columns(args: argparse.Namespace) -> Columns | None:
-    """Return what the flags of add_column_flags say; None where none of them was given."""
-    given = {
-        "text": args.text_column,
-        "text_pair": args.text_pair_column,
-        "label": args.label_column,
-    }
-    given = {name: column for name, column in given.items() if column is not None}
-    return Columns(**given) if given else None
 
 
 def run_command(

@@ -21,11 +21,12 @@ from bert_rt.artifact.checks import check_token_ids, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.config import from_dict
+from bert_rt.model.head import HeadSpec
+from bert_rt.support.flags import known_flags
 from bert_rt.types import Outputs, TokenSequence
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
-    from bert_rt.model.config import Columns
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.session import Session
@@ -110,6 +111,11 @@ class Evaluation(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class NoLayout:
+    """The layout of data files that need no more than their name."""
+
+
 # An item of a manifest's self-test: plain JSON values by name.
 SelfTestItem = dict[str, Any]
 
@@ -118,10 +124,14 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     """One task. Implementations are stateless and thread-safe.
 
     Attributes:
-        name: As in manifests and on command lines, such as "question-answering".
+        name: As in manifests and on command lines, such as "question-answering"; its head's.
         method: The method of Runtime that asks it, such as "answer".
         noun: What a caller's inputs are called in messages, such as "pairs".
-        outputs: Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE.
+        head_spec: What its models have behind their encoder.
+        limits_class: The task's limits: a frozen dataclass with max_seq_length among its fields.
+            Each field is a flag, as those of layout_class are.
+        layout_class: How data files may be laid out: a frozen dataclass, by default an empty one.
+        data_files: What its data files may be, for help.
         options_class: CallOptions, or what the task's own options are.
         compared: Fields of a self-test item that are compared; those with "logit" in their name
             within a tolerance, others exactly.
@@ -130,9 +140,42 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     name: ClassVar[str]
     method: ClassVar[str]
     noun: ClassVar[str]
-    outputs: ClassVar[Mapping[str, str]]
+    head_spec: ClassVar[HeadSpec]
+    limits_class: ClassVar[type[Any]]
+    layout_class: ClassVar[type[Any]] = NoLayout
+    data_files: ClassVar[str]
     options_class: ClassVar[type[CallOptions]] = CallOptions
     compared: ClassVar[tuple[str, ...]]
+
+    @property
+    def outputs(self) -> Mapping[str, str]:
+        """Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE."""
+        return self.head_spec.outputs
+
+    # What a user sets.
+
+    def make_limits(self, given: Mapping[str, Any], base: Any = None) -> Any:
+        """Make limits of flags.
+
+        Args:
+            given: Fields of limits_class that were given.
+            base: The limits for all others; None for the defaults.
+
+        Returns:
+            The limits, of limits_class.
+
+        Raises:
+            ConfigError: A field is none of this task's, or its value is out of range.
+        """
+        known = known_flags(given, self.limits_class, f"a {self.name} model")
+        if base is None:
+            return self.limits_class(**known)
+        return dataclasses.replace(base, **known)
+
+    def make_layout(self, given: Mapping[str, Any]) -> Any:
+        """Make the layout of data files of flags; raises ConfigError as make_limits does."""
+        where = f"a data file of {self.name}"
+        return self.layout_class(**known_flags(given, self.layout_class, where))
 
     # From a caller's input to a result.
 
@@ -266,7 +309,7 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     def read_examples(
         self,
         path: str | Path,
-        columns: Columns,
+        layout: Any,
         labels: Sequence[str],
         head: Any = None,
         *,
@@ -276,7 +319,7 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
 
         Args:
             path: The file.
-            columns: How tables name their columns.
+            layout: How the file is laid out, as make_layout gives it.
             labels: The model's.
             head: What its logits mean, as read_head gives it; None for the usual head.
             dropped: Counts examples that cannot be used and are left out; None: they are errors.

@@ -10,7 +10,6 @@ from bert_rt.engines.onnxruntime import open_session
 from bert_rt.engines.threads import available_cpus
 from bert_rt.errors import ParityError
 from bert_rt.model.checkpoint import LoadedModel
-from bert_rt.model.heads import OUTPUT_NAMES
 from bert_rt.support.progress import Progress
 from compile.graph.trace import INPUT_NAMES
 
@@ -58,7 +57,7 @@ def check_parity(
         with torch.no_grad():
             wanted = loaded.model(*(torch.from_numpy(feeds[name]) for name in INPUT_NAMES))
         wanted = (wanted,) if isinstance(wanted, torch.Tensor) else wanted
-        names = OUTPUT_NAMES[loaded.task]
+        names = loaded.model.spec.outputs
         got = session.run(list(names), feeds)
         for name, got_logits, wanted_logits in zip(names, got, wanted, strict=True):
             error = float(np.abs(got_logits - wanted_logits.numpy()).max())

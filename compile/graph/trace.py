@@ -12,8 +12,6 @@ import torch
 
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
-from bert_rt.model.heads import OUTPUT_NAMES
-from bert_rt.tasks.registry import find_task
 from bert_rt.types import PER_SEQUENCE
 
 __all__ = ["INPUT_NAMES", "TRACE_OPSET", "trace"]
@@ -31,15 +29,17 @@ def trace(loaded: LoadedModel) -> ir.Model:
 
     Returns:
         A graph of standard operators, opset TRACE_OPSET, with inputs INPUT_NAMES of shape
-        [batch_size, sequence_length], int64, and the task's OUTPUT_NAMES: of the shape
+        [batch_size, sequence_length], int64, and the outputs of its head: of the shape
         [batch_size, sequence_length, ...] per token and [batch_size, ...] per sequence.
 
     Raises:
         UnsupportedOpError: The task has no compiled form, or the model cannot be traced.
     """
-    if loaded.task not in OUTPUT_NAMES:
-        known = ", ".join(OUTPUT_NAMES)
-        raise UnsupportedOpError(f"task: got {loaded.task!r}, want one that compiles: {known}")
+    outputs = loaded.model.spec.outputs
+    if not outputs:
+        raise UnsupportedOpError(
+            f"task: got {loaded.task!r}, want one that compiles, with named outputs"
+        )
     # Two rows, since the tracer takes a size of 1 for a constant; and a tensor of its own for each
     # input, since it takes equal ones for one.
     shape = (2, min(17, loaded.config.max_sequence_length))
@@ -58,7 +58,7 @@ def trace(loaded: LoadedModel) -> ir.Model:
                 dynamo=True,
                 opset_version=TRACE_OPSET,
                 input_names=INPUT_NAMES,
-                output_names=OUTPUT_NAMES[loaded.task],
+                output_names=tuple(outputs),
                 dynamic_shapes=(dims,) * len(INPUT_NAMES),
                 verbose=False,
             )
@@ -66,10 +66,9 @@ def trace(loaded: LoadedModel) -> ir.Model:
             raise UnsupportedOpError(f"the model cannot be traced: {error}") from error
     assert program is not None, "torch.onnx.export returns a program with dynamo=True"
     model = program.model
-    kinds = find_task(loaded.task).outputs
     for value in (*model.graph.inputs, *model.graph.outputs):
         assert value.shape is not None, "the exporter says the rank of every input and output"
-        is_whole = kinds.get(str(value.name)) == PER_SEQUENCE
+        is_whole = outputs.get(str(value.name)) == PER_SEQUENCE
         first = ["batch_size"] if is_whole else ["batch_size", "sequence_length"]
         value.shape = ir.Shape([*first, *value.shape[len(first) :]])
     return model

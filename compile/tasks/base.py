@@ -6,7 +6,6 @@ float and INT8 on examples -> evaluations -> receipt, gate and report
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.manifest import Manifest, ManifestFields
-from bert_rt.errors import CalibrationError, ConfigError
+from bert_rt.errors import CalibrationError
 from bert_rt.model.checkpoint import LoadedModel
-from bert_rt.model.config import BertConfig, Columns, from_dict
+from bert_rt.model.config import BertConfig
 from bert_rt.support.faults import Dropped
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.base import Evaluation, Limits, SelfTestItem, Task
@@ -43,12 +42,12 @@ class Settings:
     Attributes:
         limits: Fields of the task's limits that were given.
         bars: Bars of the gate that were given, by the names of their flags.
-        columns: How data files name their columns; None where nobody said.
+        layout: How data files are laid out: fields of the task's layout that were given.
     """
 
     limits: Mapping[str, Any] = field(default_factory=dict)
     bars: Mapping[str, float] = field(default_factory=dict)
-    columns: Columns | None = None
+    layout: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +70,6 @@ class CompileTask(ABC):
 
     Attributes:
         task: The task as runtimes know it.
-        limits_class: The task's limits, a dataclass.
-        has_columns: Whether its data files have columns that can be named.
         has_probabilities: Whether scores are probabilities, with a temperature to be found.
         golden_inputs: What the self-test of an artifact is made of.
         golden_lead: How far above the next result one must be to become a self-test item.
@@ -85,8 +82,6 @@ class CompileTask(ABC):
     """
 
     task: ClassVar[Task[Any, Any, Any]]
-    limits_class: ClassVar[type[Any]]
-    has_columns: ClassVar[bool] = False
     has_probabilities: ClassVar[bool] = True
     golden_inputs: ClassVar[Sequence[Any]]
     golden_lead: ClassVar[float] = 0.0
@@ -106,22 +101,10 @@ class CompileTask(ABC):
         Raises:
             ConfigError: A setting is out of range, or none of this task's.
         """
-        names = [item.name for item in dataclasses.fields(self.limits_class)]
-        for name, value in settings.limits.items():
-            if name not in names:
-                raise ConfigError(
-                    f"{name}: got {value!r}, but a {self.task.name} model has no such setting; it "
-                    f"has {', '.join(names)}"
-                )
-        if settings.columns is not None and not self.has_columns:
-            raise ConfigError(
-                f"text_column, text_pair_column, label_column: got {settings.columns}, but data "
-                f"files of {self.task.name} have no columns"
-            )
         self.labels = labels
         self.head = head
-        self.columns = settings.columns or Columns()
-        self.limits: Limits = from_dict(self.limits_class, settings.limits)
+        self.layout = self.task.make_layout(settings.layout)
+        self.limits: Limits = self.task.make_limits(settings.limits)
         self.gate = Gate(self.measure, settings.bars)
 
     @classmethod
@@ -136,8 +119,8 @@ class CompileTask(ABC):
 
     @classmethod
     @abstractmethod
-    def for_manifest(cls, manifest: Manifest, columns: Columns | None) -> CompileTask:
-        """Make the part of an artifact, to measure it again; raises ConfigError."""
+    def for_manifest(cls, manifest: Manifest, settings: Settings) -> CompileTask:
+        """Make the part of an artifact, to measure it again; settings has a layout only."""
 
     # The model.
 
@@ -164,7 +147,7 @@ class CompileTask(ABC):
 
     def read(self, path: Path, dropped: Dropped | None = None) -> list[Any]:
         """Read a data file, checked against the model; raises InputError unless dropped counts."""
-        return self.task.read_examples(path, self.columns, self.labels, self.head, dropped=dropped)
+        return self.task.read_examples(path, self.layout, self.labels, self.head, dropped=dropped)
 
     @abstractmethod
     def passage(self, example: Any) -> Hashable:

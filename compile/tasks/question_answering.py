@@ -17,8 +17,9 @@ from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import Manifest, ManifestFields
 from bert_rt.errors import CalibrationError
 from bert_rt.model.checkpoint import LoadedModel
-from bert_rt.model.config import AnsweringConfig, BertConfig, Columns, from_dict
+from bert_rt.model.config import BertConfig, from_dict
 from bert_rt.support.progress import Progress, progress
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation, evaluate, stream_logits
 from bert_rt.tasks.question_answering.features import make_features
@@ -75,7 +76,6 @@ class QuestionAnswering(CompileTask):
     """Questions over passages, judged by F1."""
 
     task = _ANSWERING
-    limits_class = AnsweringConfig
     golden_inputs: ClassVar[Sequence[Any]] = [(text, _CONTEXTS[at]) for text, at in _QUESTIONS]
     # In logits: well above what engines of one artifact differ by.
     golden_lead = 1.5
@@ -110,10 +110,10 @@ class QuestionAnswering(CompileTask):
         return cls(settings)
 
     @classmethod
-    def for_manifest(cls, manifest: Manifest, columns: Columns | None) -> QuestionAnswering:
+    def for_manifest(cls, manifest: Manifest, settings: Settings) -> QuestionAnswering:
         """Make the part of an artifact."""
         del manifest
-        return cls(Settings(columns=columns))
+        return cls(settings)
 
     def graph_head(self, config: BertConfig) -> GraphHead:
         """Return the one linear layer over all tokens."""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
-from bert_rt.model.config import Columns
 from bert_rt.tasks.base import Task
 from compile.judge.gate import Measure
 from compile.tasks.base import CompileTask, Settings
@@ -42,7 +41,7 @@ class TaskPart(Protocol):
         """As in CompileTask."""
         ...
 
-    def for_manifest(self, manifest: Manifest, columns: Columns | None) -> CompileTask:
+    def for_manifest(self, manifest: Manifest, settings: Settings) -> CompileTask:
         """As in CompileTask."""
         ...
 
@@ -85,21 +84,21 @@ def task_of_model(loaded: LoadedModel, settings: Settings) -> CompileTask:
     return _find(loaded.task).for_model(loaded, settings)
 
 
-def task_of_manifest(manifest: Manifest, columns: Columns | None = None) -> CompileTask:
+def task_of_manifest(manifest: Manifest, layout: Mapping[str, Any] | None = None) -> CompileTask:
     """Make the task's part of an artifact, to measure it again.
 
     Args:
         manifest: The artifact's.
-        columns: How the data file names its columns; None where nobody said.
+        layout: How the data file is laid out: what of the task's layout was given.
 
     Returns:
         The part.
 
     Raises:
-        ConfigError: The task's files have no columns, and some are named.
+        ConfigError: A field of the layout is none of this task's.
         UnsupportedOpError: The task is none that compiles.
     """
-    return _find(manifest.task).for_manifest(manifest, columns)
+    return _find(manifest.task).for_manifest(manifest, Settings(layout=layout or {}))
 
 
 def _find(name: str) -> TaskPart:

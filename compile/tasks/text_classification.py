@@ -15,9 +15,10 @@ from bert_rt.api import Runtime
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import CalibrationError, ConfigError, UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel, label_names
-from bert_rt.model.config import BertConfig, Columns, SequenceLimits
+from bert_rt.model.config import BertConfig
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.base import SelfTestItem
+from bert_rt.tasks.limits import SequenceLimits
 from bert_rt.tasks.selftest import make_self_test
 from bert_rt.tasks.text_classification.classifying import TextClassification as ClassifyingTask
 from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
@@ -70,8 +71,6 @@ class TextClassification(CompileTask):
     """What the kinds of heads share: files of labelled texts in TSV, CSV or JSON Lines."""
 
     task = ClassifyingTask()
-    limits_class = SequenceLimits
-    has_columns = True
     golden_inputs: ClassVar[Sequence[Any]] = _GOLDEN_TEXTS
     limits: SequenceLimits
     head: ClassifierHead
@@ -99,10 +98,9 @@ class TextClassification(CompileTask):
         return part
 
     @classmethod
-    def for_manifest(cls, manifest: Manifest, columns: Columns | None) -> TextClassification:
+    def for_manifest(cls, manifest: Manifest, settings: Settings) -> TextClassification:
         """Make the part of an artifact, by the kind of its head."""
         head = cls.task.read_head(manifest)
-        settings = Settings(columns=columns)
         return _KINDS[head.problem_type](settings, labels=manifest.labels, head=head)
 
     @property

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 from bert_rt.engines.packing import pack
 from bert_rt.engines.scheduler import Scheduler
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer

@@ -9,9 +9,9 @@ from typing import Any
 
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ConfigError, EngineUnavailableError
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.progress import progress
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
 from runtime.bench.machine import IssueMeter, LoadMeter, describe_machine, measure_peaks

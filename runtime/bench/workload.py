@@ -12,8 +12,9 @@ from pathlib import Path
 
 from bert_rt.engines.packing import pack, plan_batches
 from bert_rt.errors import InputError
-from bert_rt.model.config import AnsweringConfig, BertConfig
+from bert_rt.model.config import BertConfig
 from bert_rt.support.faults import Dropped
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.text.tokenization import Tokenizer

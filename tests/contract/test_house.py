@@ -27,6 +27,8 @@ _WRAPPERS = (
     "bert_rt.engines.",
     "bert_rt.model.heads",
     "bert_rt.pipelines.torch_model",
+    "bert_rt.tasks.question_answering.model",
+    "bert_rt.tasks.text_classification.model",
 )
 
 

@@ -13,8 +13,8 @@ from bert_rt.artifact.artifact import load_artifact
 from bert_rt.engines.base import missing
 from bert_rt.errors import EngineError
 from bert_rt.model.checkpoint import save_checkpoint
-from bert_rt.model.heads import build_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.checkpoints import build_model
 from bert_rt.tasks.text_classification.evaluation import evaluate_classes
 from bert_rt.tasks.text_classification.labelled import read_labelled
 from compile import export, verify

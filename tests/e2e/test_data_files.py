@@ -18,9 +18,8 @@ from runtime.bench import __main__ as bench
 from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
 from tests.unit.compile import tiny
-from train import finetune
+from train import finetune, unanswerable
 from train.loop.journal import read_metrics
-from train.unanswerable import __main__ as unanswerable
 
 
 def flat_records(file: Path) -> list[dict[str, Any]]:

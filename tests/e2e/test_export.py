@@ -18,8 +18,8 @@ from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
 from bert_rt.engines.base import missing
 from bert_rt.model.checkpoint import save_checkpoint
-from bert_rt.model.heads import build_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.checkpoints import build_model
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import read_squad
 from compile import compiler, export

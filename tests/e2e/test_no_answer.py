@@ -14,9 +14,8 @@ from compile import export
 from runtime import evaluate
 from tests.support.articles import make_articles
 from tests.support.training import WINDOWS, make_checkpoint
-from train import finetune
+from train import finetune, unanswerable
 from train.loop.journal import read_metrics
-from train.unanswerable import __main__ as unanswerable
 
 _FIGURES = ("HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1", "best_exact", "best_f1")
 

@@ -17,8 +17,7 @@ from runtime.bench import __main__ as bench
 from tests.support.artifacts import write_tiny_artifact
 from tests.support.corpora import write_text
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
-from train import average, finetune, pretrain, vocab
-from train.unanswerable import __main__ as unanswerable
+from train import average, finetune, pretrain, unanswerable, vocab
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ import pytest
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
-from bert_rt.model.checkpoint import load_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.question_answering.squad import SquadExample
 from compile import compiler, export, verify
 from runtime import evaluate

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from bert_rt.model.checkpoint import load_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.tokenization import Tokenizer
 from tests.support.corpora import write_text
 from tests.support.text import VOCAB
@@ -25,7 +25,7 @@ from tests.support.training import WINDOWS, make_checkpoint, make_squad
 from train import finetune, pretrain
 from train.loop import scoring
 from train.loop.journal import read_metrics
-from train.tasks import question_answering
+from train.tasks.question_answering import objective as question_answering
 
 # Losses of one process with doubled accumulation and of two: the same sums in another order, over
 # 12 steps of AdamW at a high rate. Each step turns a difference of 1e-7 in a gradient near 0 into

@@ -20,7 +20,7 @@ from tokenizers import decoders, models, pre_tokenizers, processors
 
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 from tests.support.families import write_byte_level_bpe, write_wordpiece
 
 __all__ = ["CASES", "GOLDEN_FILE", "Case", "call_of", "write_case", "write_plain"]

@@ -14,7 +14,7 @@ from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
 from bert_rt.artifact.manifest import manifest_from_json, manifest_to_json
 from bert_rt.errors import ArtifactFormatError
-from bert_rt.model.config import AnsweringConfig, SequenceLimits
+from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
 from bert_rt.tasks.registry import TASKS
 from bert_rt.types import PER_SEQUENCE, PER_TOKEN
 from tests.kernels.support import ISAS

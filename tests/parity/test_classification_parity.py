@@ -16,7 +16,7 @@ from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny_classifier
-from train.tasks.text_classification import ClassificationObjective, make_classification
+from train.tasks.text_classification.objective import ClassificationObjective, make_classification
 
 NUM_TEXTS = 24
 

@@ -19,9 +19,11 @@ from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
 from bert_rt.engines.base import EngineOptions, missing, open_engine
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.packing import pack, pad, unpad
-from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, load_model, save_checkpoint
+from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, save_checkpoint
 from bert_rt.model.config import to_dict
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.registry import find_task
 from bert_rt.tasks.text_classification.sequences import make_sequence
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import PackedBatch, TokenSequence
@@ -99,7 +101,8 @@ def theirs_logits(model: Any, loaded: LoadedModel, batch: PackedBatch) -> Logits
 
 def run(artifact: Artifact, engine: str, batch: PackedBatch, checkpoint: Path) -> Logits:
     assert missing(engine, artifact, EngineOptions(checkpoint=str(checkpoint))) is None
-    opened = open_engine(engine, artifact, EngineOptions("cpu", 1, str(checkpoint)))
+    head = find_task(artifact.manifest.task).head_spec
+    opened = open_engine(engine, artifact, EngineOptions("cpu", 1, str(checkpoint), head))
     return _stacked(opened.run(batch))
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
-from bert_rt.model.checkpoint import load_model
+from bert_rt.tasks.checkpoints import load_model
 from tests.support.training import CONFIG, make_checkpoint
-from train.tasks.question_answering import span_loss
+from train.tasks.question_answering.objective import span_loss
 
 # Losses of a few nats and gradients below 1, in float32: see FLOAT32_ATOL. The bound.
 ATOL = 1e-4

@@ -9,9 +9,9 @@ import pytest
 import torch
 import transformers
 
-from bert_rt.model.checkpoint import load_model, save_checkpoint
+from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model, load_model
 from tests.tolerances import FLOAT32_ATOL
 
 SIZES: dict[str, Any] = {

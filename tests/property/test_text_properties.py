@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bert_rt.engines.packing import pack, pad, plan_batches, unpack, unpad
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.text.tokenization import Tokenizer

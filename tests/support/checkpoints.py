@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 
 CONFIG = BertConfig(
     vocab_size=20,

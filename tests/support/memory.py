@@ -18,6 +18,7 @@ import numpy as np
 
 from bert_rt.engines.base import EngineOptions, open_engine
 from bert_rt.model.config import BertConfig
+from bert_rt.tasks.registry import find_task
 from bert_rt.types import PackedBatch
 from tests.support.artifacts import CONFIG, make_model, write_tiny_artifact
 from tests.support.text import make_tokenizer
@@ -36,7 +37,7 @@ def _native_engine() -> Any:
 def _write_checkpoint(directory: Path) -> str:
     """Write a checkpoint for the torch engine and return the hash that names it."""
     from bert_rt.model.checkpoint import checkpoint_hash, save_checkpoint
-    from bert_rt.model.heads import build_model
+    from bert_rt.tasks.checkpoints import build_model
 
     model = build_model("question-answering", _CONFIG, 2)
     save_checkpoint(directory, model, _CONFIG, tokenizer_files={})
@@ -51,7 +52,9 @@ def _open(name: str, folder: Path) -> Any:
     artifact = write_tiny_artifact(
         folder / "a", architecture=_CONFIG, files=files, provenance=provenance
     )
-    options = EngineOptions(num_threads=1, checkpoint=str(folder / "c"))
+    options = EngineOptions(
+        num_threads=1, checkpoint=str(folder / "c"), head=find_task("question-answering").head_spec
+    )
     return open_engine(name, artifact, options)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature

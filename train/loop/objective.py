@@ -36,7 +36,7 @@ class Objective(Protocol):
     """A model's task: batches, their loss, the score on held-out data, and how to save it.
 
     Attributes:
-        name: The task, such as "pretraining" or "question-answering".
+        name: What is trained: "pretraining" or the name of a task.
         best_metric: Which score of `evaluate` says how good the model is (greater is better).
         num_micro_batches: Micro-batches of one pass over the training data.
         trivial_loss: The loss of a model that has learnt only how frequent each target is (the

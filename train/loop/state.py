@@ -22,8 +22,8 @@ from typing import Any
 from torch import nn
 
 from bert_rt.errors import TrainingError
-from bert_rt.model.checkpoint import load_model
 from bert_rt.support.files import atomic_directory, atomic_write_json
+from bert_rt.tasks.checkpoints import load_model
 from train.optim.optimizers import AdamW
 
 __all__ = [

@@ -93,7 +93,7 @@ def use_fast_attention(model: nn.Module) -> None:
     """Replace the self-attention of a model that is trained on the CPU, in place.
 
     Args:
-        model: A model of bert_rt.model.heads; its parameters keep their names.
+        model: A model as bert_rt.tasks.checkpoints makes it; its parameters keep their names.
     """
     for module in list(model.modules()):
         for name, child in module.named_children():

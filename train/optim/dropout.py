@@ -95,7 +95,7 @@ def use_fast_dropout(model: nn.Module) -> RandomBytes:
     """Replace the dropout of a model that is trained on the CPU, in place.
 
     Args:
-        model: A model of bert_rt.model.heads.
+        model: A model as bert_rt.tasks.checkpoints makes it.
 
     Returns:
         The source of its randomness, to be reseeded for every micro-batch.

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bert_rt.model.heads import BertModel
+from bert_rt.model.encoder import BertModel
 
 __all__ = ["initialize_local"]
 

@@ -153,7 +153,7 @@ def parameter_groups(
     """Group parameters by how they are decayed and how fast they learn.
 
     Args:
-        model: A model of bert_rt.model.heads.
+        model: A model as bert_rt.tasks.checkpoints makes it.
         weight_decay: Decay of the weights; biases and layer norms have none.
         layer_decay: Learning rate of a layer over that of the one above it; the heads have the
             full rate, the embeddings the lowest one.

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_rt.errors import ConfigError
-from bert_rt.model.checkpoint import load_model
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 

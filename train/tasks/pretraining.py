@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_rt.errors import ConfigError
-from bert_rt.model.architectures import check_has_task
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
+from bert_rt.model.head import PRETRAINING
 from bert_rt.model.heads import BertForPreTraining
 from train.data.corpus import prepare_corpus, tokenizer_backend
 from train.data.masking import MASKED_SHARE
@@ -330,7 +330,7 @@ def _fresh_model(config: BertConfig, initialization: str, seed: int) -> BertForP
 
 
 def _check_architecture(config: BertConfig) -> None:
-    check_has_task(config.model_type, PretrainingObjective.name)
+    PRETRAINING.check_fits(config.model_type)
     if config.num_token_types < 2:
         raise ConfigError(
             f"type_vocab_size: got {config.type_vocab_size}, want at least 2 for pretraining, "

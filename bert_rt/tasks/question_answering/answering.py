@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bert_rt.artifact.checks import check_fields, check_int, check_logit, check_string, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, InputError
-from bert_rt.model.config import AnsweringConfig, Columns
 from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import check_question, make_features
+from bert_rt.tasks.question_answering.head_spec import HEAD
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.texts import with_place
-from bert_rt.types import PER_TOKEN, Answer, Encoding, Feature, Outputs, Question
+from bert_rt.types import Answer, Encoding, Feature, Outputs, Question
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
@@ -82,12 +82,12 @@ class PreparedQuestion:
 class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     """Answers questions by spans of the caller's own context."""
 
-    name = "question-answering"
+    name = HEAD.name
     method = "answer"
     noun = "pairs"
-    outputs: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
-    )
+    head_spec = HEAD
+    limits_class = AnsweringConfig
+    data_files = "SQuAD-style or flat JSON, or JSON Lines"
     options_class = AnsweringOptions
     compared = ("text", "start", "end", "start_logit", "end_logit")
 
@@ -229,14 +229,14 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     def read_examples(
         self,
         path: str | Path,
-        columns: Columns,
+        layout: Any,
         labels: Sequence[str],
         head: Any = None,
         *,
         dropped: Dropped | None = None,
     ) -> list[SquadExample]:
-        """Read a file in SQuAD's form; columns, labels and head are not used."""
-        del columns, labels, head
+        """Read a file in SQuAD's form; layout, labels and head are not used."""
+        del layout, labels, head
         return read_squad(path, dropped=dropped)
 
     def evaluate(

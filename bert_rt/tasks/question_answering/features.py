@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import ConfigError, EmptyInputError, InputTooLongError
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
 from bert_rt.types import Encoding, Feature
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.metrics import Gold, SquadScores, evaluate_squad
 from bert_rt.types import Answer
 

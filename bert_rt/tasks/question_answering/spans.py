@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import EngineInternalError
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.types import Answer, Encoding, Feature, FloatArray
 
 __all__ = ["decode"]

@@ -6,11 +6,10 @@ and as such models were trained: its end is not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from bert_rt.artifact.checks import (
     MAX_LABELS,
@@ -22,16 +21,19 @@ from bert_rt.artifact.checks import (
 )
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError, InputError
-from bert_rt.model.config import AnsweringConfig, Columns, SequenceLimits, from_dict
+from bert_rt.model.config import from_dict
 from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
+from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
+from bert_rt.tasks.text_classification.head_spec import HEAD
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.tasks.text_classification.targets import TARGETS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
-from bert_rt.types import PER_SEQUENCE, Classification, Outputs, TextInput, TokenSequence
+from bert_rt.types import Classification, Outputs, TextInput, TokenSequence
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
@@ -63,10 +65,13 @@ class PreparedText:
 class TextClassification(Task[TextInput, PreparedText, Classification]):
     """Sorts texts, or pairs of texts, into classes, or gives them labels or a number."""
 
-    name = "text-classification"
+    name = HEAD.name
     method = "classify"
     noun = "texts"
-    outputs: ClassVar[Mapping[str, str]] = MappingProxyType({"logits": PER_SEQUENCE})
+    head_spec = HEAD
+    limits_class = SequenceLimits
+    layout_class = Columns
+    data_files = "for text classification .tsv, .csv or .jsonl"
     compared = ("logits",)
 
     def check_input(self, item: Any, place: str = "") -> TextInput:
@@ -197,7 +202,7 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
     def read_examples(
         self,
         path: str | Path,
-        columns: Columns,
+        layout: Columns,
         labels: Sequence[str],
         head: ClassifierHead | None = None,
         *,
@@ -205,7 +210,7 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
     ) -> list[LabelledText]:
         """Read a file of labelled texts: of classes, labels or numbers, as the head has them."""
         target = TARGETS[(head or _USUAL_HEAD).problem_type]
-        return target.read(path, columns, labels, dropped)
+        return target.read(path, layout, labels, dropped)
 
     def evaluate(
         self,

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bert_rt.errors import InputError
-from bert_rt.model.config import Columns
 from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import read_text
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.tasks.text_classification.tables import READERS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, text_fault
@@ -228,7 +228,7 @@ def _example(
 ) -> tuple[LabelledText, list[str]]:
     """Make an example of a row, and say what is wrong with it."""
     texts = [_field(row, name) for name in _text_columns(row, columns)]
-    _, value = _field(row, columns.label)
+    _, value = _field(row, columns.label_column)
     checked = [text_fault(name, text, max_chars=MAX_TEXT_CHARS) for name, text in texts]
     faults = [fault for fault in checked if fault is not None]
     label = ""
@@ -241,14 +241,14 @@ def _example(
 
 def _text_columns(row: Mapping[str, Any], columns: Columns) -> list[str]:
     """Return the names of the one or two columns of text."""
-    text = columns.text
+    text = columns.text_column
     if text is None:
         found = [name for name in _TEXT_COLUMNS if name in row]
         if len(found) != 1:
             want = " or ".join(map(repr, _TEXT_COLUMNS))
             _refuse_columns(row, f"{want} among them, or --text_column")
         (text,) = found
-    return [text] if columns.text_pair is None else [text, columns.text_pair]
+    return [text] if columns.text_pair_column is None else [text, columns.text_pair_column]
 
 
 def _field(row: Mapping[str, Any], name: str) -> tuple[str, Any]:

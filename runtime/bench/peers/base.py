@@ -161,7 +161,7 @@ class PaddedRunner:
     @property
     def outputs(self) -> Mapping[str, str]:
         """Names of what run returns, and their kind."""
-        return QuestionAnswering.outputs
+        return QuestionAnswering.head_spec.outputs
 
     def run(self, batch: PackedBatch) -> Outputs:
         """Compute the logits of every token of the batch.

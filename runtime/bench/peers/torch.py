@@ -29,7 +29,7 @@ def open_torch(setup: Setup) -> Peers:
     assert setup.checkpoint is not None
     import torch
 
-    from bert_rt.model.checkpoint import load_model
+    from bert_rt.tasks.checkpoints import load_model
 
     torch.set_num_threads(setup.num_threads)
     loaded = load_model(setup.checkpoint, setup.artifact.manifest.task)

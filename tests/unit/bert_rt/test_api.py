@@ -27,7 +27,8 @@ from bert_rt.errors import (
     EngineUnavailableError,
     InputError,
 )
-from bert_rt.model.config import AnsweringConfig, to_dict
+from bert_rt.model.config import to_dict
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.registry import TASKS
 from bert_rt.types import Answer
 from tests.support.artifacts import CONFIG, LIMITS, PAIRS, write_tiny_artifact

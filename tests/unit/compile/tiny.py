@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
 from bert_rt.engines.onnxruntime import open_session
-from bert_rt.model.checkpoint import LoadedModel, load_model, save_checkpoint
-from bert_rt.model.config import AnsweringConfig, BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.model.checkpoint import LoadedModel, save_checkpoint
+from bert_rt.model.config import BertConfig
+from bert_rt.tasks.checkpoints import build_model, load_model
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.types import Feature
 from compile.export import main
@@ -111,7 +112,7 @@ def make_model(
 def loaded_model() -> LoadedModel:
     """Return the tiny model as load_model would."""
     model: Any = make_model()
-    return LoadedModel(model, "question-answering", CONFIG, {}, (), ())
+    return LoadedModel(model, CONFIG, {}, (), ())
 
 
 @functools.cache

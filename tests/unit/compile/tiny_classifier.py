@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from bert_rt.api import Runtime
-from bert_rt.model.checkpoint import load_model, save_checkpoint
+from bert_rt.model.checkpoint import save_checkpoint
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.text_classification.labelled import read_labelled
 from compile import compiler
 from compile.export import main

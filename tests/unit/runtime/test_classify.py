@@ -170,13 +170,26 @@ def test_limits_of_another_task_are_one_error(
 ) -> None:
     data = tmp_path / "d.jsonl"
     data.write_text('{"text": "a", "label": "good"}\n')
-    for command, argv in ((classify, ["--text", "a"]), (evaluate, ["--data", str(data)])):
-        assert run_command(command.main, [*flags, *argv, f"--{flag}", "12"]) == 2
-        out, err = capsys.readouterr()
-        assert out == "" and err.count("\n") == 1
-        assert f"--{flag}: got 12, which means nothing for text-classification" in err
-        assert "want one of its limits: max_seq_length" in err
+    assert run_command(evaluate.main, [*flags, "--data", str(data), f"--{flag}", "12"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert f"{flag}: got 12, but a text-classification model has no such setting" in err
+    assert "it has max_seq_length" in err
     assert run_command(classify.main, [*flags, "--text", "a", "--max_seq_length", "12"]) == 0
+
+
+def test_help_offers_only_flags_that_mean_something(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        classify.main(["--help"])
+    shown = capsys.readouterr().out
+    assert "--max_seq_length" in shown
+    for flag in ("doc_stride", "max_query_length", "n_best_size", "version_2_with_negative"):
+        assert flag not in shown
+        with pytest.raises(SystemExit) as caught:
+            classify.main([*flags, "--text", "a", f"--{flag}", "12"])
+        assert caught.value.code == 2
 
 
 def test_commands_of_another_task_say_which_to_take(

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from bert_rt.errors import ConfigError, TrainingError
-from bert_rt.model.checkpoint import load_model
 from bert_rt.support.cli import run_command
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.tokenization import Tokenizer
 from tests.support.checkpoints import edit_config
 from tests.support.text import VOCAB

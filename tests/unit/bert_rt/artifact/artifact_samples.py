@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
 from bert_rt.artifact.manifest import ModelEntry
-from bert_rt.model.config import AnsweringConfig, BertConfig, to_dict
+from bert_rt.model.config import BertConfig, to_dict
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.types import PER_TOKEN
 
 FILES: dict[str, bytes] = {

@@ -26,7 +26,8 @@ from bert_rt.errors import (
     ArtifactNotFoundError,
     ArtifactVersionError,
 )
-from bert_rt.model.config import AnsweringConfig, BertConfig, to_dict
+from bert_rt.model.config import BertConfig, to_dict
+from bert_rt.tasks.limits import AnsweringConfig
 from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields, write_sample
 
 

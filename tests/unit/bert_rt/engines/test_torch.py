@@ -18,7 +18,8 @@ from bert_rt.engines.torch import missing, open_engine
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.model.checkpoint import checkpoint_hash, save_checkpoint
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
+from bert_rt.tasks.registry import find_task
 from bert_rt.types import PER_SEQUENCE, PER_TOKEN, PackedBatch
 from tests.tolerances import FLOAT32_ATOL
 
@@ -55,6 +56,11 @@ def make_artifact(path: Path, task: str, sha256: str | None = None) -> Any:
     return SimpleNamespace(manifest=manifest)
 
 
+def options_of(artifact: Any, checkpoint: Path, num_threads: int | None = None) -> EngineOptions:
+    head = find_task(artifact.manifest.task).head_spec
+    return EngineOptions(num_threads=num_threads, checkpoint=str(checkpoint), head=head)
+
+
 def make_batch(lengths: tuple[int, ...] = LENGTHS) -> PackedBatch:
     """Return random sequences of the given lengths."""
     generator = np.random.default_rng(0)
@@ -77,7 +83,7 @@ def one_by_one(batch: PackedBatch) -> Iterator[PackedBatch]:
 
 def test_span_logits_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path, "question-answering")
-    engine = open_engine(artifact, EngineOptions(checkpoint=str(tmp_path), num_threads=1))
+    engine = open_engine(artifact, options_of(artifact, tmp_path, num_threads=1))
     batch = make_batch()
     got = engine.run(batch)
     assert got.keys() == engine.outputs.keys() == {"start_logits", "end_logits"}
@@ -91,7 +97,7 @@ def test_span_logits_do_not_depend_on_the_batch(tmp_path: Path) -> None:
 
 def test_class_logits(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path, "text-classification")
-    engine = open_engine(artifact, EngineOptions(checkpoint=str(tmp_path)))
+    engine = open_engine(artifact, options_of(artifact, tmp_path))
     got = engine.run(make_batch())
     assert got.keys() == engine.outputs.keys() == {"logits"}
     assert got["logits"].shape == (len(LENGTHS), 3)
@@ -100,7 +106,7 @@ def test_class_logits(tmp_path: Path) -> None:
 
 def test_info_and_close(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path, "question-answering")
-    options = EngineOptions(checkpoint=str(tmp_path), num_threads=1)
+    options = options_of(artifact, tmp_path, num_threads=1)
     engine = engines.open_engine("torch", artifact, options)
     info = engine.info
     assert (info.name, info.version, info.device) == ("torch", torch.__version__, "cpu")
@@ -111,7 +117,7 @@ def test_info_and_close(tmp_path: Path) -> None:
 
 def test_a_failure_of_torch_is_an_internal_error(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path, "question-answering")
-    engine = open_engine(artifact, EngineOptions(checkpoint=str(tmp_path)))
+    engine = open_engine(artifact, options_of(artifact, tmp_path))
     with pytest.raises(EngineInternalError, match="torch failed on a batch"):
         engine.run(make_batch((CONFIG.max_position_embeddings + 1,)))
 
@@ -119,7 +125,7 @@ def test_a_failure_of_torch_is_an_internal_error(tmp_path: Path) -> None:
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     artifact = make_artifact(tmp_path, "question-answering", sha256="0" * 64)
     with pytest.raises(EngineUnavailableError, match=f"made of {'0' * 64}"):
-        open_engine(artifact, EngineOptions(checkpoint=str(tmp_path)))
+        open_engine(artifact, options_of(artifact, tmp_path))
 
 
 def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ import pytest
 from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import manifest_from_json, manifest_to_json
 from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
-from bert_rt.model.architectures import ARCHITECTURES, check_has_task, supported_model_types
-from bert_rt.model.checkpoint import TASKS, read_config, save_checkpoint, task_of
+from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
+from bert_rt.model.checkpoint import read_config, save_checkpoint
 from bert_rt.model.config import BertConfig, from_dict, to_dict
-from bert_rt.model.heads import BertForPreTraining, build_model
+from bert_rt.model.head import ENCODER
+from bert_rt.model.heads import BertForPreTraining
+from bert_rt.tasks.checkpoints import all_heads, build_model, task_of
 from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields
 
 SIZES: dict[str, Any] = {
@@ -45,26 +47,28 @@ def write_config(directory: Path, **values: Any) -> Path:
 def test_every_weight_has_one_name_on_either_side(model_type: str) -> None:
     config = config_of(model_type)
     row = config.architecture
-    for task in row.tasks:
-        model = build_model(task, config, device="meta")
+    for head in all_heads().values():
+        if not head.fits(model_type):
+            continue
+        model = build_model(head.name, config, device="meta")
         base = "" if hasattr(model, "bert") else "bert."
         bert_keys = [base + key for key in model.state_dict()]
-        own_keys = [row.from_bert_key(key, task) for key in bert_keys]
+        own_keys = [row.from_bert_key(key, head) for key in bert_keys]
         assert len(set(own_keys)) == len(own_keys)
-        assert [row.to_bert_key(key, task) for key in own_keys] == bert_keys
+        assert [row.to_bert_key(key, head) for key in own_keys] == bert_keys
         # A bare encoder's file has no prefix.
         bare = [key.removeprefix(f"{row.prefix}.") for key in own_keys]
-        if task == "encoder":
-            assert [row.to_bert_key(key, task) for key in bare] == bert_keys
+        if head.name == "encoder":
+            assert [row.to_bert_key(key, head) for key in bare] == bert_keys
 
 
 def test_class_names_are_those_of_transformers() -> None:
     transformers = pytest.importorskip("transformers")
-    for row in ARCHITECTURES.values():
-        for endings in row.tasks.values():
-            for ending in endings:
-                assert hasattr(transformers, row.class_prefix + ending)
-    assert ARCHITECTURES["distilbert"].class_name("pretraining") is None
+    for model_type, row in ARCHITECTURES.items():
+        heads = [head for head in all_heads().values() if head.fits(model_type)]
+        assert len(heads) == (4 if model_type == "bert" else 3)
+        for head in heads:
+            assert all(hasattr(transformers, name) for name in row.class_names(head))
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
@@ -108,7 +112,7 @@ def test_tasks_are_told_by_class_names() -> None:
     assert task_of({"architectures": ["XLMRobertaForQuestionAnswering"]}) == "question-answering"
     assert task_of({"architectures": ["ElectraForSequenceClassification"]}) == "text-classification"
     assert task_of({"architectures": ["DistilBertModel"]}) == "encoder"
-    assert TASKS == ("question-answering", "text-classification", "encoder", "pretraining")
+    assert [*all_heads()] == ["question-answering", "text-classification", "encoder", "pretraining"]
     with pytest.raises(CheckpointError, match=r"'RobertaForMaskedLM'.*supported are .*Electra"):
         task_of({"architectures": ["RobertaForMaskedLM"]})
 
@@ -190,19 +194,19 @@ def test_the_longest_window_is_what_the_positions_leave() -> None:
         build_artifact(files=FILES, **fields)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", all_heads())
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_a_model_is_built_and_written_where_its_architecture_has_it(
     tmp_path: Path, model_type: str, task: str
 ) -> None:
-    config = config_of(model_type)
-    if task in config.architecture.tasks:
-        check_has_task(model_type, task)
+    config, head = config_of(model_type), all_heads()[task]
+    if head.fits(model_type):
+        head.check_fits(model_type)
         save_checkpoint(tmp_path / "c", build_model(task, config), config, tokenizer_files={})
         assert task_of(read_config(tmp_path / "c")[1]) == task
         return
     with pytest.raises(ConfigError, match=f"model_type: got '{model_type}', want an architecture"):
-        check_has_task(model_type, task)
+        head.check_fits(model_type)
     with pytest.raises(ConfigError, match=f"got '{task}', and there is no model for it"):
         build_model(task, config)
 
@@ -216,6 +220,6 @@ def test_no_checkpoint_is_written_that_nothing_reads(tmp_path: Path, model_type:
 
 
 @pytest.mark.parametrize("model_type", ["t5", None, 3, ["bert"]])
-def test_an_architecture_that_is_none_has_no_task(model_type: object) -> None:
+def test_an_architecture_that_is_none_has_no_head(model_type: object) -> None:
     with pytest.raises(ConfigError, match="want an architecture that has a model of encoder: bert"):
-        check_has_task(model_type, "encoder")
+        ENCODER.check_fits(model_type)

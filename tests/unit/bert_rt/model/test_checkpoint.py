@@ -15,15 +15,15 @@ from safetensors.torch import load_file, save_file
 
 from bert_rt.errors import CheckpointError
 from bert_rt.model.checkpoint import (
-    TASKS,
     checkpoint_hash,
     label_names,
-    load_model,
     read_config,
     read_tokenizer_files,
     save_checkpoint,
 )
-from bert_rt.model.heads import BertForPreTraining, BertForSequenceClassification
+from bert_rt.model.heads import BertForPreTraining
+from bert_rt.tasks.checkpoints import all_heads, load_model
+from bert_rt.tasks.text_classification.model import BertForSequenceClassification
 from tests.support.checkpoints import (
     CONFIG,
     WEIGHTS,
@@ -37,7 +37,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*all_heads()])
 def test_save_load_save_is_byte_identical(task: str, tmp_path: Path) -> None:
     extra = {"id2label": {"0": "no", "1": "maybe", "2": "yes"}, "tie_word_embeddings": True}
     first = save(tmp_path / "first", task, **(extra if task == "text-classification" else {}))

@@ -9,15 +9,8 @@ import pytest
 import torch
 
 from bert_rt.errors import CheckpointError, ConfigError
-from bert_rt.model.checkpoint import (
-    checkpoint_hash,
-    label_names,
-    load_model,
-    read_config,
-    save_checkpoint,
-    task_of,
-)
-from bert_rt.model.heads import build_model
+from bert_rt.model.checkpoint import checkpoint_hash, label_names, read_config, save_checkpoint
+from bert_rt.tasks.checkpoints import build_model, load_model, task_of
 from tests.support.checkpoints import CONFIG, WEIGHTS, edit_config, edit_weights, save
 
 

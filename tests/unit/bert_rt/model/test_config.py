@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_rt.errors import ConfigError
-from bert_rt.model.config import AnsweringConfig, BertConfig, from_dict, to_dict
+from bert_rt.model.config import BertConfig, from_dict, to_dict
+from bert_rt.tasks.limits import AnsweringConfig
 
 _BERTS = st.builds(
     lambda heads, head_dim, **rest: BertConfig(

@@ -16,15 +16,11 @@ import torch.nn.functional as F
 
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import BERT_SIZES, BertConfig
-from bert_rt.model.heads import (
-    BertForPreTraining,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertModel,
-    attention,
-    build_model,
-    initialize,
-)
+from bert_rt.model.encoder import BertModel, attention, initialize
+from bert_rt.model.heads import BertForPreTraining
+from bert_rt.tasks.checkpoints import build_model
+from bert_rt.tasks.question_answering.model import BertForQuestionAnswering
+from bert_rt.tasks.text_classification.model import BertForSequenceClassification
 from tests.tolerances import FLOAT32_ATOL, ONE_OP_FLOAT32_ATOL
 
 CONFIG = BertConfig(

@@ -15,14 +15,13 @@ from bert_rt.errors import CheckpointError, ConfigError
 from bert_rt.model.checkpoint import (
     checkpoint_hash,
     label_names,
-    load_model,
     problem_type,
     read_config,
     read_tokenizer_files,
     save_checkpoint,
-    task_of,
 )
 from bert_rt.model.config import BertConfig
+from bert_rt.tasks.checkpoints import load_model, task_of
 from tests.support.checkpoints import WEIGHTS, edit_config, edit_weights, save
 from tests.support.families import FAMILIES
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bert_rt.errors import EngineInternalError
-from bert_rt.model.config import AnsweringConfig
 from bert_rt.pipelines.window_spans import SpanRules, find_answers
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.text.word_spans import WordSpans
 from bert_rt.types import FloatArray, Outputs
 from tests.support.text import make_context, make_encoding, make_windows

@@ -15,12 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from bert_rt.errors import ArtifactNotFoundError, ConfigError
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.errors import ArtifactNotFoundError
 from bert_rt.support.cli import (
-    add_answering_flags,
     add_json_flag,
-    answering_config,
     int_at_least,
     make_parser,
     run_command,
@@ -39,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context_file")
     parser.add_argument("rest", nargs="*")
     add_json_flag(parser)
-    add_answering_flags(parser)
+    parser.add_argument("--max_seq_length", type=int)
     return parser
 
 
@@ -84,22 +81,6 @@ def test_a_wrong_integer_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         _parser().parse_args(["--num_threads", "-3"])
     assert "got '-3', want an integer of at least 1" in capsys.readouterr().err
-
-
-def test_answering_flags_change_only_what_is_given() -> None:
-    base = AnsweringConfig(max_seq_length=256, n_best_size=7)
-    assert answering_config(_parser().parse_args([]), base) == base
-    argv = ["--doc-stride=64", "--null_score_diff_threshold", "-1.5", "--version-2-with-negative"]
-    changed = answering_config(_parser().parse_args(argv), base)
-    assert changed == AnsweringConfig(
-        max_seq_length=256,
-        n_best_size=7,
-        doc_stride=64,
-        null_score_diff_threshold=-1.5,
-        version_2_with_negative=True,
-    )
-    with pytest.raises(ConfigError, match="doc_stride"):
-        answering_config(_parser().parse_args(["--doc_stride", "400"]), base)
 
 
 def test_json_result(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import transformers
 from tokenizers import processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
-from bert_rt.model.checkpoint import load_model, read_tokenizer_files
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.model.checkpoint import read_tokenizer_files
+from bert_rt.tasks.checkpoints import load_model
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.text_classification.sequences import make_sequence
 from bert_rt.text.tokenization import Tokenizer

@@ -12,7 +12,7 @@ import pytest
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.config import BERT_SIZES
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 from compile.graph.fuse import OPSET, check_counts, expected_counts, fuse
 from compile.graph.linear import find_linear_layers
 from compile.graph.trace import trace
@@ -68,8 +68,8 @@ def test_standard_operators_of_one_opset() -> None:
 
 def test_the_tracer_leaves_no_notes() -> None:
     # Its stack traces name files of the machine that compiled.
-    assert b"heads.py" in tiny.to_bytes(tiny.traced())
-    assert b"heads.py" not in tiny.to_bytes(tiny.fused())
+    assert b"model.py" in tiny.to_bytes(tiny.traced())
+    assert b"model.py" not in tiny.to_bytes(tiny.fused())
     assert not tiny.fused().metadata_props
     assert all(not node.metadata_props and not node.doc_string for node in tiny.fused().graph)
 
@@ -142,7 +142,7 @@ def test_more_fusions_than_layers_fail_too() -> None:
 def test_a_fresh_model() -> None:
     # All its biases are zeros, which the exporter stores once for all layers.
     model: Any = build_model("question-answering", tiny.CONFIG).eval()
-    graph = trace(LoadedModel(model, "question-answering", tiny.CONFIG, {}, (), ()))
+    graph = trace(LoadedModel(model, tiny.CONFIG, {}, (), ()))
     assert fuse(graph, tiny.CONFIG) == COUNTS
     names = [layer.name for layer in find_linear_layers(graph)]
     assert len(set(names)) == 4 * tiny.NUM_LAYERS + 1

@@ -13,7 +13,7 @@ import torch
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 from compile.graph.trace import TRACE_OPSET, trace
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny
@@ -73,7 +73,7 @@ def test_traces_a_short_model_in_silence(capfd: pytest.CaptureFixture[str]) -> N
     # Fewer positions than the example usually has.
     config = dataclasses.replace(tiny.CONFIG, max_position_embeddings=8, num_hidden_layers=1)
     model: Any = build_model("question-answering", config).eval()
-    graph = trace(LoadedModel(model, "question-answering", config, {}, (), ()))
+    graph = trace(LoadedModel(model, config, {}, (), ()))
     assert capfd.readouterr() == ("", "")
     for length in (1, 8):
         feeds = tiny.make_feeds(2, length)
@@ -100,6 +100,6 @@ class Untraceable(torch.nn.Module):
 
 def test_a_model_that_cannot_be_traced() -> None:
     model: Any = Untraceable()
-    loaded = LoadedModel(model, "question-answering", BertConfig(), {}, (), ())
+    loaded = LoadedModel(model, BertConfig(), {}, (), ())
     with pytest.raises(UnsupportedOpError, match="cannot be traced"):
         trace(loaded)

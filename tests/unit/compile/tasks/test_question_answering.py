@@ -11,7 +11,6 @@ import pytest
 from bert_rt.api import Runtime
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import CalibrationError, ConfigError
-from bert_rt.model.config import Columns
 from bert_rt.tasks import selftest
 from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
 from bert_rt.tasks.question_answering.squad import SquadExample
@@ -111,7 +110,10 @@ def test_settings_of_other_tasks() -> None:
     for settings, message in (
         (Settings(bars={"min_accuracy_ratio": 0.9}), "min_accuracy_ratio: got 0.9, but F1 is what"),
         (Settings(limits={"num_beams": 4}), "num_beams: got 4, but a question-answering model has"),
-        (Settings(columns=Columns()), "data files of question-answering have no columns"),
+        (
+            Settings(layout={"text_column": "a"}),
+            "a data file of question-answering has no",
+        ),
     ):
         with pytest.raises(ConfigError, match=message):
             QuestionAnswering(settings)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bert_rt.engines.base import EngineInfo
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
 from runtime.bench.measure import Clock, Record

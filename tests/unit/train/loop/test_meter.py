@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bert_rt.errors import ConfigError
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 from tests.support.training import CONFIG
 from train.loop.feeder import Feeder
 from train.loop.meter import Meter, encoder_flops, matmul_rate

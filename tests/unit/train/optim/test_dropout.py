@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 from tests.support.training import CONFIG
 from train.optim.dropout import ByteDropout, RandomBytes, use_fast_dropout
 

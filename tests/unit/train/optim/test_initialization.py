@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import BertModel
+from bert_rt.model.encoder import BertModel
 from tests.support.corpora import tokenizer_files, write_text
 from tests.support.text import VOCAB
 from train.optim.initialization import initialize_local

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bert_rt.model.config import BertConfig
-from bert_rt.model.heads import build_model
+from bert_rt.tasks.checkpoints import build_model
 from train.optim.optimizers import AdamW, Lamb, clip_gradients, parameter_groups
 
 RATE, DECAY, BETAS, EPS = 0.01, 0.1, (0.9, 0.98), 1e-6

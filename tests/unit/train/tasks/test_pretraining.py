@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.model.checkpoint import load_model
 from bert_rt.model.config import BertConfig
+from bert_rt.tasks.checkpoints import load_model
 from tests.support.corpora import make_text, tokenizer_files, write_text
 from tests.support.text import VOCAB
 from train.data.phases import Phase, paper_phases

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from bert_rt.errors import CheckpointError, ConfigError, InputError
-from bert_rt.model.checkpoint import label_names, load_model, read_config, save_checkpoint
-from bert_rt.model.config import Columns
-from bert_rt.model.heads import build_model
+from bert_rt.model.checkpoint import label_names, read_config, save_checkpoint
+from bert_rt.tasks.checkpoints import build_model, load_model
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import TextInput
 from tests.support.text import write_vocab
 from tests.unit.compile import tiny, tiny_classifier
-from train.tasks.text_classification import (
+from train.tasks.text_classification.objective import (
     ClassificationObjective,
     choose_labels,
     make_classification,
@@ -148,7 +148,7 @@ def test_evaluation_does_not_depend_on_batches(
 ) -> None:
     model, objective = make(encoder, rows)
     want = objective.evaluate(model.eval())
-    monkeypatch.setattr("train.tasks.text_classification._EVALUATION_TOKENS", 40)
+    monkeypatch.setattr("train.tasks.text_classification.objective._EVALUATION_TOKENS", 40)
     assert objective.evaluate(model) == want
     assert make_classification(encoder, [rows], None, max_seq_length=32)[1].evaluate(model) == {}
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_trained_on(encoder: Path, rows: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"b\.tsv, line 3: sentence: got text without a letter"):
         make(encoder, empty)
     with pytest.raises(InputError, match=r"train\.tsv, line 2: got the columns .* 'words'"):
-        make(encoder, rows, columns=Columns(text="words"))
+        make(encoder, rows, columns=Columns(text_column="words"))
     for length in (7, 65):
         with pytest.raises(ConfigError, match=f"max_seq_length: got {length}, want 8 to"):
             make(encoder, rows, max_seq_length=length)

@@ -10,7 +10,8 @@ import pytest
 from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import Manifest, ModelEntry
 from bert_rt.errors import ArtifactFormatError, EmptyInputError, InputError, InputTooLongError
-from bert_rt.model.config import AnsweringConfig, to_dict
+from bert_rt.model.config import to_dict
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.question_answering.features import MAX_QUESTION_CHARS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS

@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 
 from bert_rt.errors import EmptyInputError, InputTooLongError
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering import features as features_module
 from bert_rt.tasks.question_answering.features import (
     MAX_QUESTION_CHARS,

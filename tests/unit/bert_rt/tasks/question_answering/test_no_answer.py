@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.metrics import evaluate_squad
 from bert_rt.tasks.question_answering.no_answer import (
     always_answering,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bert_rt.errors import EngineInternalError
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering import spans
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.spans import decode

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bert_rt.errors import EmptyInputError, InputError
-from bert_rt.model.config import Columns
 from bert_rt.support.faults import Dropped
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,
@@ -45,7 +45,7 @@ def test_tsv(name: str, tmp_path: Path) -> None:
 def test_csv(tmp_path: Path) -> None:
     text = 'text,label,second\n"a ""b"", c\nd",yes,x\n\ne,"no",y\n'
     path = write(tmp_path / "a.csv", "\ufeff" + text)
-    examples = read_labelled(path, Columns(text_pair="second"))
+    examples = read_labelled(path, Columns(text_pair_column="second"))
     assert pairs(examples) == [('a "b", c\nd', "x", "yes"), ("e", "y", "no")]
     assert [e.place for e in examples] == [f"{path}, line {n}" for n in (2, 5)]
 
@@ -55,7 +55,7 @@ def test_jsonl(name: str, tmp_path: Path) -> None:
     rows = [{"premise": "a", "hypothesis": "\u2028", "gold": 0}, {"premise": "b", "gold": "yes"}]
     text = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     path = write(tmp_path / name, text)
-    examples = read_labelled(path, Columns(text="premise", label="gold"))
+    examples = read_labelled(path, Columns(text_column="premise", label_column="gold"))
     assert pairs(examples) == [("a", None, "0"), ("b", None, "yes")]
     assert examples[1].place == f"{path}, line 3"
 
@@ -174,7 +174,7 @@ def test_long_lists_of_faults_are_bounded(tmp_path: Path) -> None:
 def test_a_missing_pair_and_a_missing_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", "sentence\tlabel\na\t1\n")
     with pytest.raises(InputError, match=r"line 2: got the columns .*; want 'second' among them"):
-        read_labelled(path, Columns(text_pair="second"))
+        read_labelled(path, Columns(text_pair_column="second"))
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_labelled(tmp_path / "none.tsv")
     (tmp_path / "b.tsv.gz").write_bytes(b"plain")

@@ -1,4 +1,4 @@
-"""Tests of train.unanswerable."""
+"""Tests of train.tasks.unanswerable."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from bert_rt.errors import ConfigError, InputError
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from tests.support.articles import make_articles
-from train.unanswerable.__main__ import (
+from train.tasks.unanswerable.command import (
     KINDS,
     add_unanswerable,
     main,
     split_articles,
     squad_document,
 )
-from train.unanswerable.passage_swaps import holds_answer
-from train.unanswerable.wording import content_words, words_of
+from train.tasks.unanswerable.passage_swaps import holds_answer
+from train.tasks.unanswerable.wording import content_words, words_of
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
-"""Tests of train.unanswerable.passage_swaps."""
+"""Tests of train.tasks.unanswerable.passage_swaps."""
 
 from __future__ import annotations
 
 import pytest
 
 from bert_rt.tasks.question_answering.squad import SquadExample
-from train.unanswerable.passage_swaps import Article, holds_answer, without_answer
+from train.tasks.unanswerable.passage_swaps import Article, holds_answer, without_answer
 
 CONTEXT = "The cat sat in Paris. It was cold. The dog ran to Rome in 1850. Nobody saw it."
 

@@ -21,14 +21,14 @@ from bert_rt.errors import ConfigError
 from bert_rt.model.checkpoint import (
     LoadedModel,
     label_names,
-    load_model,
     read_config,
     read_tokenizer_files,
     save_checkpoint,
 )
-from bert_rt.model.config import Columns
 from bert_rt.support.faults import Dropped
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.metrics import macro_f1
+from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,

@@ -20,10 +20,11 @@ from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.model.checkpoint import LoadedModel, load_model, read_tokenizer_files, save_checkpoint
-from bert_rt.model.config import AnsweringConfig
+from bert_rt.model.checkpoint import LoadedModel, read_tokenizer_files, save_checkpoint
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.checkpoints import load_model
+from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
@@ -256,7 +257,6 @@ class QuestionAnswering:
             return {}
         loaded = LoadedModel(
             model,  # type: ignore[arg-type]
-            self.name,
             self._loaded.config,
             self._loaded.raw_config,
             (),
@@ -264,7 +264,7 @@ class QuestionAnswering:
         )
         threads = torch.get_num_threads()
         device = next(model.parameters()).device.type
-        engine = TorchEngine(loaded, EngineOptions(device, threads, None), AnsweringTask.outputs)
+        engine = TorchEngine(loaded, EngineOptions(device, threads, None), AnsweringTask().outputs)
         scheduler = Scheduler(engine, max_batch_tokens=_EVALUATION_TOKENS, max_queue_tokens=2**31)
         session = Session(self._tokenizer, scheduler)
         pairs = ((example.question, example.context) for example in self._held_out)

@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 
 from bert_rt.tasks.question_answering.squad import SquadExample
 from train.data.text import split_sentences
-from train.unanswerable.wording import Span, WordKinds, content_words, words_of
+from train.tasks.unanswerable.wording import Span, WordKinds, content_words, words_of
 
 __all__ = ["EDITS", "Passage", "edit_question"]
 

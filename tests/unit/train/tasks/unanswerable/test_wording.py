@@ -1,10 +1,10 @@
-"""Tests of train.unanswerable.wording."""
+"""Tests of train.tasks.unanswerable.wording."""
 
 from __future__ import annotations
 
 import pytest
 
-from train.unanswerable.wording import WordKinds, content_words, number_kind, words_of
+from train.tasks.unanswerable.wording import WordKinds, content_words, number_kind, words_of
 
 TEXTS = (
     "The king lived in Paris. In Paris he met men and women, and the women or men of Rome.",

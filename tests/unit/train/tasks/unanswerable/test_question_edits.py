@@ -1,4 +1,4 @@
-"""Tests of train.unanswerable.question_edits."""
+"""Tests of train.tasks.unanswerable.question_edits."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 import pytest
 
 from bert_rt.tasks.question_answering.squad import SquadExample
-from train.unanswerable.question_edits import EDITS, Passage, edit_question
-from train.unanswerable.wording import WordKinds
+from train.tasks.unanswerable.question_edits import EDITS, Passage, edit_question
+from train.tasks.unanswerable.wording import WordKinds
 
 CONTEXT = (
     "In 1850 the painter Ada Brook lived in Paris. The first ship sailed with bread and butter. "

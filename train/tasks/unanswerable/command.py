@@ -14,7 +14,6 @@ import argparse
 import gzip
 import json
 import random
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,16 +28,15 @@ from bert_rt.support.cli import (
     dropped,
     int_at_least,
     make_parser,
-    run_command,
     writable_path,
     write_json,
 )
 from bert_rt.support.files import atomic_write_bytes
 from bert_rt.support.progress import progress
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from train.unanswerable.passage_swaps import Article, without_answer
-from train.unanswerable.question_edits import Passage, edit_question
-from train.unanswerable.wording import WordKinds, content_words, words_of
+from train.tasks.unanswerable.passage_swaps import Article, without_answer
+from train.tasks.unanswerable.question_edits import Passage, edit_question
+from train.tasks.unanswerable.wording import WordKinds, content_words, words_of
 
 __all__ = ["KINDS", "add_unanswerable", "main", "split_articles", "squad_document"]
 
@@ -365,7 +363,3 @@ def _write(file: Path, examples: Sequence[SquadExample]) -> None:
     data = (json.dumps(squad_document(examples)) + "\n").encode("ascii")
     # No time in the header: the same questions are the same bytes.
     atomic_write_bytes(file, gzip.compress(data, mtime=0) if file.suffix == ".gz" else data)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

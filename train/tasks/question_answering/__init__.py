@@ -1,0 +1,1 @@
+"""Trained to answer questions: SQuAD files to a checkpoint."""

@@ -1,0 +1,1 @@
+"""Trained to classify texts: labelled texts to a checkpoint."""

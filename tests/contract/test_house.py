@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("bert_rt", "train", "compile", "runtime")
 _MAX_FILE_LINES = 400
 _MAX_FUNCTION_LINES = 60
+_MAX_ROOM_FILES = 14
 
 # Nothing that takes more than a moment to import comes with the library.
 _HEAVY = ("matplotlib", "onnx", "onnxruntime", "openvino", "rich", "torch", "transformers")
@@ -88,6 +90,17 @@ def test_files_are_short_and_ascii(path: Path) -> None:
     text = path.read_bytes()
     assert text.isascii(), [line for line in text.splitlines() if not line.isascii()][:3]
     assert text.count(b"\n") < _MAX_FILE_LINES
+
+
+def test_no_room_holds_too_many_files() -> None:
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--"]
+    result = subprocess.run(
+        [*listed, *_PACKAGES, "tests"], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+    paths = {path for path in map(_ROOT.joinpath, result.stdout.splitlines()) if path.exists()}
+    rooms = Counter(_name(path.parent) for path in paths)
+    assert len(rooms) > 50
+    assert {room: n for room, n in rooms.items() if n > _MAX_ROOM_FILES} == {}
 
 
 @pytest.mark.parametrize("path", _python_files(), ids=_name)

@@ -16,7 +16,7 @@ from bert_rt.errors import InputError
 from bert_rt.model.checkpoint import load_model, read_config
 from bert_rt.support.cli import run_command
 from compile import export
-from tests.golden.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
+from tests.golden.checkpoints.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
 from tests.support.checkpoints import edit_config
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny_classifier

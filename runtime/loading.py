@@ -8,6 +8,7 @@ from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.engines.registry import engine_names
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import AnsweringConfig
 from bert_rt.support.cli import add_answering_flags, int_at_least
@@ -22,6 +23,8 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The command's parser.
     """
+    *some, last = engine_names()
+    known = ", ".join(some), last
     parser.add_argument(
         "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
     )
@@ -29,7 +32,7 @@ def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         metavar="E",
-        help="auto (the default), native, onnxruntime, openvino or torch",
+        help=f"auto (the default: the quickest that can run), {known[0]} or {known[1]}",
     )
     parser.add_argument(
         "--device",

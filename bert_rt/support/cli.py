@@ -45,11 +45,10 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
-# Which extra brings a library that a program may find missing.
+# Which extra brings a library that a program may find missing; engines say it of theirs (SPEC).
 _EXTRAS = {
     "matplotlib": "train",
     "onnxscript": "compile",
-    "openvino": "openvino",
     "prometheus_client": "serve",
     "ray": "ray",
     "rich": "train",

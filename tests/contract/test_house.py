@@ -15,6 +15,7 @@ import pytest
 
 from bert_rt import errors
 from bert_rt.__main__ import VERBS
+from bert_rt.engines.registry import engine_names
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("bert_rt", "train", "compile", "runtime")
@@ -101,6 +102,35 @@ def test_no_room_holds_too_many_files() -> None:
     rooms = Counter(_name(path.parent) for path in paths)
     assert len(rooms) > 50
     assert {room: n for room, n in rooms.items() if n > _MAX_ROOM_FILES} == {}
+
+
+# The engines, and what bench opens of each.
+_ENGINE_TABLES = ("bert_rt/engines/registry.py", "runtime/bench/peers/registry.py")
+
+
+def _listed_strings(path: Path) -> Iterator[set[object]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        items: list[ast.expr | None] = []
+        if isinstance(node, ast.List | ast.Tuple | ast.Set):
+            items = [*node.elts]
+        elif isinstance(node, ast.Dict):
+            items = [*node.keys]
+        yield {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def test_no_second_list_of_engines() -> None:
+    names = {*engine_names()}
+    assert all(
+        any(len(names & found) > 1 for found in _listed_strings(_ROOT / path))
+        for path in _ENGINE_TABLES
+    )
+    lists = {
+        _name(path): found & names
+        for path in _python_files()
+        for found in _listed_strings(path)
+        if len(found & names) > 1 and _name(path) not in _ENGINE_TABLES
+    }
+    assert lists == {}
 
 
 @pytest.mark.parametrize("path", _python_files(), ids=_name)

@@ -29,6 +29,7 @@ from bert_rt.engines.registry import AUTO, Choice, choose, open_engine
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
+from bert_rt.support.background import Background
 from bert_rt.tasks.asking import Asking
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.question_answering.methods import AnswerMethods
@@ -185,10 +186,19 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         options = EngineOptions(device, num_threads, _absolute(checkpoint))
         choice = choose(artifact, options) if engine == AUTO else None
         name = engine if choice is None else choice.name
-        opened = ForkSafeEngine(lambda: open_engine(name, artifact, options))
+        # Beside each other: an engine that is opened leaves the interpreter to the tokenizer.
+        tokenizing = Background(lambda: Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME)))
+        try:
+            opened = ForkSafeEngine(lambda: open_engine(name, artifact, options))
+        finally:
+            tokenizing.wait()
         artifact.release(manifest.model.file)
         info = opened.info if choice is None else _explain(choice, opened.info)
-        tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
+        try:
+            tokenizer = tokenizing.result()
+        except BaseException:
+            opened.close()
+            raise
         session = open_session(
             opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
         )

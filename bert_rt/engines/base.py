@@ -141,20 +141,29 @@ class EngineModule(Protocol):
         ...
 
     def missing(self, artifact: Artifact | None, options: EngineOptions) -> str | None:
-        """Say why the engine cannot run here: one sentence, or None where it can.
+        """Say why the engine cannot run here.
 
         Args:
             artifact: Where given, the engine must also be able to run this artifact.
             options: The device, and what else the engine needs.
+
+        Returns:
+            None where it can run, else one sentence.
         """
         ...
 
     def open_engine(self, artifact: Artifact, options: EngineOptions) -> Engine:
-        """Open the engine; raises EngineUnavailableError where it cannot run here.
+        """Open the engine.
 
         Args:
             artifact: The verified artifact.
             options: Device, threads and what else the engine needs.
+
+        Returns:
+            An engine that is ready to run.
+
+        Raises:
+            EngineUnavailableError: It cannot run here.
         """
         ...
 

@@ -133,11 +133,11 @@ cross: $(VENV)/.dev  ## Build the native engine for ARM64, run it by qemu; build
 
 # TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.
 .PHONY: update-golden
-update-golden: $(VENV)/.dev  ## Write tests/golden/*.json anew (TRANSFORMERS4=PYTHON)
+update-golden: $(VENV)/.dev  ## Write tests/golden/*/*.json anew (TRANSFORMERS4=PYTHON)
 	$(if $(TRANSFORMERS4),,$(error TRANSFORMERS4 is not set: python of an environment with transformers 4.57))
-	$(PY) -m tests.golden.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
-	$(PY) -m tests.golden.update_checkpoints $(TRANSFORMERS4)
-	$(PY) -m tests.golden.update_spans $(TRANSFORMERS4)
+	$(PY) -m tests.golden.pipeline.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
+	$(PY) -m tests.golden.checkpoints.update_checkpoints $(TRANSFORMERS4)
+	$(PY) -m tests.golden.spans.update_spans $(TRANSFORMERS4)
 
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
 	for preset in asan tsan; do \

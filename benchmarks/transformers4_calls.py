@@ -3,9 +3,9 @@
     PYTHON benchmarks/transformers4_calls.py CALLS.json RESULTS.json [NUM_THREADS]
 
 PYTHON is that of an environment of its own, in which there is no bert-rt: compare_pipeline.py and
-tests/golden/update_pipeline.py start it. CALLS is a list of {"task", "model", "options", "calls":
-[{"args", "kwargs"}, ...]}; RESULTS has a list of results for each, the seconds they took together,
-and the versions.
+tests/golden/pipeline/update_pipeline.py start it. CALLS is a list of {"task", "model", "options",
+"calls": [{"args", "kwargs"}, ...]}; RESULTS has a list of results for each, the seconds they took
+together, and the versions.
 """
 
 from __future__ import annotations

@@ -23,11 +23,13 @@ from bert_rt.artifact.artifact import (
     load_artifact,
 )
 from bert_rt.artifact.manifest import FileEntry, Manifest
-from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
+from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
+from bert_rt.engines.registry import AUTO, Choice, choose, open_engine
 from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
+from bert_rt.support.background import Background
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.methods import TaskMethods
 from bert_rt.tasks.registry import task_of_artifact
@@ -152,7 +154,8 @@ class Runtime(TaskMethods):
 
         Args:
             artifact: What load_artifact or build_artifact gave; nothing is hashed again.
-            engine: "auto", "native", "onnxruntime", "openvino" or "torch".
+            engine: "auto" for the quickest that can run it here, or one of
+                bert_rt.engines.registry.engine_names().
             device: "cpu", "cuda" or an OpenVINO device name.
             num_threads: Threads of the engine; None for the cores that this process may use.
             checkpoint: The checkpoint directory, for the torch engine.
@@ -176,10 +179,21 @@ class Runtime(TaskMethods):
                 f"longest sequence ({longest})"
             )
         options = EngineOptions(device, num_threads, _absolute(checkpoint), task.head_spec)
-        opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
+        choice = choose(artifact, options) if engine == AUTO else None
+        name = engine if choice is None else choice.name
+        # Beside each other: an engine that is opened leaves the interpreter to the tokenizer.
+        tokenizing = Background(lambda: Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME)))
+        try:
+            opened = ForkSafeEngine(lambda: open_engine(name, artifact, options))
+        finally:
+            tokenizing.wait()
         artifact.release(manifest.model.file)
-        info = _explain(engine, opened.info, artifact, options)
-        tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
+        info = opened.info if choice is None else _explain(choice, opened.info)
+        try:
+            tokenizer = tokenizing.result()
+        except BaseException:
+            opened.close()
+            raise
         session = open_session(
             opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
         )
@@ -258,13 +272,10 @@ def _load_again(loaded_with: dict[str, Any], files: Mapping[str, FileEntry]) -> 
     return runtime
 
 
-def _explain(
-    asked: str, info: EngineInfo, artifact: Artifact, options: EngineOptions
-) -> EngineInfo:
-    """Say why "auto" did not take the native engine: many times slower is worth a line."""
-    if asked != "auto" or info.name == "native":
-        return info
-    reason = missing("native", artifact, options)
-    info = dataclasses.replace(info, notice=f"{info.name} answers, not native: {reason}")
-    _LOG.warning(info.notice)
+def _explain(choice: Choice, info: EngineInfo) -> EngineInfo:
+    """Say why "auto" did not take the engine that is usually best: it is worth a line."""
+    for name, reason in choice.passed_over.items():
+        info = dataclasses.replace(info, notice=f"{info.name} answers, not {name}: {reason}")
+        _LOG.warning(info.notice)
+        break
     return info

@@ -28,6 +28,7 @@ from bert_rt.artifact.artifact import (
     write_artifact,
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
+from bert_rt.engines.registry import engine_packages
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
 from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, read_config
 from bert_rt.model.config import to_dict
@@ -44,7 +45,7 @@ from compile.int8.control import hold_out
 from compile.int8.quantize import QuantConfig
 from compile.int8.recipe import Compiled, quantize_within_bars
 from compile.judge.gate import Verdict
-from compile.judge.receipt import ENGINES, data_hash, make_receipt, measure
+from compile.judge.receipt import data_hash, float_engine, make_receipt, measure
 from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
 from compile.judge.tokens import check_token_ids, check_tokenizer
 from compile.report.changes import Change
@@ -54,7 +55,7 @@ from compile.tasks.registry import task_of_model
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
 
-_TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "tokenizers", "numpy")
+_TOOLS = ("onnxscript", "tokenizers", "numpy")  # besides what engines need
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +269,7 @@ def _judge(
         return None
 
     def score(compiled: Compiled) -> Any:
-        engine = ENGINES[0]
+        engine = float_engine()
         results = measure(compiled.artifact, held_out, engines=(engine,), score=task.evaluate)
         return results[engine]
 
@@ -289,13 +290,14 @@ def _measure(
     Returns what INT8 says otherwise than float, by engine.
     """
     artifact = compiled.artifact
-    with Runtime.open(artifact, engine=ENGINES[0]) as runtime:
+    with Runtime.open(artifact, engine=float_engine()) as runtime:
         compiled.fields["self_test"] = task.golden_items(runtime)
         check_token_ids(compiled.fields["self_test"], runtime.task, tokenizer)
     if options.eval_file is None:
         return {}
     score = task.evaluate
-    in_float = measure(reference.artifact, evaluation, engines=ENGINES[:1], score=score)[ENGINES[0]]
+    engine = float_engine()
+    in_float = measure(reference.artifact, evaluation, engines=(engine,), score=score)[engine]
     int8 = measure(artifact, evaluation, score=score) if options.int8 else {}
     receipt = make_receipt(task, options.eval_file, evaluation, in_float, int8)
     if options.drop_invalid:
@@ -366,7 +368,7 @@ def _provenance(
 
 def _tools() -> dict[str, str]:
     versions = {}
-    for name in _TOOLS:
+    for name in (*_TOOLS, *engine_packages()):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions

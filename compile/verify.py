@@ -10,7 +10,7 @@ from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import judged_engines, missing
 from bert_rt.errors import ArtifactFormatError, InputError, ParityError
 from bert_rt.support.cli import (
     add_json_flag,
@@ -22,7 +22,7 @@ from bert_rt.support.faults import Dropped
 from bert_rt.support.scratch import private_temporary_directory
 from bert_rt.tasks.base import Evaluation
 from bert_rt.tasks.flags import add_layout_flags, given_layout
-from compile.judge.receipt import ENGINES, data_hash, measure
+from compile.judge.receipt import data_hash, float_engine, measure
 from compile.tasks.base import CompileTask
 from compile.tasks.registry import task_of_manifest
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     manifest = artifact.manifest
     result: dict[str, Any] = {"artifact": str(path), "engines": {}}
     print(f"hashes: {len(manifest.files)} files are as the manifest says")
-    for engine in ENGINES:
+    for engine in judged_engines():
         reason = missing(engine, artifact)
         if reason is None:
             # Opening runs the self-test.
@@ -120,7 +120,7 @@ def _confirm(
 
 def _is_confirmed(engine: str, error: float, receipt: Mapping[str, Any]) -> bool:
     """Compare an engine's calibration error; False where the receipt, an older one, tells none."""
-    scores = (receipt.get("int8") or {"onnxruntime": receipt["float"]})[engine]
+    scores = (receipt.get("int8") or {float_engine(): receipt["float"]})[engine]
     if "score_calibration" not in scores:
         return False
     try:
@@ -145,8 +145,9 @@ def _claims(receipt: Mapping[str, Any], field: str) -> tuple[str, str, dict[str,
     The manifest's reader leaves a receipt's form open, so it may hold anything.
     """
     try:
-        scores = receipt.get("int8") or {"onnxruntime": receipt["float"]}
-        claimed = {name: float(score[field]) for name, score in scores.items() if name in ENGINES}
+        scores = receipt.get("int8") or {float_engine(): receipt["float"]}
+        known = judged_engines()
+        claimed = {name: float(score[field]) for name, score in scores.items() if name in known}
         return str(receipt["dataset"]["name"]), str(receipt["dataset"]["sha256"]), claimed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArtifactFormatError(

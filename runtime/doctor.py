@@ -10,15 +10,17 @@ from typing import Any
 
 from bert_rt import __version__
 from bert_rt.artifact.artifact import Artifact, default_artifact_path, load_artifact
-from bert_rt.engines.base import ENGINE_NAMES, EngineOptions, missing, open_engine
+from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.cpu_info import cpu_info
+from bert_rt.engines.measured import CpuClass
+from bert_rt.engines.registry import choose, engine_names, engine_packages, missing, open_engine
 from bert_rt.engines.threads import cpu_budget
 from bert_rt.errors import ArtifactNotFoundError, BertRtError
 from bert_rt.support.cli import add_json_flag, make_parser, run_command, write_json
 
 __all__ = ["main"]
 
-_PACKAGES = ("numpy", "tokenizers", "onnx", "onnxruntime", "openvino", "torch")
+_PACKAGES = ("numpy", "tokenizers")  # besides what engines need
 # What matters for BERT on CPU: /proc/cpuinfo's name, and ours.
 _FLAGS = {
     "avx2": "avx2",
@@ -36,6 +38,8 @@ _FLAGS = {
     "i8mm": "i8mm",
     "bf16": "bf16",
 }
+
+_NO_CLASS = "none: the native engine is not built"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,7 +73,7 @@ def main(argv: Sequence[str]) -> int:
         "threads": _threads(),
         "native": _native(),
         "artifact": _describe(artifact) if artifact else artifact_error,
-        "engines": {name: _check(name, artifact, options) for name in ENGINE_NAMES},
+        "engines": {name: _check(name, artifact, options) for name in engine_names()},
         "auto": _auto(artifact, options) if artifact else artifact_error,
     }
     write_json(args.json, report)
@@ -83,7 +87,7 @@ def _versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
-    return versions | {package: _version(package) for package in _PACKAGES}
+    return versions | {package: _version(package) for package in (*_PACKAGES, *engine_packages())}
 
 
 def _version(package: str) -> str | None:
@@ -145,7 +149,8 @@ def _check(name: str, artifact: Artifact | None, options: EngineOptions) -> str 
 def _auto(artifact: Artifact, options: EngineOptions) -> dict[str, Any]:
     """Open what `auto` chooses, which is the only sure way to know that it works."""
     try:
-        engine = open_engine("auto", artifact, options)
+        choice = choose(artifact, options)
+        engine = open_engine(choice.name, artifact, options)
     except BertRtError as error:
         return {"error": str(error)}
     info = engine.info
@@ -155,6 +160,18 @@ def _auto(artifact: Artifact, options: EngineOptions) -> dict[str, Any]:
         "version": info.version,
         "isa": info.isa,
         "num_threads": info.num_threads,
+        "passed_over": dict(choice.passed_over),
+        "cpu_class": None if choice.cpu_class is None else _class(choice.cpu_class),
+    }
+
+
+def _class(row: CpuClass) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "native_ratio": row.ratio,
+        "against": row.against,
+        "page": row.page,
+        "says": row.describe(),
     }
 
 
@@ -185,7 +202,11 @@ def _print(report: dict[str, Any]) -> None:
     if isinstance(auto, dict) and "engine" in auto:
         isa = f" with {auto['isa']}" if auto["isa"] else ""
         told = f"{auto['engine']} {auto['version']}{isa}, {auto['num_threads']} threads"
-        print(f"auto       {told}: the first that can run, of native, onnxruntime, openvino")
+        print(f"auto       {told}")
+        for name, reason in auto["passed_over"].items():
+            print(f"           not {name}: {reason}")
+        row = auto["cpu_class"]
+        print(f"cpu class  {row['name'] + ': ' + row['says'] if row else _NO_CLASS}")
     else:
         print(f"auto       nothing: {auto['error'] if isinstance(auto, dict) else auto}")
 

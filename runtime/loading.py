@@ -7,6 +7,7 @@ from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
+from bert_rt.engines.registry import engine_names
 from bert_rt.support.cli import int_at_least
 from bert_rt.tasks.base import Task
 from bert_rt.tasks.flags import add_limit_flags, given_limits
@@ -22,6 +23,8 @@ def add_runtime_flags(parser: argparse.ArgumentParser, *tasks: Task[Any, Any, An
         parser: The command's parser.
         *tasks: What the command is for; none for every task.
     """
+    *some, last = engine_names()
+    known = ", ".join(some), last
     parser.add_argument(
         "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
     )
@@ -29,7 +32,7 @@ def add_runtime_flags(parser: argparse.ArgumentParser, *tasks: Task[Any, Any, An
         "--engine",
         default="auto",
         metavar="E",
-        help="auto (the default), native, onnxruntime, openvino or torch",
+        help=f"auto (the default: the quickest that can run), {known[0]} or {known[1]}",
     )
     parser.add_argument(
         "--device",

@@ -1,44 +1,61 @@
-"""What an engine is, which engines there are, and which one is chosen.
+"""What an engine is.
 
 An engine turns a PackedBatch into named arrays and knows nothing of text or tasks. It lives in a
-module of its own under `bert_rt.engines`, which is imported only when it is asked for, and has
+module of its own, which imports its library only where it is used, and has
 
-- `missing(artifact, options) -> str | None`: None where the engine can run here, else what lacks;
+- `SPEC`: what can be said of the engine without opening it;
+- `missing(artifact, options) -> str | None`: None where the engine can run here, else why not;
 - `open_engine(artifact, options) -> Engine`.
+
+One line in bert_rt.engines.registry makes it known to `auto`, to the commands and to the compiler.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
-import importlib.util
-import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.errors import ArtifactFormatError, ConfigError, EngineUnavailableError
+from bert_rt.errors import ArtifactFormatError
 from bert_rt.model.head import HeadSpec
 from bert_rt.types import Outputs, PackedBatch
 
 __all__ = [
-    "ENGINE_NAMES",
     "Engine",
     "EngineInfo",
+    "EngineModule",
     "EngineOptions",
+    "EngineSpec",
     "check_output_names",
     "lacks_package",
-    "missing",
-    "open_engine",
 ]
 
-# Best first: `auto` takes the first one that can run the artifact. The reference engine is the
-# oracle of the tests and far too slow to be chosen.
-_AUTO_ORDER = ("native", "onnxruntime", "openvino")
-ENGINE_NAMES = ("native", "onnxruntime", "openvino", "torch", "reference")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What is known of an engine before it is opened.
+
+    Attributes:
+        name: What `--engine` and Runtime.load call it.
+        rank: Its place in "auto", the least first, where bert_rt.engines.measured says nothing
+            else of this class of CPU; None for an engine that is never chosen.
+        packages: Name of a package that it needs to the oldest release; () for any release.
+        extra: The extra of bert-rt that brings them; "" where they come with bert-rt itself.
+        fork: What becomes of it in a forked process: it goes on ("survives"), is opened anew
+            ("reopens") or cannot be used there ("refused"); see bert_rt.engines.forking.
+        precisions: Precisions of the artifacts that it can run.
+        devices: Kinds of devices that it can run on, as a user writes them.
+    """
+
+    name: str
+    rank: int | None
+    packages: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    extra: str = ""
+    fork: Literal["survives", "reopens", "refused"]
+    precisions: tuple[str, ...]
+    devices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,7 @@ class EngineInfo:
     """What an open engine says of itself.
 
     Attributes:
-        name: One of ENGINE_NAMES.
+        name: That of its EngineSpec.
         version: Version of the library behind it.
         device: The device it runs on.
         precision: "int8" or "float32".
@@ -118,31 +135,40 @@ class Engine(Protocol):
         ...
 
 
-def _module(name: str) -> ModuleType:
-    if name not in ENGINE_NAMES:
-        known = ", ".join(("auto", *ENGINE_NAMES))
-        raise ConfigError(f"engine: unknown name {name!r}; known are {known}")
-    return importlib.import_module(f"bert_rt.engines.{name}")
+class EngineModule(Protocol):
+    """What the module of an engine has."""
 
+    @property
+    def SPEC(self) -> EngineSpec:
+        """What is known of the engine before it is opened."""
+        ...
 
-def missing(
-    name: str, artifact: Artifact | None = None, options: EngineOptions | None = None
-) -> str | None:
-    """Say what an engine lacks here.
+    def missing(self, artifact: Artifact | None, options: EngineOptions) -> str | None:
+        """Say why the engine cannot run here.
 
-    Args:
-        name: One of ENGINE_NAMES.
-        artifact: Where given, the engine must also be able to run this artifact.
-        options: Where given, the engine must also be able to run on this device.
+        Args:
+            artifact: Where given, the engine must also be able to run this artifact.
+            options: The device, and what else the engine needs.
 
-    Returns:
-        None where the engine can run, else one sentence saying what is missing.
+        Returns:
+            None where it can run, else one sentence.
+        """
+        ...
 
-    Raises:
-        ConfigError: There is no engine of that name.
-    """
-    reason: str | None = _module(name).missing(artifact, options or EngineOptions())
-    return reason
+    def open_engine(self, artifact: Artifact, options: EngineOptions) -> Engine:
+        """Open the engine.
+
+        Args:
+            artifact: The verified artifact.
+            options: Device, threads and what else the engine needs.
+
+        Returns:
+            An engine that is ready to run.
+
+        Raises:
+            EngineUnavailableError: It cannot run here.
+        """
+        ...
 
 
 def lacks_package(package: str, minimum: tuple[int, ...], extra: str = "") -> str | None:
@@ -156,8 +182,13 @@ def lacks_package(package: str, minimum: tuple[int, ...], extra: str = "") -> st
     Returns:
         None where it is there and new enough, else one sentence.
     """
+    # With a parser of e-mail, for which a first answer should not wait.
+    import importlib.metadata
+    import importlib.util
+
     wanted = ".".join(map(str, minimum))
-    advice = f"pip install 'bert-rt[{extra}]'" if extra else f"pip install '{package}>={wanted}'"
+    at_least = f">={wanted}" if wanted else ""
+    advice = f"pip install 'bert-rt[{extra}]'" if extra else f"pip install '{package}{at_least}'"
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -187,43 +218,3 @@ def check_output_names(wanted: Mapping[str, str], got: Collection[str]) -> None:
             f"model.onnx: got the outputs {sorted(got)}, want those that the manifest names, "
             f"{sorted(wanted)}"
         )
-
-
-def _is_slow(info: EngineInfo) -> bool:
-    """Whether an engine has plain loops only here (another processor than x86, an old one)."""
-    return info.isa == "scalar" and "BERT_RT_ISA" not in os.environ
-
-
-def open_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine:
-    """Open an engine by name, or the best one that can run here for "auto".
-
-    Args:
-        name: "auto" or one of ENGINE_NAMES.
-        artifact: The verified artifact.
-        options: Device, threads and what else the engine needs.
-
-    Returns:
-        An engine that is ready to run.
-
-    Raises:
-        ConfigError: There is no engine of that name.
-        EngineUnavailableError: The engine named cannot run here; "auto" found none.
-    """
-    candidates = _AUTO_ORDER if name == "auto" else (name,)
-    reasons = {}
-    last_resort = None
-    for candidate in candidates:
-        reason = missing(candidate, artifact, options)
-        if reason is None:
-            engine: Engine = _module(candidate).open_engine(artifact, options)
-            if name != "auto" or not _is_slow(engine.info):
-                return engine
-            last_resort = engine
-            continue
-        reasons[candidate] = reason
-    if last_resort is not None:
-        return last_resort
-    if name != "auto":
-        raise EngineUnavailableError(f"engine: {name!r} cannot run here: {reasons[name]}")
-    told = "; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items())
-    raise EngineUnavailableError(f"engine: none can run this artifact here ({told})")

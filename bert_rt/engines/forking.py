@@ -1,13 +1,13 @@
 """What becomes of engines in a forked process.
 
 A fork copies an engine's memory but not its threads, and locks that they held stay locked. Three
-kinds of engines come out of that differently:
+kinds of engines come out of that differently, as their SPEC says:
 
-- native makes new threads by itself and goes on; its weights are shared with the parent's memory.
-- onnxruntime is opened anew when the child first needs it.
-- openvino and torch have thread pools (TBB, OpenMP) that all of a process shares and that cannot be
-  made anew: whatever the child computes may wait for ever. They are refused there, also where the
-  child opens one of its own, once the parent has used the library (`note_use`, `lost_in_fork`).
+- "survives" (native): it makes new threads by itself; its weights are the parent's memory.
+- "reopens" (onnxruntime): it is opened anew when the child first needs it.
+- "refused" (openvino, torch): its thread pools (TBB, OpenMP) are shared by all of a process and
+  cannot be made anew: whatever the child computes may wait for ever. So it is refused, also where
+  the child opens one of its own, once the parent has used the library (`note_use`, `lost_in_fork`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import weakref
 from collections.abc import Callable, Mapping
 
 from bert_rt.engines.base import Engine, EngineInfo
+from bert_rt.engines.registry import engine_names, engine_spec
 from bert_rt.errors import EngineUnavailableError
 from bert_rt.support.shutdown import native_call
 from bert_rt.types import Outputs, PackedBatch
 
 __all__ = ["ForkSafeEngine", "lost_in_fork", "note_use"]
 
-_SURVIVES = ("native",)
 # Library to the process that first used it.
 _USED_BY: dict[str, int] = {}
 
@@ -110,7 +110,7 @@ class ForkSafeEngine:
         reason = lost_in_fork(name)
         if reason is not None:
             raise EngineUnavailableError(f"engine: {name!r} cannot run here: {reason}")
-        if name not in _SURVIVES:
+        if not _survives(name):
             with native_call():
                 self._engine = self._open_engine()
         self._pid = os.getpid()
@@ -119,10 +119,14 @@ class ForkSafeEngine:
 _ENGINES: weakref.WeakSet[ForkSafeEngine] = weakref.WeakSet()
 
 
+def _survives(name: str) -> bool:
+    return name in engine_names() and engine_spec(name).fork == "survives"
+
+
 def _keep_all() -> None:
     # Never freed in a child: a destructor would wait for threads that only the parent has.
     for engine in list(_ENGINES):
-        if engine._engine.info.name not in _SURVIVES:
+        if not _survives(engine._engine.info.name):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine._engine))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import EngineInfo, EngineOptions, check_output_names
+from bert_rt.engines.base import EngineInfo, EngineOptions, EngineSpec, check_output_names
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import (
     ArtifactFormatError,
@@ -24,7 +24,15 @@ from bert_rt.errors import (
 )
 from bert_rt.types import Outputs, PackedBatch
 
-__all__ = ["NativeEngine", "missing", "open_engine"]
+__all__ = ["SPEC", "NativeEngine", "missing", "open_engine"]
+
+SPEC = EngineSpec(
+    name="native",
+    rank=10,
+    fork="survives",
+    precisions=("int8",),
+    devices=("cpu",),
+)
 
 _NOT_BUILT = "bert_rt._native is not built (no C++ compiler at install time)"
 
@@ -50,9 +58,9 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     """
     if _load_module() is None:
         return _NOT_BUILT
-    if options.device != "cpu":
+    if options.device not in SPEC.devices:
         return f'device {options.device!r} is not supported, only "cpu"'
-    if artifact is not None and artifact.manifest.precision != "int8":
+    if artifact is not None and artifact.manifest.precision not in SPEC.precisions:
         return (
             f"it runs INT8 artifacts only, this one is {artifact.manifest.precision} "
             "(write one with compile.export --int8)"
@@ -135,7 +143,7 @@ class NativeEngine:
         self._facts: dict[str, Any] = dict(facts)
         self._outputs: dict[str, str] = dict(facts["outputs"])
         self._info = EngineInfo(
-            name="native",
+            name=SPEC.name,
             version=str(native.build_info()["version"]),
             device="cpu",
             precision="int8",

@@ -12,6 +12,7 @@ from bert_rt.engines.base import (
     Engine,
     EngineInfo,
     EngineOptions,
+    EngineSpec,
     check_output_names,
     lacks_package,
 )
@@ -26,10 +27,17 @@ if TYPE_CHECKING:
 
     import onnxruntime
 
-__all__ = ["OnnxRuntimeEngine", "missing", "open_engine", "open_session"]
+__all__ = ["SPEC", "OnnxRuntimeEngine", "missing", "open_engine", "open_session"]
 
-# Older ones have no QuantizeLinear of opset 23.
-_OLDEST = (1, 24, 1)
+SPEC = EngineSpec(
+    name="onnxruntime",
+    rank=20,
+    # Older ones have no QuantizeLinear of opset 23.
+    packages={"onnxruntime": (1, 24, 1)},
+    fork="reopens",
+    precisions=("int8", "float32"),
+    devices=("cpu", "cuda"),
+)
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _SILENT = 4  # Fatal errors only; all others become exceptions, which say the same.
 
@@ -44,7 +52,7 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    reason = lacks_package("onnxruntime", _OLDEST)
+    reason = lacks_package(SPEC.name, SPEC.packages[SPEC.name])
     if reason is not None:
         return reason
     kind, _, index = options.device.partition(":")
@@ -176,7 +184,7 @@ class OnnxRuntimeEngine:
     def info(self) -> EngineInfo:
         """Name, precision, device and threads of this engine."""
         return EngineInfo(
-            name="onnxruntime",
+            name=SPEC.name,
             version=_library().__version__,
             device=self._device,
             precision=self._precision,

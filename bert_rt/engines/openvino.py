@@ -14,6 +14,7 @@ from bert_rt.engines.base import (
     Engine,
     EngineInfo,
     EngineOptions,
+    EngineSpec,
     check_output_names,
     lacks_package,
 )
@@ -24,12 +25,20 @@ from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.types import Outputs, PackedBatch
 
-__all__ = ["OpenVinoEngine", "missing", "open_engine"]
+__all__ = ["SPEC", "OpenVinoEngine", "missing", "open_engine"]
+
+SPEC = EngineSpec(
+    name="openvino",
+    rank=30,
+    # Seen: 2026.0 cannot read the graph, and 2026.2 reads it and gives other answers.
+    packages={"openvino": (2026, 3)},
+    extra="openvino",
+    fork="refused",
+    precisions=("int8", "float32"),
+    devices=("cpu", "GPU", "NPU", "AUTO"),
+)
 
 _TELEMETRY = "openvino_telemetry"
-# Seen: 2026.0 cannot read the graph, and 2026.2 reads it and gives other answers.
-_OLDEST = (2026, 3)
-
 # Kernels that are kept, some for each shape of a batch. Nearly every batch has a shape of its own,
 # and the defaults (5000 in the CPU plugin, 1024 in oneDNN below it) let memory grow by 1.3 MiB with
 # each of them.
@@ -47,13 +56,15 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    reason = lacks_package("openvino", _OLDEST, "openvino") or lost_in_fork("openvino")
+    reason = lacks_package(SPEC.name, SPEC.packages[SPEC.name], SPEC.extra) or lost_in_fork(
+        SPEC.name
+    )
     if reason is not None:
         return reason
     device = _device_name(options.device)
     if device == "CPU":
         return None
-    note_use("openvino")
+    note_use(SPEC.name)
     available: list[str] = _library().Core().available_devices
     # "GPU.0" and "GPU" are both good names for a device that is listed under either; composed
     # ones ("AUTO:GPU,CPU") are OpenVINO's to judge when the model is compiled.
@@ -84,7 +95,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     num_threads = resolve_num_threads(options.num_threads)
     device = _device_name(options.device)
     settings = _settings(device, num_threads)
-    note_use("openvino")
+    note_use(SPEC.name)
     core = _library().Core()
     try:
         model = core.read_model(artifact.read(artifact.manifest.model.file))
@@ -125,7 +136,7 @@ class OpenVinoEngine:
         self._pad_id = manifest.architecture.pad_token_id
         self._request: Any = compiled.create_infer_request()
         self._info = EngineInfo(
-            name="openvino",
+            name=SPEC.name,
             # "2026.4.1-22982-e213a14-releases/2026/4": the build number tells nobody anything.
             version=str(_library().__version__).partition("-")[0],
             device=device,

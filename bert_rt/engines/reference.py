@@ -15,12 +15,21 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import EngineInfo, EngineOptions, check_output_names
+from bert_rt.engines.base import EngineInfo, EngineOptions, EngineSpec, check_output_names
 from bert_rt.engines.packing import unpad_outputs
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.types import Outputs, PackedBatch
 
-__all__ = ["ReferenceEngine", "missing", "open_engine"]
+__all__ = ["SPEC", "ReferenceEngine", "missing", "open_engine"]
+
+SPEC = EngineSpec(
+    name="reference",
+    rank=None,
+    packages={"onnx": ()},
+    fork="reopens",
+    precisions=("int8", "float32"),
+    devices=("cpu",),
+)
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
@@ -35,7 +44,7 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     """
     if importlib.util.find_spec("onnx") is None:
         return "the package onnx is not installed"
-    if options.device != "cpu":
+    if options.device not in SPEC.devices:
         return f'device {options.device!r} is not supported, only "cpu"'
     return None
 
@@ -80,7 +89,7 @@ class ReferenceEngine:
         self._outputs = dict(outputs)
         check_output_names(self._outputs, self._evaluator.output_names)
         self._info = EngineInfo(
-            name="reference",
+            name=SPEC.name,
             version=str(onnx.__version__),
             device="cpu",
             precision=precision,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, check_output_names
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, EngineSpec, check_output_names
 from bert_rt.engines.forking import lost_in_fork, note_use
 from bert_rt.engines.packing import pad, unpad_outputs
 from bert_rt.engines.threads import resolve_num_threads
@@ -21,7 +21,17 @@ from bert_rt.types import Outputs, PackedBatch
 if TYPE_CHECKING:
     from bert_rt.model.checkpoint import LoadedModel
 
-__all__ = ["TorchEngine", "missing", "open_engine"]
+__all__ = ["SPEC", "TorchEngine", "missing", "open_engine"]
+
+SPEC = EngineSpec(
+    name="torch",
+    rank=None,
+    packages={"torch": (), "safetensors": ()},
+    extra="train",
+    fork="refused",
+    precisions=("int8", "float32"),  # of either it runs the float weights
+    devices=("cpu", "cuda"),
+)
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
@@ -35,14 +45,14 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    for package in ("torch", "safetensors"):
+    for package in SPEC.packages:
         if importlib.util.find_spec(package) is None:
-            return f"the package {package} is not installed (pip install 'bert-rt[train]')."
-    reason = lost_in_fork("torch")
+            return f"the package {package} is not installed (pip install 'bert-rt[{SPEC.extra}]')."
+    reason = lost_in_fork(SPEC.name)
     if reason is not None:
         return reason
     kind = options.device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
+    if kind not in SPEC.devices:
         return f"device: got {options.device!r}, want 'cpu' or 'cuda'."
     if kind == "cuda":
         import torch
@@ -109,7 +119,7 @@ class TorchEngine:
         """
         import torch
 
-        note_use("torch")
+        note_use(SPEC.name)
         torch.set_num_threads(resolve_num_threads(options.num_threads))
         self._model = loaded.model.to(options.device)
         self._pad_id = loaded.config.pad_token_id
@@ -122,7 +132,7 @@ class TorchEngine:
         import torch
 
         return EngineInfo(
-            name="torch",
+            name=SPEC.name,
             version=torch.__version__,
             device=self._device,
             precision="float32",

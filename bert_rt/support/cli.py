@@ -39,11 +39,10 @@ EXIT_BAD_INPUT = 2
 EXIT_SIGNAL = 128  # and the signal's number, as a shell reports it
 EXIT_BROKEN_PIPE = 141  # EXIT_SIGNAL + SIGPIPE, which Windows does not have
 
-# Which extra brings a library that a program may find missing.
+# Which extra brings a library that a program may find missing; engines say it of theirs (SPEC).
 _EXTRAS = {
     "matplotlib": "train",
     "onnxscript": "compile",
-    "openvino": "openvino",
     "rich": "train",
     "safetensors": "train",
     "tensorboard": "train",

@@ -11,8 +11,8 @@ from itertools import zip_longest
 
 import tokenizers
 
+from bert_rt.text.backend import backend_from_bytes
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.text.tokenizer_files import backend_from_bytes
 
 __all__ = ["PROBING_TEXTS", "difference", "probing_texts"]
 

@@ -31,8 +31,8 @@ from tokenizers import pre_tokenizers, processors
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
 from bert_rt.support.shutdown import native_call
+from bert_rt.text.backend import backend_from_bytes
 from bert_rt.text.control_tokens import ControlTokens
-from bert_rt.text.tokenizer_files import backend_from_bytes, load_tokenizer_files
 from bert_rt.text.word_spans import WordSpans, read_trimming, word_spans
 from bert_rt.text.wordpiece import NativeWordPiece
 from bert_rt.types import Encoding, IntArray
@@ -168,6 +168,9 @@ class Tokenizer:
         Raises:
             CheckpointError: The files are not there, or one is damaged; the message names it.
         """
+        # Whoever reads artifacts only does not wait for it.
+        from bert_rt.text.tokenizer_files import load_tokenizer_files
+
         files = load_tokenizer_files(Path(path))
         try:
             return cls(files.backend, roles=files.roles, special_tokens=files.special_tokens)

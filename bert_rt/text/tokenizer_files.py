@@ -25,9 +25,10 @@ from bert_rt.errors import ArtifactFormatError, CheckpointError
 from bert_rt.model.vocabulary import vocabulary_lines
 from bert_rt.model.weights import parse_object
 from bert_rt.text.added_tokens import add_tokens, control_tokens, mark_control_tokens
+from bert_rt.text.backend import backend_from_bytes
 from bert_rt.text.tokenizer_settings import TokenizerSettings, read_settings
 
-__all__ = ["TokenizerFiles", "backend_from_bytes", "load_tokenizer_files"]
+__all__ = ["TokenizerFiles", "load_tokenizer_files"]
 
 _log = logging.getLogger(__name__)
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
@@ -55,24 +56,6 @@ class TokenizerFiles:
     file: Path
     roles: Mapping[str, str]
     special_tokens: frozenset[str]
-
-
-def backend_from_bytes(tokenizer_json: bytes) -> tokenizers.Tokenizer:
-    """Read a tokenizer.json.
-
-    Args:
-        tokenizer_json: The file's bytes.
-
-    Returns:
-        The library's tokenizer.
-
-    Raises:
-        ArtifactFormatError: The library cannot read it.
-    """
-    try:
-        return tokenizers.Tokenizer.from_buffer(tokenizer_json.removeprefix(b"\xef\xbb\xbf"))
-    except Exception as error:  # The library raises plain Exception for some damage.
-        raise ArtifactFormatError(f"tokenizer.json: cannot be read: {error}") from error
 
 
 def load_tokenizer_files(directory: Path) -> TokenizerFiles:

@@ -12,17 +12,14 @@ from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import judged_engines, missing
 from bert_rt.support.progress import progress
 from bert_rt.tasks.base import Evaluation
 from compile.judge.gate import Measure
 from compile.judge.noninferiority import METHOD, percentile_interval, resampled_means
 from compile.judge.temperature import Confidence, score_receipt
 
-__all__ = ["ENGINES", "Judged", "data_hash", "make_receipt", "measure"]
-
-# The engines that a receipt speaks of, where they can run; the first is the one float runs on.
-ENGINES = ("onnxruntime", "openvino", "native")
+__all__ = ["Judged", "data_hash", "float_engine", "make_receipt", "measure"]
 
 
 class Judged(Protocol):
@@ -54,6 +51,11 @@ class Judged(Protocol):
         ...
 
 
+def float_engine() -> str:
+    """Return the engine that float models are measured on."""
+    return judged_engines()[0]
+
+
 def data_hash(path: str | Path) -> str:
     """Return the SHA-256 of a data file as it stands on the disk, in hexadecimal."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -63,7 +65,7 @@ def measure(
     artifact: Artifact,
     examples: Sequence[Any],
     *,
-    engines: Sequence[str] = ENGINES,
+    engines: Sequence[str] | None = None,
     score: Callable[..., Any],
 ) -> dict[str, Any]:
     """Score an artifact on every engine that can run it.
@@ -71,13 +73,15 @@ def measure(
     Args:
         artifact: The artifact, on the disk or only in memory.
         examples: The questions or texts, all of them.
-        engines: Engines to try; those that cannot run here are left out.
+        engines: Engines to try, None for all that a receipt speaks of; those that cannot run here
+            are left out.
         score: Makes an evaluation of a Runtime, the examples and `progress`.
 
     Returns:
         Engine name to its evaluation.
     """
-    able = [engine for engine in engines if missing(engine, artifact) is None]
+    wanted = judged_engines() if engines is None else engines
+    able = [engine for engine in wanted if missing(engine, artifact) is None]
     results = {}
     for engine in able:
         with Runtime.open(artifact, engine=engine) as runtime:

@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from compile.judge.receipt import float_engine
 from compile.report.markup import svg, table
 
 __all__ = ["render_confidence"]
@@ -25,7 +26,7 @@ def render_confidence(receipt: Mapping[str, Any], provenance: Mapping[str, Any])
     Returns:
         HTML: where the temperature comes from, a table, and a reliability diagram.
     """
-    models = [("float32", "onnxruntime", receipt["float"]["score_calibration"])]
+    models = [("float32", float_engine(), receipt["float"]["score_calibration"])]
     models += [
         ("int8", engine, scores["score_calibration"])
         for engine, scores in receipt.get("int8", {}).items()

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from compile.int8.search import LayerPlan
 from compile.judge.gate import Gate, Measure
+from compile.judge.receipt import float_engine
 from compile.report.changes import Change
 from compile.report.markup import between, svg, table
 from compile.report.reliability import render_confidence
@@ -94,7 +95,7 @@ def _accuracy(receipt: Mapping[str, Any] | None, gate: Gate) -> str:
         )
     measure, dataset, how = gate.measure, receipt["dataset"], receipt["intervals"]
     none = [""] * (2 + len(measure.comparisons))
-    rows = [("float32", "onnxruntime", *_figures(measure, receipt["float"]), *none)]
+    rows = [("float32", float_engine(), *_figures(measure, receipt["float"]), *none)]
     int8 = receipt.get("int8", {})
     for engine, scores in int8.items():
         difference = f"{measure.metric}_difference"

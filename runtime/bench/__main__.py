@@ -30,9 +30,10 @@ from runtime.bench.measure import SCOPES, Clock
 from runtime.bench.peers.base import Setup
 from runtime.bench.peers.openvino import CALIBRATION_WINDOWS
 from runtime.bench.peers.qualify import DEFAULT_FINALISTS
+from runtime.bench.peers.registry import PEERS
 from runtime.bench.plot import plot
 from runtime.bench.render import markdown, terminal
-from runtime.bench.run import ENGINES, Plan, run
+from runtime.bench.run import Plan, run
 from runtime.bench.thresholds import check, read_thresholds, thresholds_of
 from runtime.bench.workload import read_workload
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--data", required=True, metavar="F", help="SQuAD or flat JSON, or JSON Lines, plain or .gz"
     )
-    add("--engines", metavar="E,...", help=f"of {','.join(ENGINES)}; left out: all that can run")
+    add("--engines", metavar="E,...", help=f"of {','.join(PEERS)}; left out: all that can run")
     add("--num_threads", type=int_at_least(1), metavar="N", help="of every engine")
     add("--limit", type=int_at_least(1), default=2000, metavar="Q", help="questions (2000)")
     add("--rounds", type=int_at_least(1), default=5, metavar="R", help="rounds (5)")
@@ -161,7 +162,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         num_rounds=min(args.rounds, len(work.examples)),
         latency_limit=args.latency_limit,
         scopes=_known(_names(args.scopes), SCOPES, "--scopes"),
-        engines=_known(_names(args.engines or ""), ENGINES, "--engines"),
+        engines=_known(_names(args.engines or ""), tuple(PEERS), "--engines"),
         with_loadgen=args.loadgen,
         finalists=args.finalists,
         int8_only=args.int8_only,

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from bert_rt import __version__
+from bert_rt.engines.registry import engine_packages
 from bert_rt.engines.threads import cpu_budget
 
 __all__ = ["IssueMeter", "LoadMeter", "describe_machine", "measure_peaks"]
 
-_PACKAGES = ("numpy", "tokenizers", "onnxruntime", "openvino", "nncf", "torch")
+_PACKAGES = ("numpy", "tokenizers", "nncf")  # besides what engines need
 _ROOT = Path(__file__).resolve().parents[2]
 # What changes how engines compute.
 _VARIABLES = ("BERT_RT_ISA", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -164,7 +165,7 @@ def _isas() -> list[str]:
 
 def _versions() -> dict[str, str]:
     versions = {"bert-rt": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in dict.fromkeys((*_PACKAGES, *engine_packages())):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,24 +23,14 @@ from runtime.bench.measure import (
     Timer,
     measure_rounds,
 )
-from runtime.bench.peers.base import Absent, Peer, Peers, Setup, open_native
+from runtime.bench.peers.base import Absent, Peer, Peers, Setup
 from runtime.bench.peers.loadgen import SCENARIOS, missing_loadgen, run_scenario
-from runtime.bench.peers.onnxruntime import open_onnxruntime
-from runtime.bench.peers.openvino import open_openvino
 from runtime.bench.peers.qualify import DEFAULT_FINALISTS, Qualified, qualify, warm_up
-from runtime.bench.peers.torch import open_torch
+from runtime.bench.peers.registry import PEERS
 from runtime.bench.results import Records, best, make_ratios, make_rows, make_shares
 from runtime.bench.workload import ARITHMETIC, Workload, num_operations
 
-__all__ = ["ENGINES", "Plan", "run"]
-
-_OPEN: Mapping[str, Callable[[Setup], Peers]] = {
-    "native": open_native,
-    "onnxruntime": open_onnxruntime,
-    "openvino": open_openvino,
-    "torch": open_torch,
-}
-ENGINES = tuple(_OPEN)
+__all__ = ["Plan", "run"]
 
 _LOADGEN_SECONDS = 5.0
 _MAX_QUEUE_TOKENS = 2**31
@@ -90,7 +80,7 @@ class Plan:
         num_rounds: At most the number of questions.
         latency_limit: Questions that are also asked one by one.
         scopes: Of measure.SCOPES.
-        engines: Of ENGINES, each of which must run; empty for all that can.
+        engines: Of PEERS, each of which must run; empty for all that can.
         with_loadgen: Whether to run LoadGen's scenarios too.
         finalists: As in runtime.bench.peers.qualify.choose.
         int8_only: Whether float configurations are left out.
@@ -164,8 +154,8 @@ def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
 def _open_and_qualify(plan: Plan, clock: Clock) -> tuple[list[Qualified], list[Absent]]:
     findings: list[Qualified] = []
     absent: list[Absent] = []
-    for name in plan.engines or ENGINES:
-        peers = _OPEN[name](plan.setup)
+    for name in plan.engines or PEERS:
+        peers = PEERS[name](plan.setup)
         if plan.int8_only:
             _leave_out_float(name, peers)
         absent += peers.absent

@@ -1,5 +1,5 @@
 // The Python module bert_rt._native.
-#include "cpu_features.h"
+#include "cpu/cpu_features.h"
 #include "engine.h"
 #include "testing.h"
 #include "text/wordpiece.h"

@@ -1,8 +1,8 @@
 // Runs all layers over a group of whole sequences, by one thread or by a team.
 #pragma once
 
+#include "cpu/thread_pool.h"
 #include "model.h"
-#include "thread_pool.h"
 
 #include <cstddef>
 

@@ -1,6 +1,6 @@
 #include "engine.h"
 
-#include "cpu_features.h"
+#include "cpu/cpu_features.h"
 
 #include <algorithm>
 #include <numeric>

@@ -1,6 +1,6 @@
 #include "model.h"
 
-#include "graph_match.h"
+#include "graph/match.h"
 #include "ops/pack.h"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "arena.h"
-#include "graph_match.h"
+#include "graph/match.h"
 #include "kernels.h"
 #include "ops/split.h"
 

@@ -1,6 +1,6 @@
 #include "testing.h"
 
-#include "cpu_features.h"
+#include "cpu/cpu_features.h"
 #include "ops/pack.h"
 #include "ops/split.h"
 

@@ -12,7 +12,7 @@ from bert_rt.model.vocabulary import TOKENIZER_FILES
 from bert_rt.text.tokenizer_classes import REFUSED_FIELDS, ROLES, TOKENIZER_CLASSES
 
 _ROOT = Path(__file__).resolve().parents[2]
-_GOLDEN = _ROOT / "tests" / "golden" / "fields.json"
+_GOLDEN = _ROOT / "tests" / "golden" / "checkpoints" / "fields.json"
 _FIELDS = json.loads(_GOLDEN.read_text(encoding="utf-8"))
 _WORDS = {"done", "refused", "ignored"}
 
@@ -62,7 +62,7 @@ def test_every_class_is_named() -> None:
 
 
 def test_the_fields_are_those_of_transformers(transformers4: Path, tmp_path: Path) -> None:
-    script = _ROOT / "tests" / "golden" / "list_fields.py"
+    script = _ROOT / "tests" / "golden" / "checkpoints" / "list_fields.py"
     out = tmp_path / "fields.json"
     subprocess.run([transformers4, script, out], check=True, capture_output=True)
     assert json.loads(out.read_bytes()) == _FIELDS

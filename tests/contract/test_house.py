@@ -7,17 +7,21 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bert_rt import errors
 from bert_rt.__main__ import VERBS
+from bert_rt.engines.registry import engine_names
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("bert_rt", "train", "compile", "runtime")
 _MAX_FILE_LINES = 400
 _MAX_FUNCTION_LINES = 60
+_MAX_ROOM_FILES = 14
 
 # Nothing that takes more than a moment to import comes with the library.
 _HEAVY = ("matplotlib", "onnx", "onnxruntime", "openvino", "rich", "torch", "transformers")
@@ -101,6 +105,46 @@ def test_files_are_short_and_ascii(path: Path) -> None:
     text = path.read_bytes()
     assert text.isascii(), [line for line in text.splitlines() if not line.isascii()][:3]
     assert text.count(b"\n") < _MAX_FILE_LINES
+
+
+def test_no_room_holds_too_many_files() -> None:
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--"]
+    result = subprocess.run(
+        [*listed, *_PACKAGES, "tests"], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+    paths = {path for path in map(_ROOT.joinpath, result.stdout.splitlines()) if path.exists()}
+    rooms = Counter(_name(path.parent) for path in paths)
+    assert len(rooms) > 50
+    assert {room: n for room, n in rooms.items() if n > _MAX_ROOM_FILES} == {}
+
+
+# The engines, and what bench opens of each.
+_ENGINE_TABLES = ("bert_rt/engines/registry.py", "runtime/bench/peers/registry.py")
+
+
+def _listed_strings(path: Path) -> Iterator[set[object]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        items: list[ast.expr | None] = []
+        if isinstance(node, ast.List | ast.Tuple | ast.Set):
+            items = [*node.elts]
+        elif isinstance(node, ast.Dict):
+            items = [*node.keys]
+        yield {item.value for item in items if isinstance(item, ast.Constant)}
+
+
+def test_no_second_list_of_engines() -> None:
+    names = {*engine_names()}
+    assert all(
+        any(len(names & found) > 1 for found in _listed_strings(_ROOT / path))
+        for path in _ENGINE_TABLES
+    )
+    lists = {
+        _name(path): found & names
+        for path in _python_files()
+        for found in _listed_strings(path)
+        if len(found & names) > 1 and _name(path) not in _ENGINE_TABLES
+    }
+    assert lists == {}
 
 
 @pytest.mark.parametrize("path", _python_files(), ids=_name)

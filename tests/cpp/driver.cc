@@ -7,7 +7,7 @@
 // LOGITS holds a batch and its logits as another machine computed them, which must be equal bit for
 // bit here, with every table: int32 B, T, cu_seqlens, input_ids, token_type_ids, then float32 start
 // and end logits.
-#include "cpu_features.h"
+#include "cpu/cpu_features.h"
 #include "engine.h"
 #include "kernel_checks.h"
 #include "text/wordpiece.h"

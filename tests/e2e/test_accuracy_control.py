@@ -12,7 +12,7 @@ import pytest
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import missing
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad

@@ -16,7 +16,7 @@ import torch
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import missing
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import build_model

@@ -18,7 +18,7 @@ import torch
 from bert_rt import pipeline
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact, write_artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import missing
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.text_classification.head import ClassifierHead

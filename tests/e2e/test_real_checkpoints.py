@@ -11,13 +11,13 @@ import pytest
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import missing
 from bert_rt.errors import InputError
 from bert_rt.model.checkpoint import read_config
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import load_model
 from compile import export
-from tests.golden.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
+from tests.golden.checkpoints.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
 from tests.support.checkpoints import edit_config
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny_classifier

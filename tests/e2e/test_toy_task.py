@@ -18,7 +18,7 @@ import torch
 
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import load_artifact
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import missing
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import read_config
 from bert_rt.support.cli import run_command

@@ -16,9 +16,10 @@ import transformers
 from numpy.typing import NDArray
 
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
-from bert_rt.engines.base import EngineOptions, missing, open_engine
+from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.packing import pack, pad, unpad
+from bert_rt.engines.registry import missing, open_engine
 from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, save_checkpoint
 from bert_rt.model.config import to_dict
 from bert_rt.tasks.checkpoints import load_model

@@ -19,7 +19,7 @@ import pytest
 
 from bert_rt.errors import CheckpointError
 from bert_rt.text.tokenization import Tokenizer
-from tests.golden.tokenizer_cases import CASES
+from tests.golden.checkpoints.tokenizer_cases import CASES
 from tests.support.tokenizer_checkpoints import CONTROL_TEXTS, TEXTS, write_checkpoint
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from bert_rt.engines.base import EngineOptions, open_engine
+from bert_rt.engines.base import EngineOptions
+from bert_rt.engines.registry import open_engine
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.registry import find_task
 from bert_rt.types import PackedBatch

@@ -3,8 +3,8 @@
     python tests/support/processes.py fork ENGINE DIRECTORY COUNT
     python tests/support/processes.py exit ENGINE DIRECTORY
 
-DIRECTORY holds the checkpoint "squad" of tests.golden.pipeline_cases, which torch runs; the other
-engines run the embedded model.
+DIRECTORY holds the checkpoint "squad" of tests.golden.pipeline.pipeline_cases, which torch runs;
+the other engines run the embedded model.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, missing, open_engine
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.packing import pad, plan_batches, unpad
+from bert_rt.engines.registry import missing, open_engine
 from bert_rt.errors import EngineUnavailableError
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.types import Feature, Outputs, PackedBatch

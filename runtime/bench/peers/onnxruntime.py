@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.artifact.artifact import MODEL_NAME
-from bert_rt.engines.base import EngineInfo, EngineOptions, missing
+from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.registry import missing
 from runtime.bench.peers.base import Absent, Infer, PaddedRunner, Peer, Peers, Rectangle, Setup
 
 __all__ = ["open_onnxruntime"]

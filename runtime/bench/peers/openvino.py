@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from bert_rt.artifact.artifact import MODEL_NAME, Artifact
-from bert_rt.engines.base import EngineInfo, EngineOptions, missing
+from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.packing import pack, pad
+from bert_rt.engines.registry import missing
 from runtime.bench.peers.base import Absent, Infer, PaddedRunner, Peer, Peers, Rectangle, Setup
 
 __all__ = ["CALIBRATION_WINDOWS", "open_openvino"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bert_rt.engines.base import EngineInfo, EngineOptions, missing
+from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.registry import missing
 from runtime.bench.peers.base import Absent, Infer, PaddedRunner, Peer, Peers, Rectangle, Setup
 
 __all__ = ["open_torch"]

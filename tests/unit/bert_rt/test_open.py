@@ -13,7 +13,7 @@ import pytest
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import Artifact, build_artifact, load_artifact
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
-from bert_rt.engines.base import missing
+from bert_rt.engines.registry import missing
 from bert_rt.errors import ArtifactFormatError
 from bert_rt.model.config import BertConfig, to_dict
 from bert_rt.types import PER_SEQUENCE, PER_TOKEN

@@ -20,7 +20,7 @@ import torch
 from bert_rt import Runtime, pipeline
 from bert_rt.errors import ArtifactError, ConfigError
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
-from tests.golden.pipeline_cases import write_checkpoint
+from tests.golden.pipeline.pipeline_cases import write_checkpoint
 from tests.support import processes
 from tests.support.artifacts import write_tiny_artifact
 

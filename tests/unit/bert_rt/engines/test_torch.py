@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bert_rt.engines import base as engines
+from bert_rt.engines import registry as engines
 from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.torch import missing, open_engine
 from bert_rt.errors import EngineInternalError, EngineUnavailableError

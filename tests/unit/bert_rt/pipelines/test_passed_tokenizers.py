@@ -12,7 +12,7 @@ from bert_rt import pipeline
 from bert_rt.errors import CheckpointError, ConfigError
 from bert_rt.model.checkpoint import read_config
 from bert_rt.pipelines.loading import _model_max_length
-from tests.golden.pipeline_cases import write_checkpoint
+from tests.golden.pipeline.pipeline_cases import write_checkpoint
 from tests.support.families import FAMILIES
 
 

@@ -24,8 +24,8 @@ from bert_rt.errors import (
 )
 from bert_rt.pipelines.base import Pipeline
 from bert_rt.text.tokenization import Tokenizer
-from tests.golden.pipeline_cases import write_checkpoint
-from tests.golden.test_pipeline import assert_same
+from tests.golden.pipeline.pipeline_cases import write_checkpoint
+from tests.golden.pipeline.test_pipeline import assert_same
 from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
 from tests.support.text import SPECIAL_TOKENS, make_tokenizer
 

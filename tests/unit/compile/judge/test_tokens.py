@@ -13,7 +13,7 @@ from bert_rt.errors import CompileError
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from compile.judge import tokens
-from tests.golden.tokenizer_cases import CASES
+from tests.golden.checkpoints.tokenizer_cases import CASES
 from tests.support.text import make_tokenizer
 
 

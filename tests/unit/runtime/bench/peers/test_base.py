@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bert_rt import api
-from bert_rt.engines.base import EngineInfo, EngineOptions, open_engine
+from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.registry import open_engine
 from runtime.bench.peers.base import PRODUCT_BATCH_TOKENS, PaddedRunner, Peers, Rectangle, Setup
 from runtime.bench.peers.onnxruntime import open_onnxruntime
 from runtime.bench.peers.openvino import open_openvino

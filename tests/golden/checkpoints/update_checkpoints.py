@@ -1,6 +1,6 @@
 """Writes checkpoints.json anew: what Transformers 4.57 makes of the cases of checkpoint_cases.py.
 
-    python -m tests.golden.update_checkpoints PYTHON
+    python -m tests.golden.checkpoints.update_checkpoints PYTHON
 
 PYTHON is that of an environment with `pip install torch==2.13.0 'transformers==4.57.*'`.
 """
@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.golden.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
-from tests.golden.update_pipeline import run_requests
+from tests.golden.checkpoints.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
+from tests.golden.pipeline.update_pipeline import run_requests
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Writes spans.json anew: what Transformers 4.57 returns for the calls of span_cases.py.
 
-    python -m tests.golden.update_spans PYTHON
+    python -m tests.golden.spans.update_spans PYTHON
 
 PYTHON is that of an environment with `pip install torch==2.13.0 'transformers==4.57.*'`.
 """
@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.golden.span_cases import GOLDEN_FILE, KINDS, make_calls, write_kind
-from tests.golden.update_pipeline import run_requests
+from tests.golden.pipeline.update_pipeline import run_requests
+from tests.golden.spans.span_cases import GOLDEN_FILE, KINDS, make_calls, write_kind
 
 
 def _short(result: Any) -> list[list[Any]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bert_rt import pipeline
-from tests.golden.span_cases import GOLDEN_FILE, KINDS, NUM_CALLS, make_calls, write_kind
+from tests.golden.spans.span_cases import GOLDEN_FILE, KINDS, NUM_CALLS, make_calls, write_kind
 
 _GOLDEN = json.loads(GOLDEN_FILE.read_text())
 # The file keeps six digits, and two programs agree within float32 rounding of their logits.

@@ -1,6 +1,6 @@
 """Writes pipeline.json anew: what Transformers 4.57 returns for the calls of pipeline_cases.py.
 
-    python -m tests.golden.update_pipeline PYTHON ../shared/models/minilm-l6-squad
+    python -m tests.golden.pipeline.update_pipeline PYTHON ../shared/models/minilm-l6-squad
 
 PYTHON is that of an environment with `pip install torch==2.13.0 'transformers==4.57.*'`.
 """
@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.golden.pipeline_cases import CASES, CHECKPOINTS, GOLDEN_FILE, write_checkpoint
+from tests.golden.pipeline.pipeline_cases import CASES, CHECKPOINTS, GOLDEN_FILE, write_checkpoint
 
-_SCRIPT = Path(__file__).parents[2] / "benchmarks" / "transformers4_calls.py"
+_SCRIPT = Path(__file__).parents[3] / "benchmarks" / "transformers4_calls.py"
 
 
 def run_requests(python: str, requests: list[dict[str, Any]], folder: Path) -> Any:

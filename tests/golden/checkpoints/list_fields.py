@@ -1,6 +1,6 @@
 """Writes fields.json: every field of the tokenizers and configurations of Transformers 4.57.6.
 
-    .venv4/bin/python tests/golden/list_fields.py tests/golden/fields.json
+    .venv4/bin/python tests/golden/checkpoints/list_fields.py tests/golden/checkpoints/fields.json
 
 The arguments of the constructors, their base classes' too, and what save_pretrained writes.
 """

@@ -2,7 +2,7 @@
 // shape that is wanted. Anything else throws std::invalid_argument naming the node.
 #pragma once
 
-#include "onnx_reader.h"
+#include "graph/onnx_reader.h"
 
 #include <cstdint>
 #include <map>

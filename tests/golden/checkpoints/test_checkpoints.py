@@ -13,8 +13,8 @@ import torch
 from bert_rt import pipeline
 from bert_rt.errors import CheckpointError, InputError
 from bert_rt.tasks.checkpoints import load_model
-from tests.golden.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
-from tests.golden.test_pipeline import assert_same
+from tests.golden.checkpoints.checkpoint_cases import CASES, GOLDEN_FILE, call_of, write_case
+from tests.golden.pipeline.test_pipeline import assert_same
 from tests.support.checkpoints import edit_config
 
 _GOLDEN = json.loads(GOLDEN_FILE.read_text())

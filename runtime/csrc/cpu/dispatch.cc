@@ -1,5 +1,5 @@
 // Chooses a kernel table once, when an engine opens.
-#include "cpu_features.h"
+#include "cpu/cpu_features.h"
 
 #include <cstdlib>
 #include <stdexcept>

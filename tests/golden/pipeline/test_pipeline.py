@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bert_rt import pipeline
-from tests.golden.pipeline_cases import CASES, GOLDEN_FILE, write_checkpoint
+from tests.golden.pipeline.pipeline_cases import CASES, GOLDEN_FILE, write_checkpoint
 from tests.tolerances import FLOAT32_ATOL
 
 _GOLDEN = json.loads(GOLDEN_FILE.read_text())

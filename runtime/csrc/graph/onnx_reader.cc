@@ -1,4 +1,4 @@
-#include "onnx_reader.h"
+#include "graph/onnx_reader.h"
 
 #include <cstring>
 #include <stdexcept>

@@ -1,6 +1,6 @@
-#include "graph_match.h"
+#include "graph/match.h"
 
-#include "graph_walk.h"
+#include "graph/walk.h"
 #include "kernels.h"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // Anything unexpected throws std::invalid_argument naming the node.
 #pragma once
 
-#include "onnx_reader.h"
+#include "graph/onnx_reader.h"
 
 #include <string>
 #include <string_view>

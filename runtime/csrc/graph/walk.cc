@@ -1,4 +1,4 @@
-#include "graph_walk.h"
+#include "graph/walk.h"
 
 #include <algorithm>
 #include <cmath>

@@ -5,7 +5,10 @@
     runtime = Runtime.load()
     answer = runtime.answer(question="...", context="...")
 
-Names are resolved when they are first used, so importing the package loads nothing heavy.
+The public interface is __all__: the Runtime, what it takes and returns, the pipelines, and every
+exception. All other modules are internal and may change in any release, except those that a page of
+docs/ names. Names are resolved when they are first used, so importing the package loads nothing
+heavy.
 """
 
 from __future__ import annotations
@@ -15,28 +18,107 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
-    from bert_rt.errors import BertRtError
+    from bert_rt.artifact.artifact import Artifact, load_artifact
+    from bert_rt.artifact.manifest import Manifest
+    from bert_rt.engines.base import EngineInfo
+    from bert_rt.engines.scheduler import QueueStats
+    from bert_rt.errors import (
+        ArtifactError,
+        ArtifactFormatError,
+        ArtifactNotFoundError,
+        ArtifactVersionError,
+        BertRtError,
+        CalibrationError,
+        CheckpointError,
+        CompileError,
+        ConfigError,
+        DeadlineExceededError,
+        EmptyInputError,
+        EngineError,
+        EngineInternalError,
+        EngineUnavailableError,
+        InputError,
+        InputTooLongError,
+        OverloadedError,
+        ParityError,
+        TrainingError,
+        UnsupportedOpError,
+    )
+    from bert_rt.model.config import AnsweringConfig, SequenceLimits
     from bert_rt.pipelines import pipeline
-    from bert_rt.types import Answer, Classification
+    from bert_rt.pipelines.base import Pipeline
+    from bert_rt.tasks.base import CallOptions, Limits, Task
+    from bert_rt.tasks.session import Session
+    from bert_rt.types import Answer, Classification, Question, TextInput
 
-__all__ = ["Answer", "BertRtError", "Classification", "Runtime", "__version__", "pipeline"]
+__all__ = [
+    "Answer",
+    "AnsweringConfig",
+    "Artifact",
+    "ArtifactError",
+    "ArtifactFormatError",
+    "ArtifactNotFoundError",
+    "ArtifactVersionError",
+    "BertRtError",
+    "CalibrationError",
+    "CallOptions",
+    "CheckpointError",
+    "Classification",
+    "CompileError",
+    "ConfigError",
+    "DeadlineExceededError",
+    "EmptyInputError",
+    "EngineError",
+    "EngineInfo",
+    "EngineInternalError",
+    "EngineUnavailableError",
+    "InputError",
+    "InputTooLongError",
+    "Limits",
+    "Manifest",
+    "OverloadedError",
+    "ParityError",
+    "Pipeline",
+    "Question",
+    "QueueStats",
+    "Runtime",
+    "SequenceLimits",
+    "Session",
+    "Task",
+    "TextInput",
+    "TrainingError",
+    "UnsupportedOpError",
+    "__version__",
+    "load_artifact",
+    "pipeline",
+]
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Answer": "bert_rt.types",
-    "BertRtError": "bert_rt.errors",
-    "Classification": "bert_rt.types",
-    "Runtime": "bert_rt.api",
-    "pipeline": "bert_rt.pipelines",
+# The names of a module, as above; whatever is called an error is in bert_rt.errors.
+_NAMES = {
+    "bert_rt.api": "Runtime",
+    "bert_rt.artifact.artifact": "Artifact load_artifact",
+    "bert_rt.artifact.manifest": "Manifest",
+    "bert_rt.engines.base": "EngineInfo",
+    "bert_rt.engines.scheduler": "QueueStats",
+    "bert_rt.errors": " ".join(name for name in __all__ if name.endswith("Error")),
+    "bert_rt.model.config": "AnsweringConfig SequenceLimits",
+    "bert_rt.pipelines": "pipeline",
+    "bert_rt.pipelines.base": "Pipeline",
+    "bert_rt.tasks.base": "CallOptions Limits Task",
+    "bert_rt.tasks.session": "Session",
+    "bert_rt.types": "Answer Classification Question TextInput",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
     """Resolve a public name on first use (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -20,12 +20,14 @@ from bert_rt.support.cli import (
     run_command,
     write_json,
 )
+from bert_rt.support.scratch import private_temporary_directory
 from compile.tasks.base import Settings
 from compile.tasks.registry import COMPILE_TASKS, all_bars, task_of_manifest
 
 __all__ = ["main"]
 
 
+@private_temporary_directory()
 def main(argv: Sequence[str]) -> int:
     """Compile as the command line says, and print where the artifact is.
 

@@ -22,6 +22,7 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.faults import Dropped
+from bert_rt.support.scratch import private_temporary_directory
 from bert_rt.tasks.base import Evaluation
 from compile.judge.receipt import ENGINES, data_hash, measure
 from compile.tasks.base import CompileTask
@@ -34,6 +35,7 @@ _CALIBRATION_ERROR = "expected_calibration_error"
 _CALIBRATION_TOLERANCE = 0.01
 
 
+@private_temporary_directory()
 def main(argv: Sequence[str]) -> int:
     """Verify as the command line says, and print a line for every check.
 

@@ -57,7 +57,7 @@ def render() -> str:
             parts.append(_function(name, value, "##"))
     parts += ["## Calls of a pipeline\n"]
     parts += [_function(cls.__name__, cls.__call__, "###") for cls in _PIPELINES]
-    parts += ["## Exceptions\n", "All are in `bert_rt.errors`.\n"]
+    parts += ["## Exceptions\n"]
     parts += [*(_error(name, value) for name, value in raised.items()), ""]
     parts += ["## Version\n", "`bert_rt.__version__` is a string.\n", _commands()]
     return "\n".join(parts)
@@ -88,6 +88,8 @@ def _members(cls: type) -> Iterator[tuple[str, Any]]:
             if name.startswith("_") or name in seen or is_field or base is object:
                 continue
             seen.add(name)
+            if inspect.isclass(value):
+                continue
             function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
             if callable(function) or isinstance(function, property) or hasattr(function, "func"):
                 yield name, function

@@ -18,8 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from bert_rt import Runtime
-from bert_rt.errors import DeadlineExceededError, InputError, OverloadedError
+from bert_rt import DeadlineExceededError, InputError, OverloadedError, Runtime
 
 # Errors that a client can cause, and their statuses.
 _STATUS = {InputError: 400, OverloadedError: 429, DeadlineExceededError: 504}

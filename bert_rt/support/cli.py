@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from bert_rt.errors import BertRtError
 from bert_rt.model.config import AnsweringConfig, Columns
 from bert_rt.support.faults import Dropped
 from bert_rt.support.files import atomic_write_json
+from bert_rt.support.signals import Terminated, ending_signals
 
 __all__ = [
     "add_answering_flags",
@@ -42,22 +44,18 @@ __all__ = [
 ]
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
-EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+EXIT_SIGNAL = 128  # and the signal's number, as a shell reports it
+EXIT_BROKEN_PIPE = 141  # EXIT_SIGNAL + SIGPIPE, which Windows does not have
 
 # Which extra brings a library that a program may find missing.
 _EXTRAS = {
     "matplotlib": "train",
     "onnxscript": "compile",
     "openvino": "openvino",
-    "prometheus_client": "serve",
-    "ray": "ray",
     "rich": "train",
     "safetensors": "train",
-    "starlette": "serve",
     "tensorboard": "train",
     "torch": "train",
-    "uvicorn": "serve",
 }
 
 
@@ -290,16 +288,19 @@ def run_command(
 
     Returns:
         What main returned; 2 after a BertRtError, an OSError or a library that is not installed,
-        130 after Ctrl-C, 141 where nobody reads stdout any more. Anything else is our own
-        mistake and is raised as it is.
+        130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, 141 where nobody reads stdout any
+        more. Anything else is our own mistake and is raised as it is.
     """
     try:
-        code = main(sys.argv[1:] if argv is None else argv)
+        with ending_signals():
+            code = main(sys.argv[1:] if argv is None else argv)
         # Now, while a full disk can still be told from success.
         sys.stdout.flush()
         return code or 0
+    except Terminated as error:
+        return _end(f"ended by {error}", EXIT_SIGNAL + error.number)
     except KeyboardInterrupt:
-        return _end("interrupted", EXIT_INTERRUPTED)
+        return _end("interrupted", EXIT_SIGNAL + signal.SIGINT)
     except BrokenPipeError:
         _discard_stdout()
         return EXIT_BROKEN_PIPE

@@ -111,7 +111,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_directory(target.parent)
     temporary = _sibling(target, "tmp")
     try:
         # Mode "x" on a random name: never follows or overwrites what somebody else put there.
@@ -123,6 +123,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        _remove_empty(made)
         _name_target(error, target)
         raise
     _sync_directory(target.parent)
@@ -170,7 +171,7 @@ def atomic_directory(
     """
     target = Path(os.path.realpath(path))
     check_replaceable(target, can_replace=can_replace)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_directory(target.parent)
     temporary = _sibling(target, "tmp")
     try:
         temporary.mkdir()
@@ -184,6 +185,7 @@ def atomic_directory(
             _swap_in(temporary, target)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(made)
         _name_target(error, target)
         raise
     _sync_directory(target.parent)
@@ -251,13 +253,29 @@ def _swap_in(temporary: Path, target: Path) -> None:
         os.rename(temporary, target)
         return
     retired = _sibling(target, "old")
-    os.rename(target, retired)
     try:
+        os.rename(target, retired)
         os.rename(temporary, target)
+        shutil.rmtree(retired, ignore_errors=True)
     except BaseException:
-        os.rename(retired, target)
+        # Ctrl-C, too, which may come between any two of them.
+        if retired.exists() and not target.exists():
+            os.rename(retired, target)
+        shutil.rmtree(retired, ignore_errors=True)
         raise
-    shutil.rmtree(retired, ignore_errors=True)
+
+
+def _make_directory(directory: Path) -> list[Path]:
+    """Make a directory and return those that were missing, the innermost first."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _remove_empty(directories: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
 
 
 def _name_target(error: BaseException, target: Path) -> None:

@@ -22,6 +22,7 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.files import atomic_write_bytes
+from bert_rt.support.scratch import private_temporary_directory
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature
@@ -32,12 +33,13 @@ from runtime.bench.peers.qualify import DEFAULT_FINALISTS
 from runtime.bench.plot import plot
 from runtime.bench.render import markdown, terminal
 from runtime.bench.run import ENGINES, Plan, run
-from runtime.bench.thresholds import check, read_thresholds
+from runtime.bench.thresholds import check, read_thresholds, thresholds_of
 from runtime.bench.workload import read_workload
 
 __all__ = ["main"]
 
 
+@private_temporary_directory()
 def main(argv: Sequence[str]) -> int:
     """Measure as the command line says, write and print the result.
 
@@ -58,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
     print(terminal(result))
     if thresholds is None:
         return 0
+    isas = result["machine"]["isas"]
+    thresholds = thresholds_of(thresholds, isas[0] if isas else "none")
     failures = check(result["ratios"], thresholds)
     for failure in failures:
         print(f"check: {failure}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any
 from bert_rt.errors import InputError
 from bert_rt.support.files import read_text
 
-__all__ = ["check", "read_thresholds"]
+__all__ = ["check", "read_thresholds", "thresholds_of"]
 
 _BOUNDS = ("minimum", "maximum")
 
@@ -19,7 +19,8 @@ def read_thresholds(path: str | Path) -> list[dict[str, Any]]:
     """Read a file of thresholds.
 
     Args:
-        path: JSON: {"thresholds": [{"ratio", "scope", "minimum" or "maximum"}, ...]}.
+        path: JSON: {"thresholds": [{"ratio", "scope", "minimum" or "maximum", "isas"}, ...]}.
+            "isas", which may be absent, names the instruction sets that the threshold is for.
 
     Returns:
         The thresholds.
@@ -41,13 +42,27 @@ def read_thresholds(path: str | Path) -> list[dict[str, Any]]:
             and isinstance(entry.get("ratio"), str)
             and isinstance(entry.get("scope"), str)
             and sum(isinstance(entry.get(bound), int | float) for bound in _BOUNDS) == 1
+            and _is_names(entry.get("isas", []))
         )
         if not is_good:
             raise InputError(
-                f"{path}: thresholds[{index}]: got {entry!r}, want ratio, scope and either "
-                "minimum or maximum"
+                f"{path}: thresholds[{index}]: got {entry!r}, want ratio, scope, either "
+                "minimum or maximum, and isas, if at all, as a list of names"
             )
     return entries
+
+
+def thresholds_of(thresholds: list[dict[str, Any]], isa: str) -> list[dict[str, Any]]:
+    """Leave out what is for other instruction sets.
+
+    Args:
+        thresholds: What read_thresholds returned.
+        isa: The instruction set that the native engine chooses on this machine.
+
+    Returns:
+        The thresholds that name this instruction set, or none at all.
+    """
+    return [entry for entry in thresholds if isa in entry.get("isas", [isa])]
 
 
 def check(ratios: Mapping[str, Mapping[str, Any]], thresholds: list[dict[str, Any]]) -> list[str]:
@@ -73,3 +88,7 @@ def check(ratios: Mapping[str, Mapping[str, Any]], thresholds: list[dict[str, An
         if "maximum" in entry and median > entry["maximum"]:
             failures.append(f"{name}, {scope}: {median:.3f}, want at most {entry['maximum']:g}")
     return failures
+
+
+def _is_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

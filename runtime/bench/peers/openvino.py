@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
@@ -160,9 +162,18 @@ def _quantize(openvino: Any, setup: Setup, artifact: Artifact) -> Any:
             subset_size=len(items),
         )
     if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        openvino.save_model(quantized, cached, compress_to_fp16=False)
+        _save(openvino, quantized, cached)
     return quantized
+
+
+def _save(openvino: Any, model: Any, path: Path) -> None:
+    """Write a model's .bin and .xml whole; the .xml, which says that it is there, comes last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as directory:
+        staged = Path(directory, path.name)
+        openvino.save_model(model, staged, compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):
+            os.replace(staged.with_suffix(suffix), path.with_suffix(suffix))
 
 
 def _cached(setup: Setup, model: bytes, items: list[Any], versions: str) -> Path | None:

@@ -7,8 +7,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,8 @@ from bert_rt.support.cli import (
     write_json,
 )
 from bert_rt.support.progress import progress
+from bert_rt.support.scratch import private_temporary_directory
+from bert_rt.support.signals import Terminated
 
 _ROOT = Path(__file__).parents[4]
 
@@ -115,6 +119,7 @@ def test_json_result(tmp_path: Path) -> None:
         (FileNotFoundError(2, "No such file", "q.json"), 2, "error: q.json: No such file\n"),
         (OSError("odd"), 2, "error: odd\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Terminated(signal.SIGTERM), 143, "ended by SIGTERM\n"),
         (ModuleNotFoundError("?", name="torch.nn"), 2, "error: torch is not installed; pip "),
         (BrokenPipeError(), 141, ""),
     ],
@@ -232,3 +237,50 @@ def test_errors_inside_progress_are_not_hidden() -> None:
         progress("x", total=1, unit="steps", stream=io.StringIO()),
     ):
         raise ModuleNotFoundError(name="rich")
+
+
+# Signals
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)])
+def test_a_signal_lets_a_command_clean_up(
+    name: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
+
+    def command(_argv: object) -> None:
+        with private_temporary_directory():
+            (Path(tempfile.gettempdir()) / "big").write_text("x")
+            try:
+                os.kill(os.getpid(), number)
+            finally:
+                (tmp_path / "where").write_text(os.environ["TMPDIR"])
+                if number != signal.SIGINT:
+                    os.kill(os.getpid(), number)  # again: cleaning up goes on
+                    (tmp_path / "clean").touch()
+
+    assert run_command(command, []) == code
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "clean").exists() == (number != signal.SIGINT)
+    assert not Path((tmp_path / "where").read_text()).exists()
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_somebody_handles_or_ignores_is_theirs() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert run_command(lambda _: os.kill(os.getpid(), signal.SIGTERM), []) == 0
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_temporary_files_go_where_they_went_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    before, directory = os.environ.get("TMPDIR"), tempfile.gettempdir()
+    with private_temporary_directory():
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] != directory
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()  # as torch does
+    assert (os.environ.get("TMPDIR"), tempfile.gettempdir()) == (before, directory)
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ

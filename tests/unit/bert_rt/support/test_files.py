@@ -142,3 +142,21 @@ def test_what_appears_under_the_name_meanwhile_is_kept(tmp_path: Path) -> None:
         write()
     assert _names(tmp_path) == ["d"]
     assert _names(tmp_path / "d") == ["theirs"]
+
+
+def test_a_failure_leaves_no_directory_that_it_made(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_directory(tmp_path / "a" / "b" / "art") as place:
+            (place / "file").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    with pytest.raises(TypeError):
+        atomic_write_bytes(tmp_path / "b" / "c" / "file", "no bytes")  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]

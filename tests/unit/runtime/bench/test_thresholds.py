@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bert_rt.errors import InputError
-from runtime.bench.thresholds import check, read_thresholds
+from runtime.bench.thresholds import check, read_thresholds, thresholds_of
 
 _RATIOS = {"native/openvino": {"engine": {"median": 1.6}, "p50_latency": {"median": 0.9}}}
 
@@ -30,7 +30,16 @@ def test_names_every_ratio_that_does_not_hold() -> None:
 
 def test_the_projects_own_thresholds_can_be_read() -> None:
     path = Path(__file__).parents[4] / "benchmarks" / "thresholds.json"
-    assert len(read_thresholds(path)) >= 4
+    thresholds = read_thresholds(path)
+    for isa in ("amx_int8", "avx512vnni", "avx2"):
+        assert len(thresholds_of(thresholds, isa)) >= 4
+
+
+def test_a_threshold_may_be_for_some_instruction_sets() -> None:
+    everywhere = {"ratio": "a/b", "scope": "engine", "minimum": 1}
+    somewhere = {**everywhere, "isas": ["avx2"]}
+    assert thresholds_of([everywhere, somewhere], "avx2") == [everywhere, somewhere]
+    assert thresholds_of([everywhere, somewhere], "amx_int8") == [everywhere]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +50,7 @@ def test_the_projects_own_thresholds_can_be_read() -> None:
         {"thresholds": [{"ratio": "a/b", "scope": "engine"}]},
         {"thresholds": [{"ratio": "a/b", "scope": "engine", "minimum": 1, "maximum": 2}]},
         {"thresholds": [{"ratio": 3, "scope": "engine", "minimum": 1}]},
+        {"thresholds": [{"ratio": "a/b", "scope": "engine", "minimum": 1, "isas": "avx2"}]},
     ],
 )
 def test_other_forms_are_refused(tmp_path: Path, document: object) -> None:

@@ -77,6 +77,10 @@ constraints: $(VENV)/.made  ## Write constraints.txt anew: the newest versions t
 	  $(PIP) freeze --exclude-editable | sed 's/+.*//'; } > constraints.txt
 	@touch $(VENV)/.runtime $(VENV)/.dev
 
+.PHONY: docs
+docs: $(VENV)/.dev  ## Write docs/reference.md from the docstrings of the code
+	$(PY) docs/generate_reference.py
+
 .PHONY: demo
 demo: $(VENV)/.runtime  ## Answer questions with the embedded model
 	$(PY) -m runtime.demo

@@ -1,7 +1,7 @@
 """Classes of CPUs, and what `python -m runtime.bench` measured of the native engine on each.
 
 A class is the instruction set that the native engine uses. `auto` goes by this table, doctor prints
-it and docs/architecture.md says how to add a row: measure, commit the page, name it here.
+it and docs/environment.md says how to add a row: measure, commit the page, name it here.
 """
 
 from __future__ import annotations

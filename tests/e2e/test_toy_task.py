@@ -64,6 +64,10 @@ def write_rows(path: Path, count: int, seed: int) -> Path:
     return path
 
 
+# One test trains and one compiles, each a matter of a minute on a machine that does nothing else.
+pytestmark = pytest.mark.timeout(900)
+
+
 @dataclass(frozen=True)
 class Made:
     start: Path
@@ -77,7 +81,7 @@ def run(command: Any, *arguments: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def made(registered: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def trained(registered: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     place = tmp_path_factory.mktemp("toy")
     counts = {"train": 800, "dev": 150, "calibration": 80}
     data = {
@@ -95,15 +99,21 @@ def made(registered: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     torch.set_num_threads(num_threads)
     assert code == 0
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(trained: Made) -> Made:
+    data = trained.data
     code = run(
         export,
-        *("--model_name_or_path", result.model, "--output_dir", result.artifact, "--int8"),
+        *("--model_name_or_path", trained.model, "--output_dir", trained.artifact, "--int8"),
         *("--calibration_file", data["calibration"], "--eval_file", data["dev"]),
         *("--text_field", "words", "--decimals", 4, "--min_closeness_ratio", 0.97),
         *("--held_out_samples", 20, "--max_seq_length", 40),
     )
     assert code == 0
-    return result
+    return trained
 
 
 def gold(made: Made) -> np.ndarray:
@@ -111,7 +121,8 @@ def gold(made: Made) -> np.ndarray:
     return np.array([row["shares"] for row in rows])
 
 
-def test_it_is_trained(made: Made) -> None:
+def test_it_is_trained(trained: Made) -> None:
+    made = trained
     _, raw = read_config(made.model)
     assert raw["architectures"] == ["BertForWordShares"]
     lines = [json.loads(line) for line in (made.model / "metrics.jsonl").read_text().splitlines()]

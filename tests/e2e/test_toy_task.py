@@ -35,7 +35,12 @@ from train import finetune
 from train.tasks import registry as train_registry
 
 _WORDS = ("the", "cat", "sat", "on", "mat", "in", "paris", "who", "is")
-_TEXTS = ("the cat sat on the mat", "paris is in paris", "the the the the", "cat on cat")
+_TEXTS = (
+    "the cat sat on the mat",
+    "paris is in paris",
+    "the mat is the cat in paris",
+    "cat on cat",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)

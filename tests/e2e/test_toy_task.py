@@ -38,7 +38,7 @@ _WORDS = ("the", "cat", "sat", "on", "mat", "in", "paris", "who", "is")
 _TEXTS = (
     "the cat sat on the mat",
     "paris is in paris",
-    "the mat is the cat",
+    "the mat is the cat in paris",
     "cat on cat",
 )
 

@@ -12,6 +12,7 @@ import torch
 
 from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
+from bert_rt.tasks.checkpoints import all_heads
 from bert_rt.types import PER_SEQUENCE
 
 __all__ = ["INPUT_NAMES", "TRACE_OPSET", "trace"]
@@ -37,9 +38,8 @@ def trace(loaded: LoadedModel) -> ir.Model:
     """
     outputs = loaded.model.spec.outputs
     if not outputs:
-        raise UnsupportedOpError(
-            f"task: got {loaded.task!r}, want one that compiles, with named outputs"
-        )
+        known = ", ".join(head.name for head in all_heads().values() if head.outputs)
+        raise UnsupportedOpError(f"task: got {loaded.task!r}, want one that compiles: {known}")
     # Two rows, since the tracer takes a size of 1 for a constant; and a tensor of its own for each
     # input, since it takes equal ones for one.
     shape = (2, min(17, loaded.config.max_sequence_length))

@@ -35,7 +35,12 @@ from train import finetune
 from train.tasks import registry as train_registry
 
 _WORDS = ("the", "cat", "sat", "on", "mat", "in", "paris", "who", "is")
-_TEXTS = ("the cat sat on the mat", "paris is in paris", "the the the the", "cat on cat")
+_TEXTS = (
+    "the cat sat on the mat",
+    "paris is in paris",
+    "the mat is the cat in paris",
+    "cat on cat",
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,6 +69,10 @@ def write_rows(path: Path, count: int, seed: int) -> Path:
     return path
 
 
+# One test trains and one compiles, each a matter of a minute on a machine that does nothing else.
+pytestmark = pytest.mark.timeout(900)
+
+
 @dataclass(frozen=True)
 class Made:
     start: Path
@@ -77,7 +86,7 @@ def run(command: Any, *arguments: object) -> int:
 
 
 @pytest.fixture(scope="module")
-def made(registered: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def trained(registered: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     place = tmp_path_factory.mktemp("toy")
     counts = {"train": 800, "dev": 150, "calibration": 80}
     data = {
@@ -95,15 +104,21 @@ def made(registered: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     torch.set_num_threads(num_threads)
     assert code == 0
+    return result
+
+
+@pytest.fixture(scope="module")
+def made(trained: Made) -> Made:
+    data = trained.data
     code = run(
         export,
-        *("--model_name_or_path", result.model, "--output_dir", result.artifact, "--int8"),
+        *("--model_name_or_path", trained.model, "--output_dir", trained.artifact, "--int8"),
         *("--calibration_file", data["calibration"], "--eval_file", data["dev"]),
         *("--text_field", "words", "--decimals", 4, "--min_closeness_ratio", 0.97),
         *("--held_out_samples", 20, "--max_seq_length", 40),
     )
     assert code == 0
-    return result
+    return trained
 
 
 def gold(made: Made) -> np.ndarray:
@@ -111,7 +126,8 @@ def gold(made: Made) -> np.ndarray:
     return np.array([row["shares"] for row in rows])
 
 
-def test_it_is_trained(made: Made) -> None:
+def test_it_is_trained(trained: Made) -> None:
+    made = trained
     _, raw = read_config(made.model)
     assert raw["architectures"] == ["BertForWordShares"]
     lines = [json.loads(line) for line in (made.model / "metrics.jsonl").read_text().splitlines()]
@@ -153,7 +169,7 @@ def results(made: Made, engine: str) -> np.ndarray:
     with Runtime.load(made.artifact, engine=engine, checkpoint=checkpoint) as runtime:
         assert runtime.info.name == engine
         one = [runtime.ask(text) for text in _TEXTS]
-        assert runtime.ask_batch(_TEXTS) == pytest.approx(one, abs=1e-4)
+        np.testing.assert_allclose(runtime.ask_batch(_TEXTS), one, rtol=0, atol=1e-3)
         assert all(value == round(value, 4) for row in one for value in row)
         with pytest.raises(InputError, match="a word-shares artifact, which is asked with `ask`"):
             runtime.answer("who", "the cat")

@@ -14,6 +14,7 @@ from bert_rt.errors import UnsupportedOpError
 from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import build_model
+from bert_rt.tasks.registry import find_task
 from compile.graph.trace import TRACE_OPSET, trace
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny
@@ -84,13 +85,16 @@ def test_traces_a_short_model_in_silence(capfd: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize("task", ["encoder", "pretraining"])
 def test_a_task_without_a_compiled_form(task: str) -> None:
-    loaded = dataclasses.replace(tiny.loaded_model(), task=task)
+    model: Any = build_model(task, tiny.CONFIG).eval()
+    loaded = LoadedModel(model, tiny.CONFIG, {}, (), ())
     with pytest.raises(UnsupportedOpError, match=f"^task: got '{task}', want .*question-answering"):
         trace(loaded)
 
 
 class Untraceable(torch.nn.Module):
     """What it computes depends on its input's values."""
+
+    spec = find_task("question-answering").head_spec
 
     def forward(self, input_ids: Any, attention_mask: Any, token_type_ids: Any) -> Any:
         if int(input_ids.sum()) > 7:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from bert_rt.text.tokenization import Tokenizer
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 
 # The same examples on every run and no clock: a test that fails fails for everybody.
 settings.register_profile("bert_rt", derandomize=True, deadline=None, database=None)

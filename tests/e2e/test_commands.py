@@ -12,7 +12,7 @@ import pytest
 from bert_rt.artifact.artifact import default_artifact_path
 from bert_rt.errors import ArtifactNotFoundError
 from tests.support.artifacts import PAIRS, write_tiny_artifact
-from tests.support.squad_file import write_squad
+from tests.support.data.squad_file import write_squad
 
 _ROOT = Path(__file__).parents[2]
 

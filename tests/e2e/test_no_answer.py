@@ -12,7 +12,7 @@ from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.squad import read_squad
 from compile import export
 from runtime import evaluate
-from tests.support.articles import make_articles
+from tests.support.data.articles import make_articles
 from tests.support.training import WINDOWS, make_checkpoint
 from train import finetune, unanswerable
 from train.loop.journal import read_metrics

@@ -15,7 +15,7 @@ from runtime import answer as answer_command
 from runtime import classify, doctor, evaluate
 from runtime.bench import __main__ as bench
 from tests.support.artifacts import write_tiny_artifact
-from tests.support.corpora import write_text
+from tests.support.data.corpora import write_text
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
 from train import average, finetune, pretrain, unanswerable, vocab
 

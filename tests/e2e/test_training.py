@@ -19,8 +19,8 @@ import pytest
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.tokenization import Tokenizer
-from tests.support.corpora import write_text
-from tests.support.text import VOCAB
+from tests.support.data.corpora import write_text
+from tests.support.data.text import VOCAB
 from tests.support.training import WINDOWS, make_checkpoint, make_squad
 from train import finetune, pretrain
 from train.loop import scoring

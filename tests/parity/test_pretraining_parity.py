@@ -12,8 +12,8 @@ import transformers
 from bert_rt.model.config import BertConfig
 from bert_rt.text.tokenization import Tokenizer
 from tests.parity.test_transformers import SIZES, perturb
-from tests.support.corpora import tokenizer_files, write_text
-from tests.support.text import VOCAB
+from tests.support.data.corpora import tokenizer_files, write_text
+from tests.support.data.text import VOCAB
 from tests.tolerances import FLOAT32_ATOL
 from train.tasks.pretraining import make_pretraining
 from train.vocab import train_vocabulary

@@ -15,8 +15,8 @@ from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.text.tokenization import Tokenizer
+from tests.support.data.text import texts
 from tests.support.families import write_byte_level_bpe, write_unigram
-from tests.support.text import texts
 
 _SPACED = (
     "  ",

@@ -16,7 +16,7 @@ from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Feature, FloatArray
-from tests.support.text import (
+from tests.support.data.text import (
     SPECIAL_TOKENS,
     VOCAB,
     make_context,

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
 from bert_rt.model.config import BertConfig, to_dict
 from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
-from tests.support.text import VOCAB, make_tokenizer
+from tests.support.data.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(
     vocab_size=len(VOCAB),

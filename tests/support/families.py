@@ -13,7 +13,7 @@ import torch
 import transformers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from tests.support.text import VOCAB, write_vocab
+from tests.support.data.text import VOCAB, write_vocab
 
 _WORDS = "the cat sat on the mat in paris who is unaff a x 42 . where caf\u00e9 na\u00efve"
 _SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]

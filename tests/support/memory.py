@@ -22,7 +22,7 @@ from bert_rt.model.config import BertConfig
 from bert_rt.tasks.registry import find_task
 from bert_rt.types import PackedBatch
 from tests.support.artifacts import CONFIG, make_model, write_tiny_artifact
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 
 # Small enough for thousands of batches, with several layers: a shape has kernels for each.
 _CONFIG: BertConfig = replace(CONFIG, num_hidden_layers=4, hidden_size=64, intermediate_size=128)

@@ -12,7 +12,7 @@ import torch
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import build_model
-from tests.support.text import VOCAB, make_tokenizer
+from tests.support.data.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(
     vocab_size=len(VOCAB),

@@ -17,7 +17,7 @@ import torch
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import build_model
-from tests.support.text import VOCAB, make_tokenizer
+from tests.support.data.text import VOCAB, make_tokenizer
 
 __all__ = ["CASES", "CHECKPOINTS", "GOLDEN_FILE", "Case", "write_checkpoint"]
 

@@ -19,7 +19,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import build_model
-from tests.support.text import VOCAB
+from tests.support.data.text import VOCAB
 
 __all__ = ["GOLDEN_FILE", "KINDS", "NUM_CALLS", "make_calls", "write_kind"]
 

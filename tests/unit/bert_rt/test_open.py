@@ -19,7 +19,7 @@ from bert_rt.model.config import BertConfig, to_dict
 from bert_rt.types import PER_SEQUENCE, PER_TOKEN
 from tests.kernels import graphs
 from tests.support.artifacts import CLASSIFIER_LIMITS, LABELS, LIMITS, PAIRS, write_tiny_artifact
-from tests.support.text import VOCAB, make_tokenizer
+from tests.support.data.text import VOCAB, make_tokenizer
 
 ENGINES = [
     name

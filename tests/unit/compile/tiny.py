@@ -38,7 +38,7 @@ from compile.int8.calibrate import Observer, observe
 from compile.int8.quantize import QuantConfig, plan_layers, quantize
 from compile.int8.search import LayerPlan
 from compile.tasks.question_answering import calibration_features
-from tests.support.text import VOCAB, make_tokenizer, write_vocab
+from tests.support.data.text import VOCAB, make_tokenizer, write_vocab
 
 CONFIG = BertConfig(
     vocab_size=len(VOCAB),

@@ -22,7 +22,7 @@ from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.text_classification.labelled import read_labelled
 from compile import compiler
 from compile.export import main
-from tests.support.text import make_tokenizer, write_vocab
+from tests.support.data.text import make_tokenizer, write_vocab
 from tests.unit.compile import tiny
 
 LABELS = ("bad", "good")

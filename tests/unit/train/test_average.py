@@ -15,7 +15,7 @@ from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.tokenization import Tokenizer
 from tests.support.checkpoints import edit_config
-from tests.support.text import VOCAB
+from tests.support.data.text import VOCAB
 from tests.support.training import CONFIG, make_checkpoint
 from train.average import average_checkpoints, main
 

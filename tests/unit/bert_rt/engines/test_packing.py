@@ -11,7 +11,7 @@ from bert_rt.engines.packing import pack, pad, plan_batches, unpack, unpad
 from bert_rt.errors import InputTooLongError
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.types import Feature, TokenSequence
-from tests.support.text import make_windows
+from tests.support.data.text import make_windows
 
 
 def windows(*num_tokens: int) -> list[Feature]:

@@ -27,7 +27,7 @@ from bert_rt.text.tokenization import Tokenizer
 from tests.golden.pipeline.pipeline_cases import write_checkpoint
 from tests.golden.pipeline.test_pipeline import assert_same
 from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
-from tests.support.text import SPECIAL_TOKENS, make_tokenizer
+from tests.support.data.text import SPECIAL_TOKENS, make_tokenizer
 
 QUESTION = {"question": "who sat on the mat?", "context": "The cat sat on the mat in Paris."}
 

@@ -12,7 +12,7 @@ from bert_rt.pipelines.window_spans import SpanRules, find_answers
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.text.word_spans import WordSpans
 from bert_rt.types import FloatArray, Outputs
-from tests.support.text import make_context, make_encoding, make_windows
+from tests.support.data.text import make_context, make_encoding, make_windows
 
 CONFIG = AnsweringConfig(max_seq_length=16, doc_stride=4, max_query_length=2)
 NUM_TOKENS = 26  # one letter each: "a" and "A" would be one answer

@@ -13,7 +13,7 @@ import tokenizers
 
 from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
 from bert_rt.text.tokenization import Tokenizer
-from tests.support.text import SPECIAL_TOKENS, VOCAB, make_tokenizer, write_vocab
+from tests.support.data.text import SPECIAL_TOKENS, VOCAB, make_tokenizer, write_vocab
 
 
 def pieces(tokenizer: Tokenizer, text: str) -> list[str]:

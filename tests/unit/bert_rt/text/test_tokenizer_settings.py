@@ -13,7 +13,7 @@ from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 from tests.golden.checkpoints.tokenizer_cases import CASES, TokenizerCase
-from tests.support.text import write_vocab
+from tests.support.data.text import write_vocab
 
 _CASE = next(iter(CASES.values()))
 

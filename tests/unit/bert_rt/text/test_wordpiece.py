@@ -18,7 +18,7 @@ from bert_rt.artifact.artifact import TOKENIZER_NAME, default_artifact_path
 from bert_rt.tasks.question_answering.squad import read_squad
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.text.wordpiece import NativeWordPiece
-from tests.support.text import VOCAB, make_tokenizer, texts
+from tests.support.data.text import VOCAB, make_tokenizer, texts
 
 _native = pytest.importorskip("bert_rt._native")
 

@@ -40,7 +40,7 @@ from tests.support.artifacts import (
     write_tiny_artifact,
     write_tiny_classifier,
 )
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 from tests.unit.compile import tiny, tiny_classifier
 
 SPANS = QuestionAnswering(Settings())

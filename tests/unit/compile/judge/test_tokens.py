@@ -14,7 +14,7 @@ from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.text.tokenization import Tokenizer
 from compile.judge import tokens
 from tests.golden.checkpoints.tokenizer_cases import CASES
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 
 
 @pytest.fixture

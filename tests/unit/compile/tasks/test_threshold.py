@@ -14,7 +14,7 @@ from bert_rt.model.config import to_dict
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from compile.tasks.question_answering import check_both_kinds, tune_threshold
 from tests.support.artifacts import CONFIG, LIMITS, make_model, write_tiny_artifact
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 from tests.unit.compile import tiny
 
 

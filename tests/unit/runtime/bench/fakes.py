@@ -14,7 +14,7 @@ from runtime.bench.measure import Clock, Record
 from runtime.bench.peers.base import Peer
 from runtime.bench.statistics import Rate
 from runtime.bench.workload import Workload
-from tests.support.text import make_windows
+from tests.support.data.text import make_windows
 
 LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=12, max_query_length=16, max_answer_length=8)
 

@@ -10,7 +10,7 @@ import pytest
 from bert_rt.support.cli import run_command
 from runtime.bench.__main__ import main
 from tests.support.artifacts import write_tiny_artifact
-from tests.support.squad_file import write_squad
+from tests.support.data.squad_file import write_squad
 
 _RATE = ("sequences_per_second", "tokens_per_second", "p50_ms", "p95_ms", "p99_ms")
 

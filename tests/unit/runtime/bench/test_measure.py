@@ -15,7 +15,7 @@ from runtime.bench.measure import (
 )
 from runtime.bench.peers.base import Peer
 from runtime.bench.workload import Workload
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 from tests.unit.runtime.bench.fakes import LIMITS, FakeTime, make_peer, make_work
 
 

@@ -12,8 +12,8 @@ from runtime.bench.workload import (
     num_operations,
     read_workload,
 )
-from tests.support.squad_file import write_squad
-from tests.support.text import make_tokenizer
+from tests.support.data.squad_file import write_squad
+from tests.support.data.text import make_tokenizer
 from tests.unit.runtime.bench.fakes import LIMITS, make_work
 
 

@@ -13,8 +13,8 @@ import pytest
 import train.data.corpus
 from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.text.tokenization import Tokenizer
-from tests.support.corpora import make_text, tokenizer_files, write_text
-from tests.support.text import VOCAB
+from tests.support.data.corpora import make_text, tokenizer_files, write_text
+from tests.support.data.text import VOCAB
 from train.data.corpus import Corpus, open_corpus, prepare_corpus
 from train.data.text import read_documents
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.support.text import VOCAB
+from tests.support.data.text import VOCAB
 from train.data.masking import Masking, make_masking, mask_batch, max_predictions
 
 _IDS = {token: index for index, token in enumerate(VOCAB)}

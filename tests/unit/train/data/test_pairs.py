@@ -7,7 +7,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from tests.support.corpora import make_corpus
+from tests.support.data.corpora import make_corpus
 from train.data.corpus import Corpus
 from train.data.pairs import Pairs, assemble, make_pairs
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import BertConfig
 from bert_rt.model.encoder import BertModel
-from tests.support.corpora import tokenizer_files, write_text
-from tests.support.text import VOCAB
+from tests.support.data.corpora import tokenizer_files, write_text
+from tests.support.data.text import VOCAB
 from train.optim.initialization import initialize_local
 from train.recipes import PRETRAINING
 from train.tasks.pretraining import make_pretraining

@@ -11,8 +11,8 @@ import torch
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import load_model
-from tests.support.corpora import make_text, tokenizer_files, write_text
-from tests.support.text import VOCAB
+from tests.support.data.corpora import make_text, tokenizer_files, write_text
+from tests.support.data.text import VOCAB
 from train.data.phases import Phase, paper_phases
 from train.loop.objective import MicroBatch, Objective
 from train.tasks.pretraining import PretrainingObjective, make_pretraining

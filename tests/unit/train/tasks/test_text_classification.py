@@ -15,7 +15,7 @@ from bert_rt.tasks.checkpoints import build_model, load_model
 from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.types import TextInput
-from tests.support.text import write_vocab
+from tests.support.data.text import write_vocab
 from tests.unit.compile import tiny, tiny_classifier
 from train.tasks.text_classification.objective import (
     ClassificationObjective,

@@ -18,7 +18,7 @@ from bert_rt.tasks.question_answering.features import (
 )
 from bert_rt.tasks.texts import MAX_TEXT_CHARS
 from bert_rt.text.tokenization import Tokenizer
-from tests.support.text import make_encoding, make_windows
+from tests.support.data.text import make_encoding, make_windows
 
 # With a question of 2 tokens a window has room for 20 - 2 - 3 = 15 context tokens and moves by 10.
 CONFIG = AnsweringConfig(max_seq_length=20, max_query_length=4, doc_stride=5)

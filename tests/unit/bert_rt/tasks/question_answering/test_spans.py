@@ -16,7 +16,7 @@ from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Answer, Encoding, Feature, FloatArray
-from tests.support.text import make_context, make_encoding, make_windows
+from tests.support.data.text import make_context, make_encoding, make_windows
 
 CONFIG = AnsweringConfig(max_query_length=2, max_answer_length=3)
 # Windows of 15 context tokens that move by 5.

@@ -9,7 +9,7 @@ from bert_rt.errors import EmptyInputError
 from bert_rt.tasks.text_classification.sequences import make_sequence, make_sequences
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
-from tests.support.text import make_encoding
+from tests.support.data.text import make_encoding
 
 
 def paper_truncation(first: int, second: int, room: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import pytest
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from tests.support.articles import make_articles
+from tests.support.data.articles import make_articles
 from train.tasks.unanswerable.command import (
     KINDS,
     add_unanswerable,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-_TEXT = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text()
+_TEXT = (Path(__file__).parents[3] / "docs" / "migrating.md").read_text()
 _BLOCKS = re.findall(r"^```python\n(.*?)^```$", _TEXT, re.MULTILINE | re.DOTALL)
 
 

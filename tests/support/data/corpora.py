@@ -1,4 +1,4 @@
-"""Small corpora of made-up text, in the words of tests.support.text.VOCAB."""
+"""Small corpora of made-up text, in the words of tests.support.data.text.VOCAB."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.support.text import make_tokenizer
+from tests.support.data.text import make_tokenizer
 from train.data.corpus import Corpus, CorpusReport
 
 _WORDS = ("the", "cat", "sat", "on", "mat", "in", "paris", "who", "where", "is", "unaff", "xyz")

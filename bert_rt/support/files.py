@@ -10,13 +10,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
-import gzip
 import json
 import os
-import secrets
-import shutil
 import stat
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,10 +71,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     try:
         data = file.read_bytes()
         if file.suffix == ".gz":
-            data = gzip.decompress(data)
+            data = _decompress(file, data)
         return data.decode("utf-8-sig")
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: named .gz, but not a whole gzip file: {error}") from error
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
@@ -184,7 +178,7 @@ def atomic_directory(
             check_replaceable(target, can_replace=can_replace)
             _swap_in(temporary, target)
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove_tree(temporary)
         _remove_empty(made)
         _name_target(error, target)
         raise
@@ -256,12 +250,12 @@ def _swap_in(temporary: Path, target: Path) -> None:
     try:
         os.rename(target, retired)
         os.rename(temporary, target)
-        shutil.rmtree(retired, ignore_errors=True)
+        _remove_tree(retired)
     except BaseException:
         # Ctrl-C, too, which may come between any two of them.
         if retired.exists() and not target.exists():
             os.rename(retired, target)
-        shutil.rmtree(retired, ignore_errors=True)
+        _remove_tree(retired)
         raise
 
 
@@ -289,7 +283,7 @@ def _name_target(error: BaseException, target: Path) -> None:
 
 def _sibling(target: Path, kind: str) -> Path:
     # Cut, so that a name of the longest length that a file system takes still has a sibling.
-    return target.with_name(f".{target.name[:40]}.{secrets.token_hex(6)}.{kind}")
+    return target.with_name(f".{target.name[:40]}.{os.urandom(6).hex()}.{kind}")
 
 
 def _sync_tree(directory: Path) -> None:
@@ -312,3 +306,22 @@ def _sync_directory(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+# Imported where they are used: whoever loads an artifact would wait for them.
+
+
+def _decompress(file: Path, data: bytes) -> bytes:
+    import gzip
+    import zlib
+
+    try:
+        return gzip.decompress(data)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{file}: named .gz, but not a whole gzip file: {error}") from error
+
+
+def _remove_tree(path: Path) -> None:
+    import shutil
+
+    shutil.rmtree(path, ignore_errors=True)

@@ -19,7 +19,6 @@ from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import check_question, make_features
 from bert_rt.tasks.question_answering.head_spec import HEAD
 from bert_rt.tasks.question_answering.spans import decode
-from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.texts import with_place
 from bert_rt.types import Answer, Encoding, Feature, Outputs, Question
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
+    from bert_rt.tasks.question_answering.squad import SquadExample
 
 __all__ = ["AnsweringOptions", "PreparedQuestion", "QuestionAnswering"]
 
@@ -237,6 +237,8 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     ) -> list[SquadExample]:
         """Read a file in SQuAD's form; layout, labels and head are not used."""
         del layout, labels, head
+        from bert_rt.tasks.question_answering.squad import read_squad
+
         return read_squad(path, dropped=dropped)
 
     def evaluate(

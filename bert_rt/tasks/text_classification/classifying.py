@@ -29,9 +29,7 @@ from bert_rt.tasks.text_classification.classes import rank_classes
 from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
 from bert_rt.tasks.text_classification.head_spec import HEAD
-from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.tasks.text_classification.sequences import make_sequences
-from bert_rt.tasks.text_classification.targets import TARGETS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
 from bert_rt.types import Classification, Outputs, TextInput, TokenSequence
 
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
+    from bert_rt.tasks.text_classification.labelled import LabelledText
     from bert_rt.tasks.text_classification.scoring import ClassifierEvaluation
 
 __all__ = ["PreparedText", "TextClassification"]
@@ -209,6 +208,8 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         dropped: Dropped | None = None,
     ) -> list[LabelledText]:
         """Read a file of labelled texts: of classes, labels or numbers, as the head has them."""
+        from bert_rt.tasks.text_classification.targets import TARGETS
+
         target = TARGETS[(head or _USUAL_HEAD).problem_type]
         return target.read(path, layout, labels, dropped)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import ConfigError
-from bert_rt.model.checkpoint import problem_type
+from bert_rt.model.labels import problem_type
 
 __all__ = [
     "FUNCTIONS",

@@ -181,19 +181,8 @@ class Runtime(TaskMethods):
         options = EngineOptions(device, num_threads, _absolute(checkpoint), task.head_spec)
         choice = choose(artifact, options) if engine == AUTO else None
         name = engine if choice is None else choice.name
-        # Beside each other: an engine that is opened leaves the interpreter to the tokenizer.
-        tokenizing = Background(lambda: Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME)))
-        try:
-            opened = ForkSafeEngine(lambda: open_engine(name, artifact, options))
-        finally:
-            tokenizing.wait()
-        artifact.release(manifest.model.file)
+        opened, tokenizer = _open_both(name, artifact, options)
         info = opened.info if choice is None else _explain(choice, opened.info)
-        try:
-            tokenizer = tokenizing.result()
-        except BaseException:
-            opened.close()
-            raise
         session = open_session(
             opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
         )
@@ -241,6 +230,23 @@ def open_session(
         max_queue_tokens=max_queue_tokens,
     )
     return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
+
+
+def _open_both(
+    engine: str, artifact: Artifact, options: EngineOptions
+) -> tuple[ForkSafeEngine, Tokenizer]:
+    """Open the engine and read the tokenizer meanwhile, for which an engine leaves time."""
+    tokenizing = Background(lambda: Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME)))
+    try:
+        opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
+    finally:
+        tokenizing.wait()
+    artifact.release(artifact.manifest.model.file)
+    try:
+        return opened, tokenizing.result()
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:

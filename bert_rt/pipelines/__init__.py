@@ -11,7 +11,6 @@ Transformers 4.57, the last line of releases that has them all. docs/migrating.m
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -102,8 +101,12 @@ def pipeline(
     _check_precision(framework, dtype, torch_dtype)
     task = _task(task, model)
     checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
-    opened = EngineOptions(_device_name(device), num_threads, checkpoint)
-    opened_model, make = _open(task, model, engine, opened)
+    opened: dict[str, Any] = {
+        "device": _device_name(device),
+        "num_threads": num_threads,
+        "checkpoint": checkpoint,
+    }
+    opened_model, make = _open(task, model, engine, EngineOptions(**opened))
     try:
         if tokenizer is not None:
             _check_tokenizer(tokenizer, opened_model.tokenizer)
@@ -113,7 +116,7 @@ def pipeline(
             opened_model.close()
         raise
     arguments = {"task": task, "model": _absolute(model), "engine": engine, **options}
-    made.made_by = (pipeline, arguments | dataclasses.asdict(opened))
+    made.made_by = (pipeline, arguments | opened)
     return made
 
 

@@ -228,6 +228,10 @@ def test_a_signal_lets_a_command_clean_up(
     name: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     number = signal.Signals[name]
+    # Under nohup SIGHUP is ignored, and would stay so.
+    outer = signal.signal(
+        number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+    )
     before = signal.getsignal(number)
 
     def command(_argv: object) -> None:
@@ -246,6 +250,7 @@ def test_a_signal_lets_a_command_clean_up(
     assert (tmp_path / "clean").exists() == (number != signal.SIGINT)
     assert not Path((tmp_path / "where").read_text()).exists()
     assert signal.getsignal(number) == before
+    signal.signal(number, outer)
 
 
 def test_a_signal_that_somebody_handles_or_ignores_is_theirs() -> None:

@@ -195,11 +195,10 @@ def main() -> None:
     for ours in ("bert_rt", "bert_rt, no dropout"):
         for theirs in ("Trainer", "Trainer, padded to 384"):
             values = [a / b for a, b in zip(rates[ours], rates[theirs], strict=True)]
-            told = {"median": statistics.median(values), "low": min(values), "high": max(values)}
-            ratios[f"{ours} / {theirs}"] = told
-            print(
-                f"{ours} / {theirs}: {told['median']:.2f} ({told['low']:.2f} to {told['high']:.2f})"
-            )
+            figures = {"median": statistics.median(values), "low": min(values), "high": max(values)}
+            ratios[f"{ours} / {theirs}"] = figures
+            span = f"{figures['low']:.2f} to {figures['high']:.2f}"
+            print(f"{ours} / {theirs}: {figures['median']:.2f} ({span})")
     if args.json:
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         Path(args.json).write_text(

@@ -51,7 +51,7 @@ class Runtime(TaskMethods):
     """Answers questions over passages, or classifies texts, as its artifact was made to do.
 
     Thread-safe: make one and share it. A forked process may go on using it on native and
-    onnxruntime; on openvino and torch it is told to start by spawn. Pickled (for a pool of
+    onnxruntime; on openvino and torch it gets an error that asks for spawn. Pickled (for a pool of
     processes) and copied it is a path and options, from which it is loaded there.
 
     Attributes:

@@ -142,7 +142,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     check_tokenizer(options.model_name_or_path, tokenizer)
     _check_limits(task.limits, loaded)
     _check_weights(loaded)
-    # Data first: a typing error in a path should not be told after minutes of work.
+    # Data first: a typing error in a path should not be reported after minutes of work.
     data, quant = _read(task, options), options.quant
 
     model = trace(loaded)
@@ -242,22 +242,22 @@ def _tuned(compiled: Compiled, task: CompileTask, data: _Data) -> Compiled:
     fields = compiled.fields
     tuned = task.tune_limits(compiled.files, fields, data.held_out)
     if tuned is not None:
-        fields = _with(fields, tuned.name, tuned.told, limits=to_dict(tuned.limits))
+        fields = _with(fields, tuned.name, tuned.provenance, limits=to_dict(tuned.limits))
     if data.scored:
         found = tune_temperature(compiled.files, fields, data.scored, task.fit_temperature)
         is_own = data.scored is not data.held_out
-        told = {
+        entry = {
             **dataclasses.asdict(found),
             "data": "score_calibration_file" if is_own else "calibration_file",
         }
         temperature = found.score_temperature
-        fields = _with(fields, "score_calibration", told, score_temperature=temperature)
+        fields = _with(fields, "score_calibration", entry, score_temperature=temperature)
     return replace(compiled, fields=fields)
 
 
-def _with(fields: ManifestFields, name: str, told: Any, **changes: Any) -> ManifestFields:
+def _with(fields: ManifestFields, name: str, entry: Any, **changes: Any) -> ManifestFields:
     """Change fields of the manifest, and say in its provenance why."""
-    provenance = {**fields["provenance"], name: told}
+    provenance = {**fields["provenance"], name: entry}
     return ManifestFields(**{**fields, **changes, "provenance": provenance})  # type: ignore[typeddict-item]
 
 

@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> int:
     if manifest.receipt is None:
         print("accuracy: not measured; --eval_file puts a receipt into the artifact")
     else:
-        print(f"accuracy: {_told(manifest)}")
+        print(f"accuracy: {_accuracy(manifest)}")
     write_json(args.json, {"artifact": str(args.output_dir), "receipt": manifest.receipt})
     return 0
 
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("gate", "what INT8 must keep; those of the model's task")
     for name, (title, default) in all_bars().items():
-        # SUPPRESS leaves no attribute, so that a bar of another task is told from none.
+        # SUPPRESS leaves no attribute, so that a bar of another task differs from none.
         group.add_argument(
             f"--{name}",
             type=float,
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _told(manifest: Manifest) -> str:
+def _accuracy(manifest: Manifest) -> str:
     assert manifest.receipt is not None, "asked only where there is one"
     measure, receipt = task_of_manifest(manifest).measure, manifest.receipt
     title, metric = measure.title, measure.metric

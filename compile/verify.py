@@ -98,23 +98,25 @@ def _confirm(
     engine: str, result: Evaluation, wanted: float, task: CompileTask, receipt: Mapping[str, Any]
 ) -> dict[str, float]:
     """Compare what was measured on an engine with the receipt, and print it."""
-    told_of = task.measure
-    scores = {metric: result.metrics[metric] for metric in told_of.metrics}
-    got = scores[told_of.metric]
+    task_measure = task.measure
+    scores = {metric: result.metrics[metric] for metric in task_measure.metrics}
+    got = scores[task_measure.metric]
     # Written so that NaN is a difference, too.
-    if not abs(got - wanted) <= told_of.tolerance:
+    if not abs(got - wanted) <= task_measure.tolerance:
         raise ParityError(
-            f"receipt: {engine} has {told_of.title} {got:.2f} here, the receipt says "
-            f"{wanted:.2f}; want a difference of at most {told_of.tolerance}"
+            f"receipt: {engine} has {task_measure.title} {got:.2f} here, the receipt says "
+            f"{wanted:.2f}; want a difference of at most {task_measure.tolerance}"
         )
-    told = [f"{told_of.metrics[name]} {told_of.show(name, scores[name])}" for name in scores]
+    figures = [
+        f"{task_measure.metrics[name]} {task_measure.show(name, scores[name])}" for name in scores
+    ]
     confidence = task.confidence(result)
     if confidence is not None:
         error = confidence.calibration_error
         scores[_CALIBRATION_ERROR] = error
         if _is_confirmed(engine, error, receipt):
-            told.append(f"expected calibration error {error:.4f}")
-    print(f"{engine}: {', '.join(told)}: confirmed")
+            figures.append(f"expected calibration error {error:.4f}")
+    print(f"{engine}: {', '.join(figures)}: confirmed")
     return scores
 
 

@@ -139,7 +139,7 @@ def _describe(artifact: Artifact) -> dict[str, Any]:
 
 
 def _check(name: str, artifact: Artifact | None, options: EngineOptions) -> str | None:
-    """Return what an engine lacks, or None."""
+    """Return what is missing for an engine, or None."""
     try:
         return missing(name, artifact, options)
     except ModuleNotFoundError as error:
@@ -201,8 +201,8 @@ def _print(report: dict[str, Any]) -> None:
     auto = report["auto"]
     if isinstance(auto, dict) and "engine" in auto:
         isa = f" with {auto['isa']}" if auto["isa"] else ""
-        told = f"{auto['engine']} {auto['version']}{isa}, {auto['num_threads']} threads"
-        print(f"auto       {told}")
+        summary = f"{auto['engine']} {auto['version']}{isa}, {auto['num_threads']} threads"
+        print(f"auto       {summary}")
         for name, reason in auto["passed_over"].items():
             print(f"           not {name}: {reason}")
         row = auto["cpu_class"]

@@ -96,8 +96,8 @@ def parse_line(line: bytes, fields: Sequence[str]) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"is not valid JSON: {error}") from None
     if not isinstance(entry, dict):
-        told = ", ".join(f'"{name}"' for name in fields)
-        raise InputError(f"got {type(entry).__name__}, want an object {{{told}}}")
+        wanted = ", ".join(f'"{name}"' for name in fields)
+        raise InputError(f"got {type(entry).__name__}, want an object {{{wanted}}}")
     for name in fields:
         if name not in entry:
             raise InputError(f"{name}: is missing")

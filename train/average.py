@@ -108,10 +108,10 @@ def _check_fit(first_dir: Path, first: LoadedModel, directory: Path, loaded: Loa
                 f"models: {what} of {directory}: got {got}, but {first_dir} has {want}"
             )
     ours, other = (Tokenizer.from_directory(path) for path in (first_dir, directory))
-    told = difference(ours, other)
-    if told is not None:
+    mismatch = difference(ours, other)
+    if mismatch is not None:
         raise ConfigError(
-            f"models: the tokenizer of {directory} is another than {first_dir}'s: {told}"
+            f"models: the tokenizer of {directory} is another than {first_dir}'s: {mismatch}"
         )
 
 

@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.processes import join_processes
-    from train.loop.rundir import check_run_dir, run_directory, told
+    from train.loop.rundir import check_run_dir, run_directory, summarize
 
     results: dict[int, TrainResult] = {}
     with join_processes(options.device) as processes, run_directory(args.output_dir):
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
                     args, plan, replace(options, seed=seed), directory, resume_from, processes
                 )
             if processes.is_first:
-                print(told(results[seed], directory))
+                print(summarize(results[seed], directory))
             if not results[seed].is_finished:
                 return 0
         if processes.is_first:
@@ -221,8 +221,8 @@ def _finish_seeds(
     for file in source.iterdir():
         if file.is_file():
             atomic_write_bytes(output_dir / file.name, file.read_bytes())
-    told = ", ".join(f"{name} {value:.4g}" for name, value in average.items())
-    print(f"the average of their weights: {told}")
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in average.items())
+    print(f"the average of their weights: {figures}")
     print(f"{output_dir}: the model of {source.name}, the best with {scores[best]:.2f}")
     return average
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         file_sha256,
         mark_run_dir,
         run_directory,
-        told,
+        summarize,
     )
     from train.loop.state import load_weights
 
@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
             resume_from=resume_from,
         )
         if processes.is_first:
-            print(told(result, args.output_dir))
+            print(summarize(result, args.output_dir))
             write_json(args.json, asdict(result))
     return 0
 

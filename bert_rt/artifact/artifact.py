@@ -227,7 +227,7 @@ def write_artifact(
     built = build_artifact(files=files, **fields)
     content = {name: built.read(name) for name in built.manifest.files}
     with (
-        _told(directory),
+        _write_errors(directory),
         atomic_directory(
             directory, can_replace=_is_only_an_artifact, unchanged_since=unchanged_since
         ) as place,
@@ -250,14 +250,14 @@ def check_output_dir(directory: str | os.PathLike[str]) -> DirectoryState:
     Raises:
         ArtifactError: Something that is no artifact stands there.
     """
-    with _told(directory):
+    with _write_errors(directory):
         found = directory_state(directory)
         check_replaceable(directory, can_replace=_is_only_an_artifact)
     return found
 
 
 @contextlib.contextmanager
-def _told(directory: str | os.PathLike[str]) -> Iterator[None]:
+def _write_errors(directory: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what fails while an artifact is written into one ArtifactError."""
     try:
         yield

@@ -29,7 +29,7 @@ __all__ = [
     "EngineOptions",
     "EngineSpec",
     "check_output_names",
-    "lacks_package",
+    "missing_package",
 ]
 
 
@@ -171,7 +171,7 @@ class EngineModule(Protocol):
         ...
 
 
-def lacks_package(package: str, minimum: tuple[int, ...], extra: str = "") -> str | None:
+def missing_package(package: str, minimum: tuple[int, ...], extra: str = "") -> str | None:
     """Say whether a library is missing or too old, without importing it.
 
     Args:

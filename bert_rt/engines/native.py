@@ -47,7 +47,7 @@ def _load_module() -> ModuleType | None:
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
-    """Say what the native engine lacks here.
+    """Say what is missing for the native engine.
 
     Args:
         artifact: Where given, it must be an INT8 artifact.
@@ -80,7 +80,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> NativeEngine:
 
     Raises:
         ArtifactFormatError: model.onnx is damaged or not a graph that the engine knows.
-        EngineUnavailableError: It lacks something here, or the instruction set that BERT_RT_ISA
+        EngineUnavailableError: Something is missing, or the instruction set that BERT_RT_ISA
             names cannot run on this machine.
     """
     reason = missing(artifact, options)

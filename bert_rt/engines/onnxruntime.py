@@ -14,7 +14,7 @@ from bert_rt.engines.base import (
     EngineOptions,
     EngineSpec,
     check_output_names,
-    lacks_package,
+    missing_package,
 )
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.packing import pad, unpad_outputs
@@ -43,7 +43,7 @@ _SILENT = 4  # Fatal errors only; all others become exceptions, which say the sa
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
-    """Say what lacks for this engine.
+    """Say what is missing for this engine.
 
     Args:
         artifact: Any artifact can be run.
@@ -52,7 +52,7 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    reason = lacks_package(SPEC.name, SPEC.packages[SPEC.name])
+    reason = missing_package(SPEC.name, SPEC.packages[SPEC.name])
     if reason is not None:
         return reason
     kind, _, index = options.device.partition(":")
@@ -79,7 +79,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
 
     Raises:
         ConfigError: num_threads is out of range.
-        EngineUnavailableError: Something lacks, or the device does not start.
+        EngineUnavailableError: Something is missing, or the device does not start.
         EngineInternalError: ONNX Runtime refuses the model.
     """
     reason = missing(artifact, options)

@@ -16,7 +16,7 @@ from bert_rt.engines.base import (
     EngineOptions,
     EngineSpec,
     check_output_names,
-    lacks_package,
+    missing_package,
 )
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.forking import lost_in_fork, note_use
@@ -47,7 +47,7 @@ _ONEDNN_CACHE_CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
-    """Say what lacks for this engine.
+    """Say what is missing for this engine.
 
     Args:
         artifact: Any artifact can be run.
@@ -56,7 +56,7 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     Returns:
         None where the engine can run, else one sentence.
     """
-    reason = lacks_package(SPEC.name, SPEC.packages[SPEC.name], SPEC.extra) or lost_in_fork(
+    reason = missing_package(SPEC.name, SPEC.packages[SPEC.name], SPEC.extra) or lost_in_fork(
         SPEC.name
     )
     if reason is not None:
@@ -86,7 +86,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
 
     Raises:
         ConfigError: num_threads is out of range.
-        EngineUnavailableError: Something lacks, or the device does not start.
+        EngineUnavailableError: Something is missing, or the device does not start.
         EngineInternalError: OpenVINO refuses the model.
     """
     reason = missing(artifact, options)

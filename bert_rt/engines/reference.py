@@ -33,7 +33,7 @@ SPEC = EngineSpec(
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
-    """Say what the reference engine lacks here.
+    """Say what is missing for the reference engine.
 
     Args:
         artifact: Any artifact will do.
@@ -60,7 +60,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> ReferenceEngine:
         An engine that is ready to run, slowly.
 
     Raises:
-        EngineUnavailableError: It lacks something here.
+        EngineUnavailableError: Something is missing.
     """
     reason = missing(artifact, options)
     if reason is not None:

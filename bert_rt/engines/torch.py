@@ -35,7 +35,7 @@ SPEC = EngineSpec(
 
 
 def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
-    """Say what lacks for this engine.
+    """Say what is missing for this engine.
 
     Args:
         artifact: Where given, its checkpoint must be named in the options. Whether it is the
@@ -75,7 +75,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
         The engine, ready to run.
 
     Raises:
-        EngineUnavailableError: Something lacks, or the checkpoint is another than the artifact's.
+        EngineUnavailableError: Something is missing, or the checkpoint is not the artifact's.
         CheckpointError: The checkpoint cannot be read.
         ArtifactFormatError: The task's model has other outputs than the manifest says.
     """

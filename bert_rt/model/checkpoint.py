@@ -144,7 +144,7 @@ def load_checkpoint(
         directory: The checkpoint.
         head: What the model has behind its encoder; the architecture has such a head.
         allow_new_head: Whether the file's pooler and heads may be others than the model's, as
-            when fine-tuning starts from a pretrained encoder. Those that lack are initialized
+            when fine-tuning starts from a pretrained encoder. Missing ones are initialized
             from torch's global generator.
         num_labels: Labels of a head that has such; None for as many as config.json names.
 
@@ -174,7 +174,7 @@ def _check_token_types(path: Path, config: BertConfig, head: HeadSpec) -> None:
     if config.num_token_types < head.num_token_types:
         raise CheckpointError(
             f"{path / _CONFIG}: type_vocab_size: got {config.type_vocab_size}, want at least "
-            f"{head.num_token_types} for {head.name}, whose texts are told apart by their types"
+            f"{head.num_token_types} for {head.name}, whose texts are distinguished by their types"
         )
 
 

@@ -197,7 +197,7 @@ def _fit(
     *,
     allow_new_head: bool,
 ) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """Match weights to a model: its state_dict, the keys that lack, the keys left over."""
+    """Match weights to a model: its state_dict, the missing keys, the keys left over."""
     import torch
 
     # A bare encoder's keys have no "bert." in front; the weights' have.
@@ -219,16 +219,16 @@ def _fit(
     def may_differ(key: str) -> bool:
         return allow_new_head and not architecture.is_encoder_key(key)
 
-    lacking = [key for key in new if not may_differ(key)]
+    missing = [key for key in new if not may_differ(key)]
     surplus = [
         key
         for key in unused
         if not may_differ(key) and (key.startswith(own) or not architecture.is_leftover(key))
     ]
-    told = [_shortened("missing", lacking)] if lacking else []
-    told += [_shortened("unexpected", surplus)] if surplus else []
-    if told:
-        raise CheckpointError(f"{path}: not a {type(model).__name__}: {' and '.join(told)}")
+    faults = [_shortened("missing", missing)] if missing else []
+    faults += [_shortened("unexpected", surplus)] if surplus else []
+    if faults:
+        raise CheckpointError(f"{path}: not a {type(model).__name__}: {' and '.join(faults)}")
     state = {}
     for key in sorted(wanted.keys() & weights.keys()):
         name, shape = wanted[key]

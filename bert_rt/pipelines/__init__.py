@@ -174,11 +174,11 @@ def _device_name(device: Any) -> str:
 def _check_tokenizer(given: Any, ours: Tokenizer) -> None:
     """Check that a tokenizer is the model's: another one would give other tokens."""
     if isinstance(given, str | os.PathLike):
-        told = difference(ours, Tokenizer.from_directory(os.fspath(given)))
+        mismatch = difference(ours, Tokenizer.from_directory(os.fspath(given)))
     elif hasattr(given, "backend_tokenizer"):
-        told = difference(ours, given.backend_tokenizer)
+        mismatch = difference(ours, given.backend_tokenizer)
     else:
         got = type(given).__name__
         raise ConfigError(f"tokenizer: got {got}, want a directory or a fast tokenizer")
-    if told is not None:
-        raise ConfigError(f"tokenizer: its tokens are others than the model's: {told}")
+    if mismatch is not None:
+        raise ConfigError(f"tokenizer: its tokens are others than the model's: {mismatch}")

@@ -210,7 +210,7 @@ def run_command(
     try:
         with ending_signals():
             code = main(sys.argv[1:] if argv is None else argv)
-        # Now, while a full disk can still be told from success.
+        # Now, while a full disk is still distinguishable from success.
         sys.stdout.flush()
         return code or 0
     except Terminated as error:

@@ -1,4 +1,4 @@
-"""What is wrong with the items of a data file: collected, then told in one message or left out.
+"""What is wrong with the items of a data file: collected, then reported in one message or left out.
 
 A reader checks the whole file before it complains, so that nobody mends one item a run.
 """
@@ -81,14 +81,16 @@ class Faults:
         Raises:
             InputError: There are faults, and some may not be left out; or no item is left.
         """
-        told = self._fatal if self._dropped is not None else self._fatal + self._droppable
-        if told:
+        faults = self._fatal if self._dropped is not None else self._fatal + self._droppable
+        if faults:
             advice = "" if self._fatal else f" ({_FLAG} leaves out what cannot be used)"
-            if len(told) > 1:
-                raise InputError(f"{self._file}: got {len(told)} faults: {listed(told)}{advice}")
+            if len(faults) > 1:
+                raise InputError(
+                    f"{self._file}: got {len(faults)} faults: {listed(faults)}{advice}"
+                )
             # "FILE, line 3: ..." is how all messages name a line.
-            separator = ", " if told[0].startswith("line ") else ": "
-            raise InputError(f"{self._file}{separator}{told[0]}{advice}")
+            separator = ", " if faults[0].startswith("line ") else ": "
+            raise InputError(f"{self._file}{separator}{faults[0]}{advice}")
         if total == self._items:
             usable = " that can be used" if total else ""
             raise InputError(f"{self._file}: got 0 {unit}{usable}, want at least 1")

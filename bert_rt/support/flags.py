@@ -1,6 +1,6 @@
 """Flags made of dataclasses: a flag for every field, under its own name.
 
-What a user did not give is not there, so that it can be told from what was given as the default.
+What a user did not give is not there, so that it differs from what was given as the default.
 """
 
 from __future__ import annotations

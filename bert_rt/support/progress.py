@@ -13,7 +13,7 @@ __all__ = ["Progress", "progress"]
 
 
 class Progress(Protocol):
-    """Is told how far long work has come."""
+    """Shows how far long work has come."""
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count work that is done.

@@ -31,7 +31,7 @@ def check_parity(
         model: The fused float graph.
         loaded: The model that it was traced from.
         seed: Of the inputs.
-        progress: Is told of every shape.
+        progress: Advanced at every shape.
 
     Returns:
         "max_abs_error" over all logits, "num_shapes" and the "limit" that it was held against.

@@ -95,7 +95,7 @@ def observe(
         pad_id: Id of the padding token; padded positions are not observed.
         max_rows: Rows kept of every layer's input.
         seed: Of the sampling.
-        progress: Is told of every window.
+        progress: Advanced at every window.
 
     Returns:
         Layer name to the observer of its input.

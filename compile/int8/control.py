@@ -93,7 +93,7 @@ def choose_float_layers(
         names = max(verdicts, key=len)
         raise ParityError(
             f"int8: loses too much on examples of the calibration file that were set aside, even "
-            f"with the {len(names)} most sensitive layers in float: {verdicts[names].told}. "
+            f"with the {len(names)} most sensitive layers in float: {verdicts[names].summary}. "
             f"Nothing was written. These layers are: {', '.join(names) or 'none'}"
         )
     return found, verdicts[found]

@@ -88,7 +88,7 @@ def plan_layers(
         layers: The encoder's linear layers.
         observers: Layer name to what its input looks like.
         config: How to quantize.
-        progress: Is told of every layer.
+        progress: Advanced at every layer.
 
     Returns:
         Layer name to plan.

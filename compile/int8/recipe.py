@@ -27,7 +27,7 @@ from compile.judge.gate import Verdict
 
 __all__ = ["Compiled", "quantize_within_bars"]
 
-# Thousands of tokens: enough to tell layers apart, and a run of the model each.
+# Thousands of tokens: enough to distinguish layers, and a run of the model each.
 _SENSITIVITY_WINDOWS = 32
 
 
@@ -96,18 +96,18 @@ def quantize_within_bars(
 
     most = int(quant.max_float_share * len(plans))
     float_layers: tuple[str, ...] = ()
-    told = ""
+    verdict = ""
     if judge is not None:
         found = choose_float_layers(sensitivities, lambda names: judge(make(names)), most=most)
-        float_layers, told = found[0], found[1].told
+        float_layers, verdict = found[0], found[1].summary
     compiled = make(float_layers)
     compiled.fields["quantization"] = {
         **SCHEME,
         "calibration_samples": len(sequences),
-        "held_out": {"total": num_held_out, "verdict": told},
+        "held_out": {"total": num_held_out, "verdict": verdict},
         "seed": quant.seed,
         "float_layers": {name: sensitivities[name] for name in float_layers},
-        "layers": _told(compiled.plans, sensitivities),
+        "layers": _layer_records(compiled.plans, sensitivities),
     }
     return compiled
 
@@ -138,7 +138,7 @@ def _plan(
         return plan_layers(layers, observers, quant, shown)
 
 
-def _told(
+def _layer_records(
     plans: Mapping[str, LayerPlan], sensitivities: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
     """Say for the manifest how every layer was quantized."""

@@ -45,7 +45,7 @@ def layer_sensitivities(
         plans: Layer name to plan.
         features: Windows of calibration text, at least one.
         pad_id: Id of the padding token; its logits are not looked at.
-        progress: Is told of every layer.
+        progress: Advanced at every layer.
 
     Returns:
         Layer name to the mean squared error of the logits over their variance, the largest first.

@@ -79,11 +79,11 @@ class Verdict:
 
     Attributes:
         passes: Whether it keeps what is wanted.
-        told: What was measured and what is wanted, for messages and the manifest.
+        summary: What was measured and what is wanted, for messages and the manifest.
     """
 
     passes: bool
-    told: str
+    summary: str
 
 
 class Gate:
@@ -165,15 +165,17 @@ class Gate:
         """
         measure = self.measure
         passes = got >= self._least(wanted) and wanted - got <= self.max_loss
-        told = (
+        summary = (
             f"got {measure.title} {got:.2f}, float has {wanted:.2f}; want a loss of at most "
             f"{self.max_loss} and a ratio of at least {self.min_ratio}"
         )
         for name in measure.ceilings:
             bound = self.bars[f"max_{name}"]
             passes = passes and comparisons[name] <= bound
-            told += f"; {measure.comparisons[name]} {comparisons[name]:.4f}, want at most {bound}"
-        return Verdict(passes, told)
+            summary += (
+                f"; {measure.comparisons[name]} {comparisons[name]:.4f}, want at most {bound}"
+            )
+        return Verdict(passes, summary)
 
     def _least(self, wanted: float) -> float:
         # A correlation may be negative, where a part of it would be more than the whole.

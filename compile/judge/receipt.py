@@ -43,7 +43,7 @@ class Judged(Protocol):
     def compare(
         self, reference: Any, int8: Any, examples: Sequence[Any]
     ) -> Mapping[str, float | NDArray[np.float64]]:
-        """Compare INT8 with float: figures, or a value an example, told as mean and interval."""
+        """Compare INT8 with float: figures, or a value an example, for mean and interval."""
         ...
 
     def confidence(self, evaluation: Any) -> Confidence | None:
@@ -146,25 +146,25 @@ def make_receipt(
 
 
 def _scores(task: Judged, result: Evaluation, drawn_R: NDArray[np.float64]) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    figures: dict[str, Any] = {
         **{name: result.metrics[name] for name in task.measure.metrics},
         f"{task.measure.metric}_interval": percentile_interval(drawn_R),
     }
     confidence = task.confidence(result)
     if confidence is not None:
-        told["score_calibration"] = score_receipt(confidence)
-    return told
+        figures["score_calibration"] = score_receipt(confidence)
+    return figures
 
 
 def _compared(
     figures: Mapping[str, float | NDArray[np.float64]], cluster_Q: NDArray[np.intp]
 ) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name, figure in figures.items():
         if isinstance(figure, np.ndarray):
-            told[name] = float(figure.mean())
+            summary[name] = float(figure.mean())
             drawn_R1 = resampled_means(figure[:, None], cluster_Q)
-            told[f"{name}_interval"] = percentile_interval(drawn_R1[:, 0])
+            summary[f"{name}_interval"] = percentile_interval(drawn_R1[:, 0])
         else:
-            told[name] = figure
-    return told
+            summary[name] = figure
+    return summary

@@ -151,16 +151,16 @@ def score_receipt(confidence: Confidence) -> dict[str, Any]:
         every bin, "num_examples", "mean_score" and "accuracy".
     """
     assert confidence.raw_score_Q is not None, "a receipt's evaluations have raw scores"
-    told: dict[str, Any] = {"score_temperature": confidence.score_temperature}
+    receipt: dict[str, Any] = {"score_temperature": confidence.score_temperature}
     for name, scores in (("before", confidence.raw_score_Q), ("after", confidence.score_Q)):
         bins = reliability(scores, confidence.correct_Q)
-        told[name] = {
+        receipt[name] = {
             "expected_calibration_error": bins.expected_calibration_error,
             "num_examples": bins.count_M.tolist(),
             "mean_score": bins.score_M.tolist(),
             "accuracy": bins.accuracy_M.tolist(),
         }
-    return told
+    return receipt
 
 
 def mean_log_loss(probability_Q: NDArray[np.float64]) -> float:

@@ -34,17 +34,19 @@ def check_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
         CompileError: The tokenizer.json that the artifact gets gives other tokens, or Transformers
             4 is installed and does. What another Transformers does otherwise is a warning.
     """
-    told = difference(tokenizer, Tokenizer.from_bytes(tokenizer.to_json()))
-    if told is not None:
-        raise CompileError(f"tokenizer: the artifact's is another than {directory}'s: {told}")
+    mismatch = difference(tokenizer, Tokenizer.from_bytes(tokenizer.to_json()))
+    if mismatch is not None:
+        raise CompileError(f"tokenizer: the artifact's is another than {directory}'s: {mismatch}")
     if importlib.util.find_spec("transformers") is None:
         return
-    version, told = _against_transformers(directory, tokenizer)
-    if told is None:
+    version, mismatch = _against_transformers(directory, tokenizer)
+    if mismatch is None:
         return
     if version.startswith("4."):
-        raise CompileError(f"tokenizer: another than in Transformers {version}: {told}")
-    _log.warning("%s: Transformers %s, not 4, splits text otherwise: %s", directory, version, told)
+        raise CompileError(f"tokenizer: another than in Transformers {version}: {mismatch}")
+    _log.warning(
+        "%s: Transformers %s, not 4, splits text otherwise: %s", directory, version, mismatch
+    )
 
 
 def _against_transformers(directory: Path, tokenizer: Tokenizer) -> tuple[str, str | None]:

@@ -35,10 +35,10 @@ def render_confidence(receipt: Mapping[str, Any], provenance: Mapping[str, Any])
         (
             precision,
             engine,
-            float(told["score_temperature"]),
-            *(100 * told[name]["expected_calibration_error"] for name in _COLORS),
+            float(calibration["score_temperature"]),
+            *(100 * calibration[name]["expected_calibration_error"] for name in _COLORS),
         )
-        for precision, engine, told in models
+        for precision, engine, calibration in models
     ]
     head = ("precision", "engine", "temperature", "calibration error before, %", "after, %")
     return (
@@ -55,32 +55,32 @@ def _explain(fitted: Mapping[str, Any] | None) -> str:
     if fitted is None:
         return "<p>No temperature was fitted: there were no examples to fit it on.</p>"
     where = html.escape(fitted["data"])
-    told = (
+    text = (
         f"<p>Raw scores are divided by a temperature of {fitted['score_temperature']:.3f}, for "
         f"{fitted['total']} examples of <code>{where}</code>: {html.escape(fitted['verdict'])}, "
         f"log loss {fitted['log_loss_at_one']:.4f} before, {fitted['log_loss']:.4f} after.</p>"
     )
     if fitted["data"] == "calibration_file":
-        told += (
+        text += (
             "<p>The model may have been trained on these examples. Then it is surer of them than "
             "of others, the temperature is too low, and scores stay too high; "
             "<code>--score_calibration_file</code> takes examples that it was not trained on.</p>"
         )
-    return told
+    return text
 
 
 def _diagram(models: Sequence[tuple[str, str, Mapping[str, Any]]]) -> str:
     figure = Figure(figsize=(3 * len(models), 3.2), layout="constrained")
     places = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
-    for axes, (precision, engine, told) in zip(places, models, strict=True):
+    for axes, (precision, engine, calibration) in zip(places, models, strict=True):
         axes.plot([0, 1], [0, 1], color="#999", linewidth=0.8, linestyle="--")
         for name, color in _COLORS.items():
             bins = [
                 point
                 for *point, count in zip(
-                    told[name]["mean_score"],
-                    told[name]["accuracy"],
-                    told[name]["num_examples"],
+                    calibration[name]["mean_score"],
+                    calibration[name]["accuracy"],
+                    calibration[name]["num_examples"],
                     strict=True,
                 )
                 if count

@@ -114,7 +114,7 @@ def _accuracy(receipt: Mapping[str, Any] | None, gate: Gate) -> str:
         *(f"{measure.title} minus float's", f"{measure.title} over float's"),
         *measure.comparisons.values(),
     )
-    # A model that the gate stops has no report, so what is told here has passed.
+    # A model that the gate stops has no report, so what is shown here has passed.
     ceilings = "".join(
         f", and at most {gate.bars[f'max_{name}']:g}: {measure.comparisons[name]}"
         for name in measure.ceilings
@@ -166,11 +166,11 @@ def _change_table(engine: str, changes: Sequence[Change], head: Sequence[str]) -
         )
         for change in shown
     ]
-    told = (
+    text = (
         f"<p>{html.escape(engine)}: {len(changes)} results differ from float's; {worse} score "
         f"less, {better} more. Shown: {len(shown)}, the largest losses first.</p>"
     )
-    return told + (table(head, rows) if rows else "")
+    return text + (table(head, rows) if rows else "")
 
 
 def _explain_errors() -> str:
@@ -185,7 +185,7 @@ def _explain_errors() -> str:
 
 def _float_layers(quantization: Mapping[str, Any]) -> str:
     held_out = quantization["held_out"]
-    told = (
+    text = (
         f"<p>Judged on {held_out['total']} examples of the calibration file that were set aside: "
         f"{html.escape(held_out['verdict'])}.</p>"
         if held_out["total"]
@@ -193,11 +193,11 @@ def _float_layers(quantization: Mapping[str, Any]) -> str:
     )
     rows = [(name, f"{error:.2e}") for name, error in quantization["float_layers"].items()]
     if not rows:
-        return told + "<p>Every layer of the encoder is INT8.</p>"
-    return told + "<p>These layers stay in float:</p>" + table(("layer", "sensitivity"), rows)
+        return text + "<p>Every layer of the encoder is INT8.</p>"
+    return text + "<p>These layers stay in float:</p>" + table(("layer", "sensitivity"), rows)
 
 
-def _layer_table(plans: Mapping[str, LayerPlan], told: Mapping[str, Any]) -> str:
+def _layer_table(plans: Mapping[str, LayerPlan], layers: Mapping[str, Any]) -> str:
     head = (
         *("layer", "naive error", "error", "sensitivity"),
         *("smoothing", "clip", "outlier channels", "scale"),
@@ -207,7 +207,7 @@ def _layer_table(plans: Mapping[str, LayerPlan], told: Mapping[str, Any]) -> str
             plan.name,
             f"{plan.naive_error:.2e}",
             f"{plan.error:.2e}",
-            f"{told[plan.name]['sensitivity']:.2e}",
+            f"{layers[plan.name]['sensitivity']:.2e}",
             plan.alpha,
             plan.clip,
             " ".join(str(channel) for channel in plan.outlier_channels),

@@ -57,12 +57,12 @@ class TunedLimits:
     Attributes:
         name: What was found, for the manifest's provenance.
         limits: The limits with it.
-        told: How it was found.
+        provenance: How it was found.
     """
 
     name: str
     limits: Limits
-    told: Mapping[str, Any]
+    provenance: Mapping[str, Any]
 
 
 class CompileTask(ABC):
@@ -235,7 +235,7 @@ class CompileTask(ABC):
     def compare(
         self, reference: Any, int8: Any, examples: Sequence[Any]
     ) -> Mapping[str, float | NDArray[np.float64]]:
-        """Compare INT8 with float: figures, or a value an example, told as mean and interval."""
+        """Compare INT8 with float: figures, or a value an example, for mean and interval."""
 
     @abstractmethod
     def confidence(self, evaluation: Any) -> Confidence | None:

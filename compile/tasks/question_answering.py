@@ -154,8 +154,8 @@ class QuestionAnswering(CompileTask):
             return None
         threshold = tune_threshold(files, fields, examples)
         limits = replace(self.limits, null_score_diff_threshold=threshold.value)
-        told = {**asdict(threshold), "held_out": len(examples)}
-        return TunedLimits("threshold", limits, told)
+        provenance = {**asdict(threshold), "held_out": len(examples)}
+        return TunedLimits("threshold", limits, provenance)
 
     def fit_temperature(
         self, runtime: Runtime, examples: Sequence[SquadExample], progress: Progress

@@ -108,7 +108,7 @@ class IssueMeter:
             self._samples += [run.result() for run in runs]
 
     def summary(self) -> dict[str, float] | None:
-        """Return median, 5th and 95th percentile of all samples; None where nothing was told."""
+        """Return median, 5th and 95th percentile of all samples; None where none is known."""
         if not self._samples or not all(self._samples):
             return None
         low, median, high = np.percentile(self._samples, [5, 50, 95])

@@ -237,7 +237,7 @@ def measure_rounds(
         rounds: The questions of each round.
         scopes: Of SCOPES.
         latency_per_round: Questions of a round that are also asked one by one.
-        progress: Is told of each pass that is done.
+        progress: Advanced at each pass that is done.
 
     Returns:
         The record of every peer; those that share a compiled model share their latencies, which

@@ -114,9 +114,9 @@ def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
         EngineUnavailableError: An engine asked for by name cannot run, or none can.
         ConfigError: LoadGen is asked for and not installed.
     """
-    lacks = missing_loadgen() if plan.with_loadgen else None
-    if lacks is not None:
-        raise ConfigError(f"--loadgen: {lacks}")
+    reason = missing_loadgen() if plan.with_loadgen else None
+    if reason is not None:
+        raise ConfigError(f"--loadgen: {reason}")
     findings, absent = _open_and_qualify(plan, clock)
     kept = [finding.peer for finding in findings if finding.is_kept]
     if not kept:

@@ -53,8 +53,8 @@ struct GemmTile {
   int kr;
 };
 
-// Up to four rows of K of one column, and what B lacks there. Both pairs of weights keep the bound
-// that ops/split.h states for four.
+// Up to four rows of K of one column, and what is added to B there. Both pairs of weights keep the
+// bound that ops/split.h states for four.
 struct RestFour {
   uint16_t k[4];
   int8_t w[4];

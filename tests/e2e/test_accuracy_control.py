@@ -174,10 +174,10 @@ def test_the_threshold_of_no_answer(given: bool, tmp_path: Path) -> None:
     if given:
         assert found == 0.125 and "threshold" not in manifest.provenance
         return
-    told = manifest.provenance["threshold"]
-    assert told["value"] == found != 0.0
-    assert told["f1"] > told["f1_at_zero"] + 20
-    assert told["held_out"] == 80
+    provenance = manifest.provenance["threshold"]
+    assert provenance["value"] == found != 0.0
+    assert provenance["f1"] > provenance["f1_at_zero"] + 20
+    assert provenance["held_out"] == 80
     # It holds for questions that it was not found on, too, on every engine.
     for scores in (manifest.receipt["float"], *manifest.receipt["int8"].values()):
-        assert scores["f1"] > told["f1_at_zero"] + 20
+        assert scores["f1"] > provenance["f1_at_zero"] + 20

@@ -114,8 +114,8 @@ def test_the_report_tells_accuracy() -> None:
 
 def test_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny_classifier.exports()
-    told = tmp_path / "told.json"
-    flags = ["--artifact", made.int8_dir, "--eval_file", made.eval_file, "--json", told]
+    output_json = tmp_path / "output.json"
+    flags = ["--artifact", made.int8_dir, "--eval_file", made.eval_file, "--json", output_json]
     assert run(verify, *flags) == 0
     out = capsys.readouterr().out
     assert "onnxruntime: self-test passed" in out
@@ -125,7 +125,7 @@ def test_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         want = f"{engine}: accuracy {scores['accuracy']:.2f}, macro F1 {scores['macro_f1']:.2f}"
         error = scores["score_calibration"]["after"]["expected_calibration_error"]
         assert f"{want}, expected calibration error {error:.4f}: confirmed" in out
-    scores = json.loads(told.read_text())["scores"]
+    scores = json.loads(output_json.read_text())["scores"]
     assert scores["onnxruntime"]["accuracy"] == pytest.approx(
         receipt["int8"]["onnxruntime"]["accuracy"]
     )

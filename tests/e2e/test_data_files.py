@@ -76,9 +76,9 @@ def test_a_flat_file_trains_and_evaluates_like_squads(tmp_path: Path) -> None:
         argv += ["--output_dir", str(directory), "--max_steps", "2", "--logging_steps", "1"]
         assert run_command(finetune.main, argv) == 0
         lines.append(read_metrics(directory / "metrics.jsonl"))
-    told = [[(line["step"], line.get("loss"), line.get("dev_f1")) for line in run] for run in lines]
-    assert told[0] == told[1]
-    assert told[0][0][1] is not None and told[0][-1][2] is not None
+    rows = [[(line["step"], line.get("loss"), line.get("dev_f1")) for line in run] for run in lines]
+    assert rows[0] == rows[1]
+    assert rows[0][0][1] is not None and rows[0][-1][2] is not None
 
 
 def test_a_flat_file_gets_questions_without_an_answer(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def bad_records(file: Path) -> list[dict[str, Any]]:
     return records
 
 
-def test_what_cannot_be_trained_on_is_told_at_once_or_left_out(
+def test_what_cannot_be_trained_on_is_reported_at_once_or_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "model")
@@ -146,12 +146,12 @@ def test_what_cannot_be_trained_on_is_told_at_once_or_left_out(
         assert f"question {number}: " in err
     assert "--drop_invalid" in err
     assert run_command(finetune.main, [*argv, "--drop-invalid"]) == 0
-    told = [message for message in caplog.messages if "left out" in message]
-    assert len(told) == 2  # the training file, and the validation file
-    assert all(f"{file}: left out 7 of 60 questions: " in message for message in told)
+    messages = [message for message in caplog.messages if "left out" in message]
+    assert len(messages) == 2  # the training file, and the validation file
+    assert all(f"{file}: left out 7 of 60 questions: " in message for message in messages)
 
 
-def test_what_cannot_be_evaluated_is_told_before_any_work(
+def test_what_cannot_be_evaluated_is_reported_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     write_tiny_artifact(tmp_path / "artifact")

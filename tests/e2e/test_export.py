@@ -127,8 +127,8 @@ def test_the_same_artifact_again(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_as_a_process(tmp_path: Path) -> None:
-    told = tmp_path / "told.json"
-    command = [*common(tmp_path / "art"), "--json", told]
+    output_json = tmp_path / "output.json"
+    command = [*common(tmp_path / "art"), "--json", output_json]
     result = subprocess.run(
         [sys.executable, "-m", "compile.export", *map(str, command)],
         cwd=_ROOT,
@@ -139,7 +139,10 @@ def test_as_a_process(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     size = (tmp_path / "art" / "model.onnx").stat().st_size
     assert result.stdout.splitlines()[0] == f"{tmp_path / 'art'}: float32, {size} bytes"
-    assert json.loads(told.read_text()) == {"artifact": str(tmp_path / "art"), "receipt": None}
+    assert json.loads(output_json.read_text()) == {
+        "artifact": str(tmp_path / "art"),
+        "receipt": None,
+    }
     assert result.stderr.startswith("compare with PyTorch: ")
     assert len(result.stderr.splitlines()) == 1  # no warning of any library
 
@@ -147,13 +150,13 @@ def test_as_a_process(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("quick_trace")
 def test_float_with_a_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny.exports()
-    told = tmp_path / "told.json"
+    output_json = tmp_path / "output.json"
     # Of the text to calibrate on, what is set aside serves the scores.
     files = ["--calibration_file", made.calibration_file, "--eval_file", made.eval_file]
-    assert run(*common(tmp_path / "art"), *files, "--json", told) == 0
+    assert run(*common(tmp_path / "art"), *files, "--json", output_json) == 0
     assert "accuracy: float F1 100.00\n" in capsys.readouterr().out
     manifest = load_artifact(tmp_path / "art").manifest
-    assert json.loads(told.read_text())["receipt"] == manifest.receipt
+    assert json.loads(output_json.read_text())["receipt"] == manifest.receipt
     assert manifest.receipt is not None and "int8" not in manifest.receipt
     assert set(manifest.provenance["data"]) == {"calibration_file", "eval_file"}
     assert manifest.provenance["score_calibration"]["total"] == 8
@@ -180,8 +183,8 @@ def test_a_failing_gate_writes_nothing(
     if older:
         shutil.copytree(made.float_dir, output_dir)
     before = content(output_dir) if older else {}
-    told = tmp_path / "told.json"
-    flags = [*tiny.int8_flags(made), "--min_f1_ratio", 1, "--json", told]
+    output_json = tmp_path / "output.json"
+    flags = [*tiny.int8_flags(made), "--min_f1_ratio", 1, "--json", output_json]
     assert run(*common(output_dir), *flags) == 2
     line = last_line(capsys)
     assert line.startswith("error: min_f1_ratio: INT8 on onnxruntime has F1 9")
@@ -193,7 +196,7 @@ def test_a_failing_gate_writes_nothing(
 
 
 @pytest.mark.usefixtures("quick_trace")
-def test_a_loss_that_may_be_large_is_told(
+def test_a_loss_that_may_be_large_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [*tiny.int8_flags(tiny.exports()), "--min_f1_ratio", 0, "--max_f1_loss", 0.1]
@@ -371,7 +374,7 @@ def test_flags_that_are_none(flags: list[str], capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("quick_trace")
-def test_an_eval_file_of_nothing_is_told_before_work(
+def test_an_eval_file_of_nothing_is_reported_before_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiler, "trace", lambda loaded: pytest.fail("worked before looking"))

@@ -221,14 +221,14 @@ def test_receipt_report_verify_and_evaluate(
     report = (artifact / "report.html").read_text()
     assert "Gate: passed" in report and "All 120 texts" in report
     flags = ["--artifact", artifact, "--eval_file", made.eval_file]
-    told = tmp_path / "told.json"
+    output_json = tmp_path / "output.json"
     capsys.readouterr()
     assert run(verify, *flags) == 0
     assert "onnxruntime: self-test passed, 7 items" in capsys.readouterr().out
     flags = ["--artifact", artifact, "--data", made.eval_file, "--engine", "onnxruntime"]
-    assert run(evaluate, *flags, "--json", told) == 0
+    assert run(evaluate, *flags, "--json", output_json) == 0
     want = receipt["int8"]["onnxruntime"][metric]
-    assert json.loads(told.read_text())[metric] == pytest.approx(want)
+    assert json.loads(output_json.read_text())[metric] == pytest.approx(want)
 
 
 def failure(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: object) -> str:

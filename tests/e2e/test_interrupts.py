@@ -129,8 +129,8 @@ def test_two_exports_into_one_directory(
     monkeypatch.setattr(compiler, "trace", trace)
     assert run_command(export.main, flags) == 2
     assert runs == ["first", "second"]
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert told == (
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message == (
         f"error: {art}: the artifact cannot be written: another process has written there since "
         "this one began, and what it wrote stays"
     )

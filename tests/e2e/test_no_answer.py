@@ -56,12 +56,12 @@ def test_questions_without_answer_from_v1_to_the_runtime(
     argv = ["--artifact", str(artifact), "--data", str(dev), "--engine", "onnxruntime"]
     capsys.readouterr()
     assert run_command(evaluate.main, [*argv, "--json", str(result)]) == 0
-    told, figures = capsys.readouterr().out, json.loads(result.read_text())
+    printed, figures = capsys.readouterr().out, json.loads(result.read_text())
     assert figures["best_f1"] >= figures["f1"] >= 0
-    assert f"best F1 {figures['best_f1']:.2f} with null_score_diff_threshold" in told
+    assert f"best F1 {figures['best_f1']:.2f} with null_score_diff_threshold" in printed
     num_impossible = sum(example.is_impossible for example in read_squad(dev))
     assert figures["NoAns_total"] == num_impossible
-    assert f"NoAns: exact match {figures['NoAns_exact']:.2f}" in told
+    assert f"NoAns: exact match {figures['NoAns_exact']:.2f}" in printed
     # The receipt says the same as the command.
     receipt = manifest.receipt["int8"]["onnxruntime"]
     assert figures["f1"] == pytest.approx(receipt["f1"])

@@ -198,7 +198,7 @@ def test_no_result_is_left(
         (unanswerable.main, "--held_out_file"),
     ],
 )
-def test_a_result_that_cannot_be_written_is_told_before_any_work(
+def test_a_result_that_cannot_be_written_is_reported_before_any_work(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     main: Callable[[list[str]], int],
@@ -233,11 +233,13 @@ def test_an_architecture_that_cannot_be_pretrained_is_refused_at_once(
     argv = ["--model", str(tmp_path / "c.json"), "--corpus", str(tmp_path / "none.txt")]
     argv += ["--max_steps", "1"]
     assert run_command(pretrain.main, [*argv, "--output_dir", str(tmp_path / "run"), *resume]) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
+    message = capsys.readouterr().err.splitlines()[-1]
     if model_type == "bert":
-        assert told == f"error: {tmp_path / 'none.txt'}: cannot be read: No such file or directory"
+        assert (
+            message == f"error: {tmp_path / 'none.txt'}: cannot be read: No such file or directory"
+        )
     else:
-        assert told == (
+        assert message == (
             f"error: model_type: got {model_type!r}, want an architecture that has a model of "
             "pretraining: bert"
         )

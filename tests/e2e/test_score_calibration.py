@@ -90,10 +90,13 @@ def test_from_the_flag_to_the_answer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert run(export, *common(path, list(files())), "--int8", *_BARS) == 0
     artifact = load_artifact(path)
     manifest = artifact.manifest
-    told = manifest.provenance["score_calibration"]
+    calibration = manifest.provenance["score_calibration"]
     temperature = manifest.score_temperature
-    assert (told["verdict"], told["total"]) == ("fitted", 400)
-    assert (told["data"], told["score_temperature"]) == ("score_calibration_file", temperature)
+    assert (calibration["verdict"], calibration["total"]) == ("fitted", 400)
+    assert (calibration["data"], calibration["score_temperature"]) == (
+        "score_calibration_file",
+        temperature,
+    )
     line = f"scores: temperature {temperature:.3f}, for 400 examples of score_calibration_file"
     assert line in capsys.readouterr().out
     assert manifest.provenance["data"]["score_calibration_file"]["name"] == "asked-scores.json"
@@ -133,8 +136,12 @@ def test_questions_of_the_calibration_file_stand_in(tmp_path: Path) -> None:
     path = tmp_path / "art"
     assert run(export, *common(path, ("calibration_file", "eval_file"))) == 0
     manifest = load_artifact(path).manifest
-    told = manifest.provenance["score_calibration"]
-    assert (told["data"], told["total"], told["verdict"]) == ("calibration_file", 80, "fitted")
+    calibration = manifest.provenance["score_calibration"]
+    assert (calibration["data"], calibration["total"], calibration["verdict"]) == (
+        "calibration_file",
+        80,
+        "fitted",
+    )
     assert manifest.score_temperature == pytest.approx(_SURE, rel=0.5)
     assert set(manifest.provenance["data"]) == {"calibration_file", "eval_file"}
     assert "may have been trained on these examples" in (path / "report.html").read_text()
@@ -187,7 +194,9 @@ def test_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(export, *flags, "--output_dir", tmp_path / "art") == 0
     manifest = load_artifact(tmp_path / "art").manifest
     assert manifest.score_temperature == pytest.approx(3.0, rel=0.25)
-    told = manifest.receipt["float"]["score_calibration"]
-    before, after = (told[name]["expected_calibration_error"] for name in ("before", "after"))
+    calibration = manifest.receipt["float"]["score_calibration"]
+    before, after = (
+        calibration[name]["expected_calibration_error"] for name in ("before", "after")
+    )
     assert after < before / 2
     assert run(verify, "--artifact", tmp_path / "art", "--eval_file", paths[1]) == 0

@@ -331,7 +331,7 @@ def test_any_file_name(name: str, sample: Path, tmp_path: Path) -> None:
     assert artifact.read(name) == FILES["report.html"]
 
 
-def test_not_found_is_told_from_damaged(art: Path) -> None:
+def test_not_found_differs_from_damaged(art: Path) -> None:
     (art / "manifest.json").unlink()
     with pytest.raises(ArtifactNotFoundError):
         load_artifact(art)

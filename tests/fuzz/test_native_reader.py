@@ -40,11 +40,11 @@ def attempt(data: bytes) -> bool:
     try:
         engine = _native.Engine(data, num_threads=1)
     except ValueError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
-    if told:
-        assert told.startswith("model.onnx: ")
+        message = ""
+    if message:
+        assert message.startswith("model.onnx: ")
         return False
     if engine.info()["vocab_size"] >= 20:
         engine.run(*graphs.random_batch(replace(SPEC, type_vocab_size=1), [1]))

@@ -87,7 +87,7 @@ def difference(directory: Path, tokenizer: Tokenizer, theirs: dict[str, Any]) ->
 def test_generated_checkpoints_have_the_tokens_of_transformers(
     transformers4: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("ERROR")  # what goes over tokenizer.json is told of hundreds
+    caplog.set_level("ERROR")  # hundreds warn of what goes over tokenizer.json
     names = [f"{_SEED}-{index}" for index in range(_NUM_CHECKPOINTS)]
     directories = [tmp_path / name for name in names]
     for directory in directories:
@@ -101,10 +101,10 @@ def test_generated_checkpoints_have_the_tokens_of_transformers(
     for directory, want in wanted.items():
         if not directory.is_dir():
             continue
-        kind, told = compare(directory, want)
+        kind, mismatch = compare(directory, want)
         kinds[kind] += 1
-        if told is not None:
-            wrong.append(f"{directory.name}: {told}")
+        if mismatch is not None:
+            wrong.append(f"{directory.name}: {mismatch}")
     assert not wrong, f"{len(wrong)} of {kinds}:\n" + "\n".join(wrong[:20])
     assert kinds["loaded"] > len(everything) / 2, kinds
 
@@ -119,7 +119,7 @@ def compare(directory: Path, want: dict[str, Any]) -> tuple[str, str | None]:
         return ("both refuse" if "error" in want else "ours refuses"), None
     if "error" in want:
         return "loaded", f"loaded, want {want['error']}"
-    told = difference(directory, got, want)
+    mismatch = difference(directory, got, want)
     control = {got.cls_id, got.sep_id, got.pad_id, got.mask_id}
     again = Tokenizer.from_bytes(got.to_json())
     for text in (*CONTROL_TEXTS, *TEXTS):
@@ -128,7 +128,7 @@ def compare(directory: Path, want: dict[str, Any]) -> tuple[str, str | None]:
             return "loaded", f"a control token in {text!r}"
         if again.encode(text).input_ids.tolist() != ids:
             return "loaded", f"the artifact has other tokens of {text!r}"
-    return "loaded", told
+    return "loaded", mismatch
 
 
 def test_reported_checkpoints_have_the_tokens_of_transformers(

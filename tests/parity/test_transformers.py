@@ -98,7 +98,7 @@ def test_transformers_reads_what_we_write(
     assert_same_results(ours, theirs.eval(), names)
 
 
-def test_a_masked_language_model_lacks_only_the_sentence_head(tmp_path: Path) -> None:
+def test_a_masked_language_model_has_only_the_sentence_head_missing(tmp_path: Path) -> None:
     theirs: Any = transformers.BertForMaskedLM(transformers.BertConfig(**SIZES))
     theirs.eval()
     perturb(theirs)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# Words that made comments, names and pages hard to read; usual words say the same.
+UNUSUAL_WORDS = re.compile(r"(?<![A-Za-z])(?:told|lacks|placed)(?![A-Za-z])|_apart\b")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d+\.\d+")
 

@@ -339,8 +339,8 @@ class _Trainer:
             self.journal.write(
                 {"step": state.step, **{f"dev_{k}": v for k, v in self.scores.items()}}
             )
-            told = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
-            self.bar.advance(0, told)
+            note = ", ".join(f"{name} {value:.4g}" for name, value in self.scores.items())
+            self.bar.advance(0, note)
         value = self.scores.get(self.objective.best_metric)
         if value is None or state.best_score is None or value > state.best_score:
             state.best_score, state.best_step, state.num_bad_evaluations = value, state.step, 0

@@ -41,7 +41,7 @@ class Objective(Protocol):
         num_micro_batches: Micro-batches of one pass over the training data.
         trivial_loss: The loss of a model that has learnt only how frequent each target is (the
             unigram entropy, say), in nats; a run that stays there has learnt nothing. None where
-            that cannot be told.
+            that is unknown.
     """
 
     name: str

@@ -13,7 +13,7 @@ from train.loop.journal import METRICS
 from train.loop.loop import TrainResult
 from train.loop.state import find_checkpoint
 
-__all__ = ["check_run_dir", "file_sha256", "mark_run_dir", "run_directory", "told"]
+__all__ = ["check_run_dir", "file_sha256", "mark_run_dir", "run_directory", "summarize"]
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def file_sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def told(result: TrainResult, output_dir: Path) -> str:
+def summarize(result: TrainResult, output_dir: Path) -> str:
     """Say in a few lines how a run ended."""
     minutes = result.elapsed_s / 60
     rate = result.num_tokens / max(result.elapsed_s, 1e-9)

@@ -73,7 +73,7 @@ class TrainTask(ABC):
 
     Attributes:
         task: The task as runtimes know it.
-        options_class: What only this task's training can be told: a frozen dataclass, each of whose
+        options_class: The options of only this task's training: a frozen dataclass, each of whose
             fields is a flag (bert_rt.support.flags).
     """
 

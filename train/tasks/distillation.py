@@ -66,10 +66,10 @@ def load_teacher(
         raise ConfigError(f"temperature: got {temperature}, want a number above 0")
     loaded = load_model(directory, task)
     ours, other = Tokenizer.from_directory(student_dir), Tokenizer.from_directory(directory)
-    told = difference(ours, other)
-    if told is not None:
+    mismatch = difference(ours, other)
+    if mismatch is not None:
         raise ConfigError(
-            f"teacher: the tokenizer of {directory} is another than {student_dir}'s: {told}"
+            f"teacher: the tokenizer of {directory} is another than {student_dir}'s: {mismatch}"
         )
     return Teacher(loaded.model.requires_grad_(False), weight, temperature)
 
@@ -87,7 +87,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
         temperature, which keeps the gradient's size.
     """
     wanted = torch.softmax(teacher.float() / temperature, dim=-1)
-    told = F.log_softmax(student.float() / temperature, dim=-1)
+    log_probs = F.log_softmax(student.float() / temperature, dim=-1)
     # 0 times -inf, at what is no choice, is NaN.
-    told = told.masked_fill(torch.isinf(told), 0.0)
-    return -(wanted * told).sum(-1).mean() * temperature**2
+    log_probs = log_probs.masked_fill(torch.isinf(log_probs), 0.0)
+    return -(wanted * log_probs).sum(-1).mean() * temperature**2

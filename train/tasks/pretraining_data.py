@@ -147,7 +147,7 @@ class PhaseBatches:
         self._seed = seed
         self._epoch = 0
         self._pairs = self._cut(0)
-        # Every epoch has as many instances as the first, so that a micro-batch's epoch can be told
+        # Every epoch has as many instances as the first, so that a micro-batch's epoch is known
         # without making those before it. How many a cut gives varies by a percent or so.
         self._num_instances = len(self._pairs)
         self._batches = self._deal()

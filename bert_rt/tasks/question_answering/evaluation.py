@@ -110,7 +110,7 @@ def evaluate(
         runtime: What answers.
         examples: At least one question, those of a context next to each other so that it is
             tokenized once.
-        progress: Is told of every question.
+        progress: Advanced at every question.
         raw_scores: Whether raw_score_N is wanted, too; then questions_per_second is lower.
 
     Returns:

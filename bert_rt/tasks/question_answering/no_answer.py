@@ -151,7 +151,7 @@ def best_threshold(
     nulls = null_f1_Q.sum() - np.concatenate([[0.0], np.cumsum(null_f1_Q[order_Q])])
     total = spans + nulls
     edges = np.concatenate([[margin_Q[0] - 1], margin_Q, [margin_Q[-1] + 1]])
-    # Equal margins cannot be told apart.
+    # Equal margins cannot be distinguished.
     is_possible = edges[1:] > edges[:-1]
     best = int(np.argmax(np.where(is_possible, total, -np.inf)))
     at_zero = int(np.searchsorted(margin_Q, 0.0, side="right"))

@@ -225,7 +225,7 @@ def _find(
     spans = (
         _characters(context, encoding, line, place) for place in _best_places(line, count, most)
     )
-    return list(islice(_apart(_distinct(spans), max_overlap), top_k))
+    return list(islice(_without_overlap(_distinct(spans), max_overlap), top_k))
 
 
 def _distinct(spans: Iterable[_Span]) -> Iterator[_Span]:
@@ -238,7 +238,7 @@ def _distinct(spans: Iterable[_Span]) -> Iterator[_Span]:
             yield span
 
 
-def _apart(spans: Iterable[_Span], max_overlap: float | None) -> Iterator[_Span]:
+def _without_overlap(spans: Iterable[_Span], max_overlap: float | None) -> Iterator[_Span]:
     """Leave out every span that shares too many characters with one before it."""
     kept: list[_Span] = []
     for span in spans:

@@ -1,7 +1,7 @@
 """Questions with gold answers: SQuAD files and their flat kin in, predictions out.
 
 Everything that can be wrong with a question is looked for when its file is read, before any work,
-and told at once.
+and reported at once.
 
 Source: Rajpurkar et al. 2016, arXiv:1606.05250 (v1.1); 2018, arXiv:1806.03822 (v2.0).
 """
@@ -154,8 +154,8 @@ def misalignment(context: str, text: str, start: int) -> str | None:
         position = context.find(text, position + 1)
     if not places:
         return f"{got}, which is nowhere in it"
-    told = ", ".join(map(str, places[:_MAX_PLACES]))
-    return f"{got}, which is at {told}{', ...' if len(places) > _MAX_PLACES else ''}"
+    shown = ", ".join(map(str, places[:_MAX_PLACES]))
+    return f"{got}, which is at {shown}{', ...' if len(places) > _MAX_PLACES else ''}"
 
 
 class _Reader:

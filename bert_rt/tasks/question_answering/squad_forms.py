@@ -151,8 +151,8 @@ def _lines(file: Path, text: str) -> Iterator[tuple[str, Any]]:
         try:
             value = json.loads(line)
         except (RecursionError, ValueError) as error:
-            told = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise InputError(f"{file}, line {number}: is not valid JSON: {told}") from None
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise InputError(f"{file}, line {number}: is not valid JSON: {reason}") from None
         yield f"line {number}", value
 
 

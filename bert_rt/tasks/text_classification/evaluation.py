@@ -101,7 +101,7 @@ def evaluate_classes(
     Args:
         runtime: What classifies.
         examples: At least one text.
-        progress: Is told of every text.
+        progress: Advanced at every text.
 
     Returns:
         Scores, classes and speed.
@@ -138,7 +138,7 @@ def classify_all(
     Args:
         runtime: What classifies.
         examples: The rows.
-        progress: Is told of every text.
+        progress: Advanced at every text.
 
     Returns:
         The best class of every text, with its logits, and the seconds that all took.

@@ -1,6 +1,6 @@
 """Labelled texts: rows of TSV, CSV or JSON Lines to texts and classes, columns by name.
 
-Everything that can be wrong with a row is looked for when its file is read, and told at once.
+Everything that can be wrong with a row is looked for when its file is read, and reported at once.
 """
 
 from __future__ import annotations
@@ -167,10 +167,11 @@ def class_indices(examples: Sequence[LabelledText], names: Sequence[str]) -> lis
         first: dict[str, LabelledText] = {}
         for example in unknown:
             first.setdefault(example.label, example)
-        told = [f"{e.place}: label: got {reprlib.repr(label)}" for label, e in first.items()]
-        more = f" ({len(unknown)} rows have such labels)" if len(unknown) > len(told) else ""
+        faults = [f"{e.place}: label: got {reprlib.repr(label)}" for label, e in first.items()]
+        more = f" ({len(unknown)} rows have such labels)" if len(unknown) > len(faults) else ""
         raise InputError(
-            f"{listed(told)}{more}, want one of the model's {len(names)} classes: {_listed(names)}"
+            f"{listed(faults)}{more}, want one of the model's {len(names)} classes: "
+            f"{_listed(names)}"
         )
     return [index for e in examples if (index := places[e.label]) is not None]
 
@@ -220,7 +221,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 class _ColumnsError(Exception):
-    """A row lacks a column; the message says which ones it has."""
+    """A row has a column missing; the message says which ones it has."""
 
 
 def _example(

@@ -179,7 +179,7 @@ def evaluate_labels(
     Args:
         runtime: A Runtime with several labels a text.
         examples: At least one text.
-        progress: Is told of every text.
+        progress: Advanced at every text.
 
     Returns:
         Labels, probabilities and speed.
@@ -214,7 +214,7 @@ def evaluate_values(
     Args:
         runtime: A Runtime with a regression's head.
         examples: At least one text.
-        progress: Is told of every text.
+        progress: Advanced at every text.
 
     Returns:
         Values and speed.

@@ -59,10 +59,10 @@ def _with_header(file: Path, rows: Iterator[tuple[int, list[str]]]) -> Iterator[
         if len(row) == len(header):
             yield line, dict(zip(header, row, strict=True))
         else:
-            told = f"got {len(row)} fields, want {len(header)}, as many as the first line has"
+            message = f"got {len(row)} fields, want {len(header)}, as many as the first line has"
             # In TSV without quotes, a field that opens one was cut at a tab or line end within it.
             is_cut = any(field.startswith('"') and not field.endswith('"') for field in row)
-            yield line, told + (_QUOTES_ADVICE if is_cut else "")
+            yield line, message + (_QUOTES_ADVICE if is_cut else "")
 
 
 def _read_jsonl(file: Path, text: str) -> Iterator[tuple[int, Row]]:

@@ -129,7 +129,7 @@ class Peers:
 
     Attributes:
         open: The peers.
-        absent: What lacks, with the reason.
+        absent: What is missing, with the reason.
     """
 
     open: list[Peer] = field(default_factory=list)

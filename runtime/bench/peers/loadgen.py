@@ -34,7 +34,7 @@ _MAX_TAKEN = 512
 
 
 def missing_loadgen() -> str | None:
-    """Say what lacks for the scenarios, or return None."""
+    """Say what is missing for the scenarios, or return None."""
     if importlib.util.find_spec("mlperf_loadgen") is None:
         return "the package mlcommons-loadgen is not installed (pip install mlcommons-loadgen)"
     return None

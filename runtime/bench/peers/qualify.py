@@ -73,7 +73,7 @@ def qualify(
         peers: Configurations of one engine.
         features: All windows, to sample from.
         clock: Where time comes from.
-        progress: Is told of each peer that is done.
+        progress: Advanced at each peer that is done.
         finalists: As in choose.
 
     Returns:

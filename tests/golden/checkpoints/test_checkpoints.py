@@ -49,8 +49,10 @@ def test_same_results(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert [item["score"] for item in got] == pytest.approx(scores, abs=_ATOL[name])
     else:
         assert_same(got, want, name)
-    told = [record.getMessage() for record in caplog.records if "surplus" in record.getMessage()]
-    assert len(told) == ("left over" in name)
+    messages = [
+        record.getMessage() for record in caplog.records if "surplus" in record.getMessage()
+    ]
+    assert len(messages) == ("left over" in name)
 
 
 def test_shared_models_with_a_pooler_left_over(

@@ -24,17 +24,17 @@ def spans_above(answers: list[list[Any]], least: float) -> set[tuple[int, int]]:
 def check(got: list[dict[str, Any]], want: list[list[Any]], context: str, place: str) -> None:
     """Compare answers; those whose scores are equal within rounding may come in any order."""
     ours = [[a["score"], a["start"], a["end"]] for a in got]
-    told = f"{place}: got {ours}, want {want}"
+    message = f"{place}: got {ours}, want {want}"
     assert [score for score, _, _ in ours] == pytest.approx([s for s, _, _ in want], abs=_ATOL), (
-        told
+        message
     )
     last = want[-1][0] if want else 0.0
     for near in [score for score, _, _ in want[:-1]] if len(want) > 1 else []:
-        assert spans_above(ours, near + 2 * _ATOL) <= spans_above(want, near - 2 * _ATOL), told
-        assert spans_above(want, near + 2 * _ATOL) <= spans_above(ours, near - 2 * _ATOL), told
+        assert spans_above(ours, near + 2 * _ATOL) <= spans_above(want, near - 2 * _ATOL), message
+        assert spans_above(want, near + 2 * _ATOL) <= spans_above(ours, near - 2 * _ATOL), message
     if last > 4 * _ATOL and (len(want) == 1 or want[-2][0] - last > 4 * _ATOL):
-        assert ours[-1][1:] == want[-1][1:], told
-    assert all(context[a["start"] : a["end"]] == a["answer"] for a in got), told
+        assert ours[-1][1:] == want[-1][1:], message
+    assert all(context[a["start"] : a["end"]] == a["answer"] for a in got), message
 
 
 def test_the_golden_answers_are_of_the_release_that_we_replace() -> None:

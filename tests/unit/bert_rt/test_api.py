@@ -210,7 +210,7 @@ def test_a_closed_runtime_refuses(artifact_dir: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_forked_process_answers_or_is_told_why_not(runtime: Runtime) -> None:
+def test_a_forked_process_answers_or_gets_the_reason(runtime: Runtime) -> None:
     question, context = PAIRS[1]
     want = runtime.answer(question=question, context=context)
     pid = os.fork()

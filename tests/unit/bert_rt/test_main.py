@@ -57,7 +57,7 @@ def test_a_verb_runs_its_module_with_the_other_arguments(
     assert capsys.readouterr().out == "__main__ ['--a', 'b c']\n"
 
 
-def test_a_library_that_a_verb_lacks_is_named_with_its_extra(
+def test_a_missing_library_of_a_verb_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "raise ModuleNotFoundError('No module', name='matplotlib.pyplot')"

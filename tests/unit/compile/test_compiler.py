@@ -57,7 +57,7 @@ def test_the_manifest_says_how_every_layer_was_quantized() -> None:
     assert load_artifact(tiny.exports().float_dir).manifest.quantization == {}
 
 
-def test_no_path_of_this_machine_is_told() -> None:
+def test_no_path_of_this_machine_is_written() -> None:
     made = tiny.exports()
     for directory in (made.int8_dir, made.float_dir):
         for name in ("manifest.json", "model.onnx", "report.html"):

@@ -43,11 +43,13 @@ def run(*arguments: object) -> int:
 def test_confirms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = tiny.exports()
     capsys.readouterr()  # what the exports said, where this test is the first to need them
-    told = tmp_path / "told.json"
-    assert run("--artifact", made.int8_dir, "--eval_file", made.eval_file, "--json", told) == 0
+    output_json = tmp_path / "output.json"
+    assert (
+        run("--artifact", made.int8_dir, "--eval_file", made.eval_file, "--json", output_json) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "hashes: 3 files are as the manifest says"
-    result = json.loads(told.read_text())
+    result = json.loads(output_json.read_text())
     receipt = load_artifact(made.int8_dir).manifest.receipt
     assert receipt is not None
     for engine, claimed in receipt["int8"].items():
@@ -133,20 +135,20 @@ def test_an_older_receipt_tells_nothing_of_scores(
             del scores["score_calibration"]
 
     path = changed_copy(tmp_path / "art", forget)
-    told = tmp_path / "told.json"
-    flags = ["--artifact", path, "--eval_file", tiny.exports().eval_file, "--json", told]
+    output_json = tmp_path / "output.json"
+    flags = ["--artifact", path, "--eval_file", tiny.exports().eval_file, "--json", output_json]
     assert run(*flags) == 0
     assert "calibration error" not in capsys.readouterr().out
-    scores = json.loads(told.read_text())["scores"]["onnxruntime"]
+    scores = json.loads(output_json.read_text())["scores"]["onnxruntime"]
     assert 0 <= scores["expected_calibration_error"] <= 1
 
 
-@pytest.mark.parametrize("told", [None, [], {"after": 1}, {"after": {}}, {"after": "x"}])
+@pytest.mark.parametrize("calibration", [None, [], {"after": 1}, {"after": {}}, {"after": "x"}])
 def test_scores_of_a_receipt_that_are_none(
-    told: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    calibration: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def spoil(receipt: dict[str, Any]) -> None:
-        receipt["int8"]["onnxruntime"]["score_calibration"] = told
+        receipt["int8"]["onnxruntime"]["score_calibration"] = calibration
 
     path = changed_copy(tmp_path / "art", spoil)
     line = fails(capsys, "--artifact", path, "--eval_file", tiny.exports().eval_file)

@@ -77,8 +77,8 @@ def test_lines_with_a_byte_order_mark(
     feed: Callable[[bytes], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told = [json.dumps({"text": text}) if is_json else text for text in TEXTS]
-    feed(b"\xef\xbb\xbf" + "\r\n".join(told).encode() + b"\r\n\r\n")
+    inputs = [json.dumps({"text": text}) if is_json else text for text in TEXTS]
+    feed(b"\xef\xbb\xbf" + "\r\n".join(inputs).encode() + b"\r\n\r\n")
     assert run_command(classify.main, flags) == 0
     assert [each["label"] for each in lines(capsys.readouterr().out)] == list(want.values())
 
@@ -108,7 +108,7 @@ def test_lines_of_json(
     assert [(each["id"], each["label"]) for each in results] == list(enumerate(want.values()))
 
 
-def test_the_format_can_be_told(
+def test_the_format_can_be_given(
     flags: list[str], feed: Callable[[bytes], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     feed(b'{"text": "the cat"}\n')

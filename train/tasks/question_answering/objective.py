@@ -349,7 +349,7 @@ def make_question_answering(
     )
     _check_length(config, loaded.config.max_sequence_length)
     tokenizer = Tokenizer.from_directory(model_dir)
-    # All files first: what is wrong with the last one should not be told after minutes of work.
+    # All files first: what is wrong with the last one should be reported before minutes of work.
     asked = [one for file in train_files for one in _read_training(file, config, dropped)]
     held_out = [] if validation_file is None else read_squad(validation_file, dropped=dropped)
     windows = make_windows(asked, tokenizer, config, all_positions=all_positions)

@@ -41,8 +41,8 @@ from train.tasks.unanswerable.wording import WordKinds, content_words, words_of
 __all__ = ["KINDS", "add_unanswerable", "main", "split_articles", "squad_document"]
 
 # Of SQuAD2-CR's 13,297 training questions 44 % have an entity swapped, 12 % a number, 21 % an
-# antonym, 14 % a negation, 2 % what excludes the answer, 6 % ask what is not told. Other paragraphs
-# get more, since theirs are the only ones that keep a question as people wrote it.
+# antonym, 14 % a negation, 2 % what excludes the answer, 6 % ask what is not stated. Other
+# paragraphs get more, since theirs are the only ones that keep a question as people wrote it.
 KINDS: Mapping[str, float] = {
     "name": 0.36,
     "number": 0.10,
@@ -316,15 +316,15 @@ def main(argv: Sequence[str]) -> int:
             held_out = add_unanswerable(held_out, share=share, seed=args.seed, kinds=kinds)
     except InputError as error:
         raise type(error)(f"{args.train_file}: {error}") from None
-    told = {}
+    summary = {}
     for file, part in ((args.output_file, examples), (args.held_out_file, held_out)):
         if part:
             _write(file, part)
-            told[str(file)] = counts = _count(part)
+            summary[str(file)] = counts = _count(part)
             shares = ", ".join(f"{kind} {counts[kind]}" for kind in KINDS)
             print(f"{file}: {counts['total']} questions, {counts['impossible']} without an answer")
             print(f"of these: {shares}")
-    write_json(args.json, told)
+    write_json(args.json, summary)
     return 0
 
 

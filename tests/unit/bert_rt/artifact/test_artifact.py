@@ -267,11 +267,11 @@ def test_scores_of_older_artifacts_are_as_they_were() -> None:
     assert manifest.score_temperature == 1.0
     # Written as before, too, so that older releases read it.
     assert manifest_to_json(manifest) == plain
-    told = {**json.loads(plain), "score_temperature": 1}
-    assert manifest_from_json(json.dumps(told).encode()) == manifest
-    told["score_temperature"] = None
+    manifest_json = {**json.loads(plain), "score_temperature": 1}
+    assert manifest_from_json(json.dumps(manifest_json).encode()) == manifest
+    manifest_json["score_temperature"] = None
     with pytest.raises(ArtifactFormatError, match=r"score_temperature: got None, want a number"):
-        manifest_from_json(json.dumps(told).encode())
+        manifest_from_json(json.dumps(manifest_json).encode())
 
 
 def test_architecture_is_never_guessed() -> None:

@@ -44,7 +44,7 @@ def test_x86_without_vnni_saturates(flags: set[str], want: bool) -> None:
 
 
 @pytest.mark.parametrize("is_exact", [True, False])
-def test_onnxruntime_is_told_where_products_would_saturate(
+def test_onnxruntime_is_warned_where_products_would_saturate(
     is_exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "has_exact_int8", lambda _: is_exact)
@@ -67,7 +67,7 @@ def test_onnxruntime_is_told_where_products_would_saturate(
 
 
 @pytest.mark.parametrize("is_exact", [True, False])
-def test_openvino_is_told_where_products_would_saturate(
+def test_openvino_is_warned_where_products_would_saturate(
     is_exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_exact_int8", lambda _: is_exact)

@@ -78,7 +78,7 @@ def test_a_forced_isa_is_the_active_one(model: bytes, isa: str) -> None:
         "import sys; from bert_rt.engines.native import NativeEngine;"
         "print(NativeEngine(sys.stdin.buffer.read(), num_threads=1).info.isa)"
     )
-    told = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program],
         input=model,
         env={**os.environ, "BERT_RT_ISA": isa},
@@ -86,7 +86,7 @@ def test_a_forced_isa_is_the_active_one(model: bytes, isa: str) -> None:
         check=True,
         cwd=Path(native.__file__).parents[2],
     )
-    assert told.stdout.decode().strip() == isa
+    assert completed.stdout.decode().strip() == isa
 
 
 def test_an_unknown_isa_is_an_error(model: bytes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def test_what_is_missing_is_said(
     assert "is not installed" in module.missing(None, EngineOptions())
 
 
-def test_devices_that_are_absent_are_told_apart(artifact: Artifact) -> None:
+def test_devices_that_are_absent_are_distinguished(artifact: Artifact) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

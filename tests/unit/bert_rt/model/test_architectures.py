@@ -108,7 +108,7 @@ def test_other_architectures_are_refused_with_the_list_of_those_supported(
     )
 
 
-def test_tasks_are_told_by_class_names() -> None:
+def test_tasks_are_found_by_class_names() -> None:
     assert task_of({"architectures": ["XLMRobertaForQuestionAnswering"]}) == "question-answering"
     assert task_of({"architectures": ["ElectraForSequenceClassification"]}) == "text-classification"
     assert task_of({"architectures": ["DistilBertModel"]}) == "encoder"

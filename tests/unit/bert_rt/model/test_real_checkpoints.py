@@ -160,8 +160,8 @@ def test_constants_and_heads_are_named_in_one_line(
         loaded = load_model(path)
     assert loaded.unused_keys == ("bert.embeddings.token_type_ids", "lm_head.bias")
     (record,) = caplog.records
-    told = "ignored 2 surplus keys (bert.embeddings.token_type_ids, lm_head.bias)"
-    assert record.getMessage() == f"{path}: {told}"
+    message = "ignored 2 surplus keys (bert.embeddings.token_type_ids, lm_head.bias)"
+    assert record.getMessage() == f"{path}: {message}"
 
 
 # The configuration.

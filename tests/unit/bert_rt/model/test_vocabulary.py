@@ -49,7 +49,7 @@ def test_lines_of_a_vocabulary(content: bytes, tokens: list[str]) -> None:
         (encoded(tokenizer={"model": {"vocab": [["a", 0.0], ["b", -1.0]]}}), 2),
     ],
 )
-def test_ids_are_counted_and_what_no_token_uses_is_told(
+def test_ids_are_counted_and_what_no_token_uses_is_reported(
     files: dict[str, bytes], num_ids: int, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     files = {"vocab.txt": _VOCAB} | files

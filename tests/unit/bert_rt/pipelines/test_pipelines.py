@@ -177,7 +177,7 @@ def test_a_runtime_stays_open_where_its_pipeline_is_refused(models: Path) -> Non
         assert runtime.answer(**QUESTION).text
 
 
-def test_a_model_that_is_no_directory_is_told_what_to_do() -> None:
+def test_the_error_for_a_model_that_is_no_directory_says_what_to_do() -> None:
     with pytest.raises(ConfigError, match=r"save_pretrained\(DIR\)"):
         pipeline("question-answering", object())  # type: ignore[arg-type]
 

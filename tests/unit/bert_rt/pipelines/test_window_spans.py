@@ -28,7 +28,7 @@ def make_logits(seed: int, lengths: list[int]) -> list[Outputs]:
 
 
 def make_words(num_tokens: int, is_word_start: Any = None) -> WordSpans:
-    """Give every token a word of its own, unless told otherwise."""
+    """Give every token a word of its own, unless words are given."""
     offsets = make_encoding(num_tokens).offsets
     if is_word_start is None:
         is_word_start = np.ones(num_tokens, np.bool_)

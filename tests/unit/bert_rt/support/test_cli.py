@@ -152,7 +152,7 @@ def _start(stdout: int, *argv: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("argv", [(), ("long",)])
-def test_a_full_disk_behind_stdout_is_told(argv: tuple[str, ...]) -> None:
+def test_a_full_disk_behind_stdout_is_reported(argv: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full, _start(full.fileno(), *argv) as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 2

@@ -35,6 +35,6 @@ def test_check_text_accepts_text(text: str) -> None:
 
 @pytest.mark.parametrize("error", [EmptyInputError, InputTooLongError, InputError])
 def test_a_place_stands_in_front(error: type[InputError]) -> None:
-    placed = with_place(error("text: got ''"), "texts[3]")
-    assert str(placed) == "texts[3].text: got ''" and type(placed) is error
+    located = with_place(error("text: got ''"), "texts[3]")
+    assert str(located) == "texts[3].text: got ''" and type(located) is error
     assert str(with_place(error("text: got ''"), "")) == "text: got ''"

@@ -25,9 +25,9 @@ def with_tensor(name: str, array: NDArray[np.float32]) -> ir.Model:
 
 def test_the_fused_graph_passes() -> None:
     progress = tiny.Silent()
-    told = check_parity(tiny.fused(), tiny.loaded_model(), seed=0, progress=progress)
-    assert told["max_abs_error"] < FLOAT32_ATOL
-    assert (told["num_shapes"], told["limit"]) == (NUM_SHAPES, 1e-3)
+    receipt = check_parity(tiny.fused(), tiny.loaded_model(), seed=0, progress=progress)
+    assert receipt["max_abs_error"] < FLOAT32_ATOL
+    assert (receipt["num_shapes"], receipt["limit"]) == (NUM_SHAPES, 1e-3)
     assert progress.count == NUM_SHAPES
 
 
@@ -46,10 +46,10 @@ def test_a_difference_fails() -> None:
 def test_a_difference_below_the_limit_passes() -> None:
     bias = np.array([0.0, 0.0009], np.float32)
     bias += tiny.loaded_model().model.state_dict()["qa_outputs.bias"].numpy()
-    told = check_parity(
+    receipt = check_parity(
         with_tensor("qa_outputs.bias", bias), tiny.loaded_model(), seed=0, progress=tiny.Silent()
     )
-    np.testing.assert_allclose(told["max_abs_error"], 9e-4, rtol=0, atol=FLOAT32_ATOL)
+    np.testing.assert_allclose(receipt["max_abs_error"], 9e-4, rtol=0, atol=FLOAT32_ATOL)
 
 
 def test_nan_fails() -> None:

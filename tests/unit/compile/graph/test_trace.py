@@ -22,16 +22,16 @@ from tests.unit.compile import tiny
 _SHAPE = ("batch_size", "sequence_length")
 
 
-def told(values: Any) -> list[tuple[str, Any, tuple[str, ...]]]:
+def described(values: Any) -> list[tuple[str, Any, tuple[str, ...]]]:
     return [(value.name, value.dtype, tuple(str(dim) for dim in value.shape)) for value in values]
 
 
 def test_inputs_and_outputs() -> None:
     graph = tiny.traced().graph
     names = ("input_ids", "attention_mask", "token_type_ids")
-    assert told(graph.inputs) == [(name, ir.DataType.INT64, _SHAPE) for name in names]
+    assert described(graph.inputs) == [(name, ir.DataType.INT64, _SHAPE) for name in names]
     names = ("start_logits", "end_logits")
-    assert told(graph.outputs) == [(name, ir.DataType.FLOAT, _SHAPE) for name in names]
+    assert described(graph.outputs) == [(name, ir.DataType.FLOAT, _SHAPE) for name in names]
 
 
 def test_standard_operators_only() -> None:

@@ -39,14 +39,14 @@ def test_the_draw_follows_its_seed() -> None:
 
 
 def test_what_passes_as_it_is_stays_int8() -> None:
-    told = []
+    judged = []
 
     def judge(names: tuple[str, ...]) -> Verdict:
-        told.append(names)
+        judged.append(names)
         return Verdict(True, "fine")
 
     assert choose_float_layers(_SENSITIVITIES, judge, most=4) == ((), Verdict(True, "fine"))
-    assert told == [()]
+    assert judged == [()]
 
 
 def test_the_most_sensitive_layers_stay_in_float() -> None:

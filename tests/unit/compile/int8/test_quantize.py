@@ -285,7 +285,7 @@ def test_equal_bytes_for_equal_seeds() -> None:
     assert compiled(0) == compiled(0) == tiny.int8_bytes()
 
 
-def test_progress_is_told_of_every_layer() -> None:
+def test_progress_advances_at_every_layer() -> None:
     layers = [layer for layer in find_linear_layers(tiny.fused()) if layer.is_encoder][:3]
     progress = tiny.Silent()
     assert len(plan_layers(layers, tiny.observers(), tiny.QUANT, progress)) == 3

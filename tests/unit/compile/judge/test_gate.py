@@ -110,22 +110,24 @@ def test_a_bar_of_another_measure(name: str) -> None:
 def test_both_bars_are_asked(wanted: float, got: float, passes: bool) -> None:
     verdict = Gate(MEASURE).judge(wanted, got, {})
     assert verdict.passes is passes
-    assert f"got F1 {got:.2f}, float has {wanted:.2f}; want a loss of at most 0.5" in verdict.told
+    assert (
+        f"got F1 {got:.2f}, float has {wanted:.2f}; want a loss of at most 0.5" in verdict.summary
+    )
 
 
 @pytest.mark.parametrize(("value", "passes"), [(0.1, True), (0.11, False), (math.nan, False)])
 def test_a_ceiling(value: float, passes: bool) -> None:
     gate = Gate(Regression.measure)
     verdict = gate.judge(90.0, 90.0, {"value_difference": value})
-    assert verdict.passes is passes and "want at most 0.1" in verdict.told
+    assert verdict.passes is passes and "want at most 0.1" in verdict.summary
     scores = {
         "spearman": 90.0,
         "spearman_difference_interval": [0.0, 0.0],
         "value_difference": value,
     }
-    told = {"float": {"spearman": 90.0}, "int8": {"native": scores}}
+    measured = {"float": {"spearman": 90.0}, "int8": {"native": scores}}
     if passes:
-        gate.check(told, ERRORS)
+        gate.check(measured, ERRORS)
         return
     with pytest.raises(ParityError, match=r"^max_value_difference: INT8 on native has Spearman 90"):
-        gate.check(told, ERRORS)
+        gate.check(measured, ERRORS)

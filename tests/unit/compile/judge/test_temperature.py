@@ -219,14 +219,14 @@ def test_no_answer_is_an_answer_to_be_sure_of(tmp_path: Path) -> None:
 
 def test_the_receipt_of_scores() -> None:
     correct = np.array([1.0, 0.0])
-    told = score_receipt(Confidence(2.0, np.array([0.99, 0.99]), np.array([0.6, 0.5]), correct))
-    assert told["score_temperature"] == 2.0
-    assert told["before"]["num_examples"] == [0] * 14 + [2]
-    assert told["before"]["expected_calibration_error"] == pytest.approx(0.49)
-    assert told["after"]["expected_calibration_error"] == pytest.approx(0.45)
-    assert sum(told["after"]["num_examples"]) == 2
-    assert told["after"]["mean_score"][7:9] == [0.5, 0.6]
-    assert told["after"]["accuracy"][7:9] == [0.0, 1.0]
+    receipt = score_receipt(Confidence(2.0, np.array([0.99, 0.99]), np.array([0.6, 0.5]), correct))
+    assert receipt["score_temperature"] == 2.0
+    assert receipt["before"]["num_examples"] == [0] * 14 + [2]
+    assert receipt["before"]["expected_calibration_error"] == pytest.approx(0.49)
+    assert receipt["after"]["expected_calibration_error"] == pytest.approx(0.45)
+    assert sum(receipt["after"]["num_examples"]) == 2
+    assert receipt["after"]["mean_score"][7:9] == [0.5, 0.6]
+    assert receipt["after"]["accuracy"][7:9] == [0.0, 1.0]
 
 
 def test_limits_of_classification_change_nothing(tmp_path: Path) -> None:

@@ -29,16 +29,16 @@ def calibration(temperature: float, *, seed: int = 0) -> dict[str, Any]:
 
 
 def receipt(**engines: dict[str, Any]) -> dict[str, Any]:
-    told: dict[str, Any] = {"float": {"score_calibration": calibration(1.25)}}
+    figures: dict[str, Any] = {"float": {"score_calibration": calibration(1.25)}}
     if engines:
-        told["int8"] = {name: {"score_calibration": one} for name, one in engines.items()}
-    return told
+        figures["int8"] = {name: {"score_calibration": one} for name, one in engines.items()}
+    return figures
 
 
 def test_tells_everything() -> None:
     native = calibration(1.375, seed=1)
-    told = receipt(onnxruntime=calibration(1.375), native=native)
-    page = Page(render_confidence(told, {"score_calibration": _FITTED}).encode())
+    figures = receipt(onnxruntime=calibration(1.375), native=native)
+    page = Page(render_confidence(figures, {"score_calibration": _FITTED}).encode())
     assert "a temperature of 1.375, for 1003 examples of calibration_file : fitted" in page.text
     assert "log loss 0.5000 before, 0.4000 after" in page.text
     before, after = (
@@ -67,13 +67,13 @@ def test_without_a_fit() -> None:
 
 def test_names_are_text() -> None:
     evil = "<script>alert(1)</script>"
-    told = receipt(**{evil: calibration(1.0)})
+    figures = receipt(**{evil: calibration(1.0)})
     fitted = {**_FITTED, "verdict": evil, "data": evil}
-    page = Page(render_confidence(told, {"score_calibration": fitted}).encode())
+    page = Page(render_confidence(figures, {"score_calibration": fitted}).encode())
     assert "script" not in page.seen and page.text.count(evil) >= 4
 
 
 def test_one_answer_is_enough_for_a_diagram() -> None:
     one = np.array([1.0])
-    told = {"float": {"score_calibration": score_receipt(Confidence(1.0, one, one, one))}}
-    assert render_confidence(told, {}) == render_confidence(told, {})
+    figures = {"float": {"score_calibration": score_receipt(Confidence(1.0, one, one, one))}}
+    assert render_confidence(figures, {}) == render_confidence(figures, {})

@@ -164,12 +164,12 @@ def test_layers_in_float() -> None:
     text = Page(render()).text
     assert "on 1003 examples" in text and "got F1 89.90, float has 90.00." in text
     assert "Every layer of the encoder is INT8." in text and "2.50e-06" in text
-    told = {**quantization(tiny.plans()), "float_layers": {"encoder.layer.7.x": 0.125}}
-    text = Page(render(quantization=told)).text
+    figures = {**quantization(tiny.plans()), "float_layers": {"encoder.layer.7.x": 0.125}}
+    text = Page(render(quantization=figures)).text
     assert "These layers stay in float: layer sensitivity encoder.layer.7.x 1.25e-01" in text
     assert "Every layer" not in text
-    told["held_out"] = {"total": 0, "verdict": ""}
-    assert "Not judged before the evaluation" in Page(render(quantization=told)).text
+    figures["held_out"] = {"total": 0, "verdict": ""}
+    assert "Not judged before the evaluation" in Page(render(quantization=figures)).text
 
 
 def test_nothing_changed() -> None:
@@ -189,11 +189,11 @@ def test_has_a_plot_with_every_layer() -> None:
 def test_scores_have_their_own_part() -> None:
     assert "Confidence" not in Page(render()).text
     scores = np.array([0.25, 0.75, 0.9])
-    told = score_receipt(Confidence(1.5, scores, scores, np.array([0.0, 1.0, 1.0])))
+    figures = score_receipt(Confidence(1.5, scores, scores, np.array([0.0, 1.0, 1.0])))
     receipt: dict[str, Any] = {
         **_RECEIPT,
-        "float": {**_RECEIPT["float"], "score_calibration": told},
-        "int8": {"openvino": {**_RECEIPT["int8"]["openvino"], "score_calibration": told}},
+        "float": {**_RECEIPT["float"], "score_calibration": figures},
+        "int8": {"openvino": {**_RECEIPT["int8"]["openvino"], "score_calibration": figures}},
     }
     page = Page(render(receipt=receipt))
     assert "Confidence" in page.text and "int8, openvino" in page.text

@@ -134,9 +134,9 @@ def test_receipt(tmp_path: Path) -> None:
     scores = got["int8"]["native"]
     assert (scores["accuracy"], scores["accuracy_difference"]) == (75.0, 0.0)
     assert (scores["accuracy_ratio"], scores["equal_labels"]) == (1.0, 0.5)
-    told = scores["score_calibration"]
-    assert told["score_temperature"] == 1.5
-    errors = [told[name]["expected_calibration_error"] for name in ("before", "after")]
+    calibration = scores["score_calibration"]
+    assert calibration["score_temperature"] == 1.5
+    errors = [calibration[name]["expected_calibration_error"] for name in ("before", "after")]
     assert errors == [0.25, 0.0]
     low, high = scores["accuracy_difference_interval"]
     assert low < 0 < high
@@ -150,5 +150,5 @@ def test_changed_classes() -> None:
     rows = [row("a"), row("b", pair="second"), row("c"), row("d")]
     changes = TASK.changes(evaluation(0, 1, 1, 1), evaluation(0, 0, 1, 0), rows)
     # What became wrong comes before what became right.
-    told = [(c.example, c.float_text, c.int8_text, c.float_score, c.int8_score) for c in changes]
-    assert told == [("b / second", "yes", "no", 1.0, 0.0), ("d", "yes", "no", 0.0, 1.0)]
+    rows = [(c.example, c.float_text, c.int8_text, c.float_score, c.int8_score) for c in changes]
+    assert rows == [("b / second", "yes", "no", 1.0, 0.0), ("d", "yes", "no", 0.0, 1.0)]

@@ -23,7 +23,7 @@ def test_issue_width_of_all_threads_and_moments() -> None:
     assert summary["high"] == pytest.approx(6.0)
 
 
-def test_issue_width_where_it_cannot_be_told() -> None:
+def test_issue_width_where_it_cannot_be_measured() -> None:
     meter = IssueMeter(1, measure=lambda: 0.0)
     assert meter.summary() is None
     meter.sample()
@@ -44,7 +44,7 @@ def test_issue_width_of_this_machine() -> None:
 
 
 @pytest.mark.parametrize(("low", "is_shared"), [(2.4, True), (5.7, False)])
-def test_a_shared_core_is_told(low: float, is_shared: bool) -> None:
+def test_a_shared_core_is_reported(low: float, is_shared: bool) -> None:
     width = {"median": 5.5, "low": low, "high": 6.0}
     warnings = _warnings([], {}, other_cpus=0.0, issue_width=width)
     assert [text for text in warnings if "other threads of the same cores" in text] == (

@@ -60,5 +60,5 @@ def test_what_was_measured_once_is_no_curve(tmp_path: Path) -> None:
     ],
 )
 def test_words_of_warning(losses: list[float], progress: float, want: str | None) -> None:
-    told = diagnose(losses, progress, 0.06, 6.5)
-    assert (told is None) if want is None else want in (told or "")
+    message = diagnose(losses, progress, 0.06, 6.5)
+    assert (message is None) if want is None else want in (message or "")

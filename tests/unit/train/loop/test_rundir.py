@@ -9,7 +9,7 @@ import pytest
 from bert_rt.errors import InputError
 from train.loop.journal import METRICS
 from train.loop.loop import TrainResult
-from train.loop.rundir import check_run_dir, mark_run_dir, run_directory, told
+from train.loop.rundir import check_run_dir, mark_run_dir, run_directory, summarize
 
 
 def fail_in(
@@ -77,7 +77,7 @@ def test_how_a_run_ended(tmp_path: Path) -> None:
         best_score=88.2,
         best_step=1000,
     )
-    assert told(result, tmp_path).splitlines() == [
+    assert summarize(result, tmp_path).splitlines() == [
         "1200 steps, 1,800,000 tokens, 1.5 minutes, 20,000 tokens/s over all",
         "f1 88.12",
         f"{tmp_path}: the model after step 1000",

@@ -17,7 +17,7 @@ from tests.support.artifacts import PAIRS, write_tiny_artifact
 
 
 class Counter:
-    """Counts what progress is told."""
+    """Counts what is reported to progress."""
 
     def __init__(self) -> None:
         self.count = 0

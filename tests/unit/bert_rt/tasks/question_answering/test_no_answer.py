@@ -101,7 +101,7 @@ def test_files_with_one_kind_of_questions() -> None:
     assert "HasAns_f1" not in figures
 
 
-def test_a_model_that_always_answers_is_told_what_a_threshold_would_bring() -> None:
+def test_a_model_that_always_answers_learns_what_a_threshold_would_bring() -> None:
     config = AnsweringConfig()
     _, scored = _scored(config)
     assert list(scored.predictions.values()) == [text for text, *_ in _ROWS]

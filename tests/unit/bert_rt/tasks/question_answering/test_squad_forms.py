@@ -139,7 +139,7 @@ def test_shared_cases(shared_dir: Path, name: str) -> None:
     assert not example.is_impossible
 
 
-def test_all_misaligned_answers_are_told_at_once(tmp_path: Path) -> None:
+def test_all_misaligned_answers_are_reported_at_once(tmp_path: Path) -> None:
     entries = [entry(i, "sat", 6 if i % 10 == 0 else i) for i in range(1, 61)]
     path = write(tmp_path / "squad.json", document_of(*entries, context="sat sat sat " * 8))
     with pytest.raises(InputError) as caught:

@@ -144,7 +144,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_all_bad_rows_are_told_at_once(
+def test_all_bad_rows_are_reported_at_once(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     header = {"a.tsv": "text\tlabel\n", "a.csv": "text,label\n", "a.jsonl": "\n"}[name]

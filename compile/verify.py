@@ -23,6 +23,7 @@ from bert_rt.support.cli import (
 )
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import Evaluation
+from compile.int8.pairs import check_pairs
 from compile.judge.receipt import ENGINES, data_hash, measure
 from compile.tasks.base import CompileTask
 from compile.tasks.registry import task_of_manifest
@@ -55,6 +56,9 @@ def main(argv: Sequence[str]) -> int:
     manifest = artifact.manifest
     result: dict[str, Any] = {"artifact": str(path), "engines": {}}
     print(f"hashes: {len(manifest.files)} files are as the manifest says")
+    if manifest.is_pair_safe:
+        num_weights = check_pairs(artifact.read(manifest.model.file))
+        print(f"pair_safe: holds for {num_weights} INT8 weights")
     for engine in ENGINES:
         reason = missing(engine, artifact)
         if reason is None:

@@ -64,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
                 num_samples=args.calibration_samples,
                 num_held_out=args.held_out_samples,
                 max_float_share=args.max_float_share,
+                pair_safe=args.pair_safe,
                 seed=args.seed,
             ),
             drop_invalid=args.drop_invalid,
@@ -117,6 +118,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--calibration_samples", type=int_at_least(1), default=256, metavar="N")
     parser.add_argument("--held_out_samples", type=int_at_least(0), default=1000, metavar="N")
     parser.add_argument("--max_float_share", type=float, default=0.5, metavar="R")
+    pairs = parser.add_mutually_exclusive_group()
+    pairs.add_argument(
+        "--pair_safe",
+        action="store_true",
+        help="INT8 weights that every engine multiplies exactly at full speed on x86 processors "
+        "without VNNI, too",
+    )
+    pairs.add_argument(
+        "--no_pair_safe",
+        dest="pair_safe",
+        action="store_false",
+        help="weights of any size (default)",
+    )
+    parser.set_defaults(pair_safe=False)
     parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
     add_limit_flags(parser)
     add_layout_flags(parser)

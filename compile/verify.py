@@ -22,6 +22,7 @@ from bert_rt.support.faults import Dropped
 from bert_rt.support.scratch import private_temporary_directory
 from bert_rt.tasks.base import Evaluation
 from bert_rt.tasks.flags import add_layout_flags, given_layout
+from compile.int8.pairs import check_pairs
 from compile.judge.receipt import data_hash, float_engine, measure
 from compile.tasks.base import CompileTask
 from compile.tasks.registry import task_of_manifest
@@ -55,6 +56,9 @@ def main(argv: Sequence[str]) -> int:
     manifest = artifact.manifest
     result: dict[str, Any] = {"artifact": str(path), "engines": {}}
     print(f"hashes: {len(manifest.files)} files are as the manifest says")
+    if manifest.is_pair_safe:
+        num_weights = check_pairs(artifact.read(manifest.model.file))
+        print(f"pair_safe: holds for {num_weights} INT8 weights")
     for engine in judged_engines():
         reason = missing(engine, artifact)
         if reason is None:

@@ -87,7 +87,8 @@ class Manifest:
             architecture's max_sequence_length.
         files: File name to entry; tokenizer.json and the models' files are always there.
         models: Name to entry of every graph; where there is one, its name is "model".
-        quantization: The scheme, for people and reports; empty for float32.
+        quantization: The scheme, for people and reports; empty for float32. Only its pair_safe is
+            read, see is_pair_safe.
         fusions: Rule name to number of rewrites.
         labels: Class names in the order of the logits; empty for tasks without classes.
         head: What the logits mean, where the task has several kinds of heads; the task says which
@@ -149,6 +150,7 @@ class Manifest:
         for name in ("quantization", "fusions", "head", "provenance", "receipt", "extensions"):
             if name != "receipt" or self.receipt is not None:
                 object.__setattr__(self, name, plain_object(name, getattr(self, name)))
+        check_type("quantization.pair_safe", self.quantization.get("pair_safe", False), bool)
         for name, count in self.fusions.items():
             check_int(f"fusions.{reprlib.repr(name)}", count, 0, 2**31 - 1)
         for name in self.extensions:
@@ -173,6 +175,14 @@ class Manifest:
         if _MODEL not in self.models:
             refuse("models", sorted(self.models), f"{_MODEL!r} among them")
         return self.models[_MODEL]
+
+    @property
+    def is_pair_safe(self) -> bool:
+        """Whether INT8 products are exact where two of them are added in 16 bits.
+
+        That is how x86 processors without VNNI multiply u8 by s8 (vpmaddubsw).
+        """
+        return self.quantization.get("pair_safe", False) is True
 
     @property
     def outputs(self) -> Mapping[str, str]:

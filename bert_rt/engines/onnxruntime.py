@@ -87,13 +87,16 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
         raise EngineUnavailableError(f"engine: 'onnxruntime' cannot run here: {reason}")
     num_threads = resolve_num_threads(options.num_threads)
     session = open_session(
-        artifact.read(artifact.manifest.model.file), device=options.device, num_threads=num_threads
+        artifact.read(artifact.manifest.model.file),
+        device=options.device,
+        num_threads=num_threads,
+        is_pair_safe=artifact.manifest.is_pair_safe,
     )
     return OnnxRuntimeEngine(session, artifact, options.device, num_threads)
 
 
 def open_session(
-    model: bytes, *, device: str = "cpu", num_threads: int
+    model: bytes, *, device: str = "cpu", num_threads: int, is_pair_safe: bool = False
 ) -> onnxruntime.InferenceSession:
     """Open a bare session the way this project wants one: quiet, without telemetry or spinning.
 
@@ -101,6 +104,8 @@ def open_session(
         model: An ONNX model.
         device: "cpu", "cuda" or "cuda:N".
         num_threads: Threads of the session's pool, the calling one included.
+        is_pair_safe: Whether its INT8 products are exact without VNNI, too
+            (Manifest.is_pair_safe).
 
     Returns:
         The session.
@@ -118,7 +123,7 @@ def open_session(
     # Spinning threads burn the CPU time of tokenization, of other engines and, under a quota, our
     # own; what they save, some microseconds a node, is lost in the noise of a batch.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not has_exact_int8(cpu_info()):
+    if not (is_pair_safe or has_exact_int8(cpu_info())):
         # Else products saturate, and answers are others than the receipt says; 1.6 times slower.
         settings.add_session_config_entry("session.x64quantprecision", "1")
     # Nearly every batch has a shape of its own; a memory plan would be kept for each of them.

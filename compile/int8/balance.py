@@ -30,7 +30,7 @@ from bert_rt.types import FloatArray
 from compile.graph.linear import ATTENTION_OUTPUT, QKV, LinearLayer, find_linear_layers
 from compile.int8.calibrate import Observer
 
-__all__ = ["balance_attention"]
+__all__ = ["balance_attention", "replace_constants"]
 
 # How much of the keys' width goes to the queries; 0 leaves both, 1 gives equal channels of keys.
 _STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -73,8 +73,10 @@ def balance_attention(
         centre_D = _middle(np.stack([observer.low_K, observer.high_K]))
         bias_N[2 * width :] -= centre_D
         observer.shift(-centre_D)
-        _replace(model, qkv, weight_DN, bias_N)
-        _replace(model, output, None, output.bias_N + centre_D @ output.weight_KN)
+        replace_constants(model, qkv, "balanced", weight_DN, bias_N)
+        replace_constants(
+            model, output, "balanced", None, output.bias_N + centre_D @ output.weight_KN
+        )
 
 
 def _middle(x_RD: FloatArray) -> FloatArray:
@@ -107,17 +109,29 @@ def _score_error(q_RH: FloatArray, k_RH: FloatArray) -> float:
     return float(np.square(error - error.mean(1, keepdims=True), dtype=np.float64).sum())
 
 
-def _replace(
-    model: ir.Model, layer: LinearLayer, weight_KN: FloatArray | None, bias_N: FloatArray
+def replace_constants(
+    model: ir.Model,
+    layer: LinearLayer,
+    what: str,
+    weight_KN: FloatArray | None,
+    bias_N: FloatArray | None,
 ) -> None:
-    """Give a layer a new weight, where there is one, and a new bias."""
+    """Give a layer a new weight and a new bias, where there are any.
+
+    Args:
+        model: The graph; it is changed in place.
+        layer: The layer, as the graph has it.
+        what: What is done to it, for the names of the new constants.
+        weight_KN: Shape (K, N), float32; None leaves the weight.
+        bias_N: Shape (N,), float32; None leaves the bias.
+    """
     bias_index = 1 if layer.add.inputs[0] is layer.matmul.outputs[0] else 0
-    changes = [(layer.add, bias_index, "bias", bias_N)]
-    if weight_KN is not None:
-        changes.append((layer.matmul, 1, "weight", weight_KN))
+    changes = [(layer.add, bias_index, "bias", bias_N), (layer.matmul, 1, "weight", weight_KN)]
     for node, index, kind, array in changes:
+        if array is None:
+            continue
         # A new value: equal tensors of several layers may have been merged into one.
-        tensor = ir.tensor(array.astype(np.float32), name=f"{layer.name}.balanced_{kind}")
+        tensor = ir.tensor(array.astype(np.float32), name=f"{layer.name}.{what}_{kind}")
         value = ir.Value(
             name=tensor.name,
             const_value=tensor,

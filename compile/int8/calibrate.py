@@ -65,6 +65,15 @@ class Observer:
         self._rows[place[kept]] = x_TK[kept]
         self.num_seen += len(x_TK)
 
+    def reorder(self, order_K: NDArray[np.intp]) -> None:
+        """Make of what was seen what would have been seen with the channels in another order.
+
+        Args:
+            order_K: Shape (K,), the old place of every channel.
+        """
+        self._rows = self._rows[:, order_K]
+        self.low_K, self.high_K = self.low_K[order_K], self.high_K[order_K]
+
     def shift(self, amount_K: NDArray[np.float32]) -> None:
         """Make of what was seen what would have been seen with a constant added to every row.
 

@@ -41,6 +41,8 @@ class QuantConfig:
         num_outliers: Channels behind a GELU that may stay in float.
         num_held_out: Examples of the calibration file that INT8 is judged on, not calibrated.
         max_float_share: Part of the layers that may stay in float where INT8 loses too much.
+        pair_safe: Whether sums of pairs of weights are bounded, so that INT8 products are exact on
+            x86 processors without VNNI, too (compile.int8.pairs).
         seed: Of every random choice.
     """
 
@@ -49,6 +51,7 @@ class QuantConfig:
     num_outliers: int = 4
     num_held_out: int = 1000
     max_float_share: float = 0.5
+    pair_safe: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ def plan_layers(
             num_outliers=config.num_outliers if is_behind_gelu else 0,
             seed=config.seed,
             may_smooth=not is_behind_linear,
+            pair_safe=config.pair_safe,
         )
         progress.advance(1)
     return plans

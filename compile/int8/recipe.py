@@ -20,6 +20,7 @@ from compile.graph.linear import find_linear_layers
 from compile.int8.balance import balance_attention
 from compile.int8.calibrate import observe
 from compile.int8.control import choose_float_layers
+from compile.int8.matching import match_channels
 from compile.int8.quantize import SCHEME, QuantConfig, plan_layers, quantize
 from compile.int8.search import LayerPlan
 from compile.int8.sensitivity import layer_sensitivities
@@ -103,6 +104,8 @@ def quantize_within_bars(
     compiled = make(float_layers)
     compiled.fields["quantization"] = {
         **SCHEME,
+        # Left out where it is false, as older writers did.
+        **({"pair_safe": True} if quant.pair_safe else {}),
         "calibration_samples": len(sequences),
         "held_out": {"total": num_held_out, "verdict": verdict},
         "seed": quant.seed,
@@ -132,7 +135,15 @@ def _plan(
             progress=shown,
         )
     balance_attention(model, observers, num_heads=num_heads)
-    # Balancing has given them other weights.
+    if quant.pair_safe:
+        match_channels(
+            model,
+            observers,
+            num_heads=num_heads,
+            num_outliers=quant.num_outliers,
+            seed=quant.seed,
+        )
+    # They have other weights now.
     layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
     with progress("quantize", total=len(layers), unit="layers") as shown:
         return plan_layers(layers, observers, quant, shown)

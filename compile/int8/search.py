@@ -23,9 +23,17 @@ from numpy.typing import NDArray
 
 from bert_rt.types import FloatArray
 from compile.int8.calibrate import Observer
-from compile.int8.rounding import round_weight
+from compile.int8.pairs import choose_scales, find_partners, nearest_in_pairs
+from compile.int8.rounding import Rounding
 
-__all__ = ["LayerPlan", "dequantize_rows", "plan_layer", "quantize_rows", "quantize_weight"]
+__all__ = [
+    "LayerPlan",
+    "choose_smoothing",
+    "dequantize_rows",
+    "plan_layer",
+    "quantize_rows",
+    "quantize_weight",
+]
 
 _ALPHAS = (0.0, 0.5, 0.65, 0.8, 0.9, 1.0)
 _CLIPS = (1.0, 0.9, 0.8)
@@ -84,11 +92,15 @@ class _Trial:
     mean_error_N: FloatArray
 
 
-def quantize_weight(weight_KN: FloatArray) -> tuple[NDArray[np.int8], FloatArray]:
+def quantize_weight(
+    weight_KN: FloatArray, partner_K: NDArray[np.intp] | None = None
+) -> tuple[NDArray[np.int8], FloatArray]:
     """Quantize a weight symmetrically, one scale an output channel.
 
     Args:
         weight_KN: Shape (K, N), float32.
+        partner_K: Shape (K,), as compile.int8.pairs gives it, where sums of pairs are bounded; the
+            scale of a column is then the one with the least squared error of its weights.
 
     Returns:
         The weight of shape (K, N), int8, within [-127, 127], and its scales of shape (N,),
@@ -97,7 +109,14 @@ def quantize_weight(weight_KN: FloatArray) -> tuple[NDArray[np.int8], FloatArray
     scale_N = (np.abs(weight_KN).max(0) / 127).astype(np.float32)
     # A column of zeros takes any scale, and a denormal one would be 0 on many engines.
     scale_N[scale_N < _SMALLEST] = 1.0
-    return np.clip(np.rint(weight_KN / scale_N), -127, 127).astype(np.int8), scale_N
+    if partner_K is None:
+        return np.clip(np.rint(weight_KN / scale_N), -127, 127).astype(np.int8), scale_N
+
+    def quantize(wider_N: FloatArray) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        rounded_KN = nearest_in_pairs(weight_KN.astype(np.float64) / wider_N, partner_K)
+        return rounded_KN, np.square(weight_KN - rounded_KN * wider_N, dtype=np.float64).sum(0)
+
+    return choose_scales(scale_N, quantize)
 
 
 def quantize_rows(x_TK: FloatArray, scale: float, zero_point: int) -> NDArray[np.uint8]:
@@ -113,6 +132,39 @@ def dequantize_rows(q_TK: NDArray[np.uint8], scale: float, zero_point: int) -> F
     return (q_TK.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
 
 
+def choose_smoothing(
+    weight_KN: FloatArray, observer: Observer, *, num_outliers: int, seed: int
+) -> FloatArray:
+    """Find the smoothing that a layer takes where no sums of pairs are bounded.
+
+    Args:
+        weight_KN: Shape (K, N), float32.
+        observer: What its input looks like.
+        num_outliers: Channels that may be kept in float.
+        seed: Of the choice of rows that trials are judged on.
+
+    Returns:
+        Factors of the input's channels, shape (K,), float32; 0 at outlier channels.
+    """
+    best, channels = _with_outliers(
+        _sample(observer, seed),
+        weight_KN,
+        observer.low_K,
+        observer.high_K,
+        _ALPHAS,
+        num_outliers,
+        pair_safe=False,
+    )
+    smooth_K = np.zeros(len(weight_KN), np.float32)
+    smooth_K[channels] = best.smooth_K
+    return smooth_K
+
+
+def _sample(observer: Observer, seed: int) -> FloatArray:
+    rows = observer.rows_RK
+    return rows[np.random.default_rng(seed).permutation(len(rows))[:_SEARCH_ROWS]]
+
+
 def plan_layer(
     name: str,
     weight_KN: FloatArray,
@@ -122,6 +174,7 @@ def plan_layer(
     num_outliers: int,
     seed: int,
     may_smooth: bool = True,
+    pair_safe: bool = False,
 ) -> LayerPlan:
     """Find the quantization of one layer with the least error of its output.
 
@@ -133,23 +186,31 @@ def plan_layer(
         num_outliers: Channels that may be kept in float; 0 for none.
         seed: Of the choice of rows that trials are judged on.
         may_smooth: Whether smoothing may be tried.
+        pair_safe: Whether sums of pairs of weights are bounded (compile.int8.pairs).
 
     Returns:
         The plan.
     """
     rows = observer.rows_RK
-    random = np.random.default_rng(seed)
-    x_RK = rows[random.permutation(len(rows))[:_SEARCH_ROWS]]
+    x_RK = _sample(observer, seed)
     y_RN = x_RK @ weight_KN
     low_K, high_K = observer.low_K, observer.high_K
-    naive = _try(x_RK, weight_KN, y_RN, low_K, high_K, 0.0, (1.0,))[0]
+    naive = _try(x_RK, weight_KN, y_RN, low_K, high_K, None, 0.0, (1.0,))[0]
     alphas = _ALPHAS if may_smooth else (0.0,)
-    best, channels = _with_outliers(x_RK, weight_KN, low_K, high_K, alphas, num_outliers)
+    best, channels = _with_outliers(
+        x_RK, weight_KN, low_K, high_K, alphas, num_outliers, pair_safe=pair_safe
+    )
     outliers = np.setdiff1d(np.arange(len(weight_KN)), channels)
     smooth_K = np.zeros(len(weight_KN), np.float32)
     smooth_K[channels] = best.smooth_K
     energy = max(float(np.square(y_RN, dtype=np.float64).sum()), _SMALLEST)
-    rounded_KN, best = _round(rows[:, channels], x_RK[:, channels], weight_KN[channels], best)
+    rounded_KN, best = _round(
+        rows[:, channels],
+        x_RK[:, channels],
+        weight_KN[channels],
+        best,
+        find_partners(channels) if pair_safe else None,
+    )
     weight_q_KN = np.zeros(weight_KN.shape, np.int8)
     weight_q_KN[channels] = rounded_KN
     return LayerPlan(
@@ -170,7 +231,11 @@ def plan_layer(
 
 
 def _round(
-    rows_RK: FloatArray, x_RK: FloatArray, w_KN: FloatArray, trial: _Trial
+    rows_RK: FloatArray,
+    x_RK: FloatArray,
+    w_KN: FloatArray,
+    trial: _Trial,
+    partner_K: NDArray[np.intp] | None,
 ) -> tuple[NDArray[np.int8], _Trial]:
     """Round the weight of the trial that was taken with regard to all rows of its input.
 
@@ -178,19 +243,26 @@ def _round(
     nearest is better (on a handful of rows, say).
     """
     smoothed_KN = w_KN / trial.smooth_K[:, None]
-    nearest_KN, scale_N = quantize_weight(smoothed_KN)
 
     def as_int8(x: FloatArray) -> FloatArray:
         q_RK = quantize_rows(x * trial.smooth_K, trial.scale, trial.zero_point)
         return dequantize_rows(q_RK, trial.scale, trial.zero_point)
 
-    rounded_KN = round_weight(smoothed_KN, scale_N, as_int8(rows_RK))
+    rounding = Rounding(as_int8(rows_RK), partner_K)
+    scale_N = quantize_weight(smoothed_KN)[1]
+    if partner_K is None:
+        rounded_KN, _ = rounding.round(smoothed_KN, scale_N)
+    else:
+        rounded_KN, scale_N = choose_scales(
+            scale_N, lambda wider_N: rounding.round(smoothed_KN, wider_N)
+        )
+        rounded_KN = rounding.refine(rounded_KN, smoothed_KN, scale_N)
     error_RN = x_RK @ w_KN - as_int8(x_RK) @ (rounded_KN * scale_N)
     mean_N = error_RN.mean(0)
     error = float(np.square(error_RN - mean_N, dtype=np.float64).sum())
     if error < trial.error:
-        return rounded_KN, replace(trial, error=error, mean_error_N=mean_N)
-    return nearest_KN, trial
+        return rounded_KN, replace(trial, error=error, mean_error_N=mean_N, weight_scale_N=scale_N)
+    return quantize_weight(smoothed_KN, partner_K)[0], trial
 
 
 def _with_outliers(
@@ -200,16 +272,25 @@ def _with_outliers(
     high_K: FloatArray,
     alphas: tuple[float, ...],
     num_outliers: int,
+    *,
+    pair_safe: bool,
 ) -> tuple[_Trial, NDArray[np.intp]]:
-    """Return the best trial and the channels in INT8: all, or without the largest num_outliers."""
+    """Return the best trial and the channels in INT8: all, or without the largest num_outliers.
+
+    Outliers are about activations, so the bound on pairs of weights has no say in their choice.
+    """
     channels = np.arange(len(w_KN))
-    best = _search(x_RK, w_KN, low_K, high_K, alphas)
+    best = _search(x_RK, w_KN, low_K, high_K, None, alphas)
     if 0 < num_outliers < len(channels):
         size_K = np.maximum(-low_K, high_K)
         rest = np.sort(np.argsort(size_K, kind="stable")[:-num_outliers])
-        without = _search(x_RK[:, rest], w_KN[rest], low_K[rest], high_K[rest], alphas)
+        without = _search(x_RK[:, rest], w_KN[rest], low_K[rest], high_K[rest], None, alphas)
         if without.error < _OUTLIER_GAIN * best.error:
-            return without, rest
+            best, channels = without, rest
+    if pair_safe:
+        partner_K = find_partners(channels)
+        x_RK, w_KN = x_RK[:, channels], w_KN[channels]
+        best = _search(x_RK, w_KN, low_K[channels], high_K[channels], partner_K, alphas)
     return best, channels
 
 
@@ -218,12 +299,15 @@ def _search(
     w_KN: FloatArray,
     low_K: FloatArray,
     high_K: FloatArray,
+    partner_K: NDArray[np.intp] | None,
     alphas: tuple[float, ...],
 ) -> _Trial:
     """Return the trial with the least error; of equal ones the simplest, which comes first."""
     y_RN = x_RK @ w_KN
     trials = (
-        trial for alpha in alphas for trial in _try(x_RK, w_KN, y_RN, low_K, high_K, alpha, _CLIPS)
+        trial
+        for alpha in alphas
+        for trial in _try(x_RK, w_KN, y_RN, low_K, high_K, partner_K, alpha, _CLIPS)
     )
     return min(trials, key=lambda trial: trial.error)
 
@@ -234,13 +318,14 @@ def _try(
     y_RN: FloatArray,
     low_K: FloatArray,
     high_K: FloatArray,
+    partner_K: NDArray[np.intp] | None,
     alpha: float,
     clips: tuple[float, ...],
 ) -> list[_Trial]:
     """Quantize with one strength of smoothing and several clips, and measure x W's error."""
     smooth_K = _smoothing(w_KN, low_K, high_K, alpha)
     x_RK = x_RK * smooth_K
-    weight_q_KN, weight_scale_N = quantize_weight(w_KN / smooth_K[:, None])
+    weight_q_KN, weight_scale_N = quantize_weight(w_KN / smooth_K[:, None], partner_K)
     weight_KN = weight_q_KN * weight_scale_N
     low = min(float((low_K * smooth_K).min()), 0.0)
     high = max(float((high_K * smooth_K).max()), 0.0)

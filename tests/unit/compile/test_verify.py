@@ -67,6 +67,32 @@ def test_confirms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert {"onnxruntime", "openvino"} <= receipt["int8"].keys()
 
 
+def claiming_pair_safe(directory: Path, source: Path) -> Path:
+    """Write an INT8 artifact again with the claim that its pairs keep the bound."""
+    artifact = load_artifact(source)
+    manifest = artifact.manifest
+    fields = ManifestFields(
+        task=manifest.task,
+        architecture=manifest.architecture,
+        precision=manifest.precision,
+        limits=manifest.limits,
+        quantization={"pair_safe": True},
+    )
+    write_artifact(
+        directory, files={name: artifact.read(name) for name in manifest.files}, **fields
+    )
+    return directory
+
+
+def test_pair_safe_is_refused_where_it_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = claiming_pair_safe(tmp_path / "art", tiny.exports().int8_dir)
+    line = fails(capsys, "--artifact", path)
+    assert line.startswith("error: quantization.pair_safe: got true, but in encoder.layer.0.")
+    assert line.endswith("pairs of weights have a sum beyond 128; want none")
+
+
 def test_without_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--artifact", tiny.exports().float_dir) == 0
     out = capsys.readouterr().out

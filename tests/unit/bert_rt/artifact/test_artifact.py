@@ -216,6 +216,7 @@ def test_default_model_is_an_artifact_or_says_what_to_do(
         ({"fusions": {"gelu": -1}}, r"manifest.fusions.'gelu': got -1"),
         ({"fusions": {"gelu": 1.0}}, r"manifest.fusions.'gelu': got 1.0"),
         ({"quantization": {"scale": float("nan")}}, r"manifest.quantization: got nan"),
+        ({"quantization": {"pair_safe": 1}}, r"manifest.quantization.pair_safe: got 1"),
         ({"provenance": {1: "a"}}, r"manifest.provenance: got 1, want a name"),
         ({"provenance": {"path": Path("a")}}, r"want a JSON value"),
         ({"provenance": {"n": 2**70}}, r"huge integer"),

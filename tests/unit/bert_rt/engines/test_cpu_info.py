@@ -43,9 +43,10 @@ def test_x86_without_vnni_saturates(flags: set[str], want: bool) -> None:
     assert has_exact_int8(CpuInfo("", frozenset(flags))) is want
 
 
+@pytest.mark.parametrize("is_pair_safe", [True, False])
 @pytest.mark.parametrize("is_exact", [True, False])
 def test_onnxruntime_is_warned_where_products_would_saturate(
-    is_exact: bool, monkeypatch: pytest.MonkeyPatch
+    is_exact: bool, is_pair_safe: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "has_exact_int8", lambda _: is_exact)
     onnxruntime = engine._library()
@@ -62,15 +63,16 @@ def test_onnxruntime_is_warned_where_products_would_saturate(
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", open_nothing)
     with pytest.raises(engine.EngineInternalError, match="seen enough"):
-        engine.open_session(b"", num_threads=1)
-    assert entries["precision"] == ("" if is_exact else "1")
+        engine.open_session(b"", num_threads=1, is_pair_safe=is_pair_safe)
+    assert entries["precision"] == ("" if is_exact or is_pair_safe else "1")
 
 
+@pytest.mark.parametrize("is_pair_safe", [True, False])
 @pytest.mark.parametrize("is_exact", [True, False])
 def test_openvino_is_warned_where_products_would_saturate(
-    is_exact: bool, monkeypatch: pytest.MonkeyPatch
+    is_exact: bool, is_pair_safe: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_exact_int8", lambda _: is_exact)
-    settings = openvino_engine._settings("CPU", 1)
-    assert settings.get("LP_TRANSFORMS_MODE") is (None if is_exact else False)
+    settings = openvino_engine._settings("CPU", 1, is_pair_safe=is_pair_safe)
+    assert settings.get("LP_TRANSFORMS_MODE") is (None if is_exact or is_pair_safe else False)
     assert "LP_TRANSFORMS_MODE" not in openvino_engine._settings("GPU.0", 1)

@@ -11,9 +11,10 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-from bert_rt.errors import ConfigError
+from bert_rt.errors import ConfigError, ParityError
 from compile.graph.linear import LinearLayer, find_linear_layers
 from compile.graph.rules.constants import tensor_of
+from compile.int8.pairs import check_pairs, count_broken_pairs
 from compile.int8.quantize import SCHEME, QuantConfig, plan_layers, quantize
 from compile.int8.search import LayerPlan
 from tests.tolerances import INT8_ROUNDING_SLACK
@@ -283,6 +284,25 @@ def test_equal_bytes_for_equal_seeds() -> None:
         return tiny.to_bytes(quantize(tiny.fused(), plans))
 
     assert compiled(0) == compiled(0) == tiny.int8_bytes()
+
+
+def test_pair_safe_plans_keep_the_bound() -> None:
+    layers = [layer for layer in find_linear_layers(tiny.fused()) if layer.is_encoder]
+    config = dataclasses.replace(tiny.QUANT, pair_safe=True)
+    plans = plan_layers(layers, tiny.observers(), config, tiny.Silent())
+    today = tiny.plans()
+    assert sum(count_broken_pairs(plan.weight_KN) for plan in today.values()) > 0
+    for name, plan in plans.items():
+        assert count_broken_pairs(plan.weight_KN) == 0
+        assert not plan.weight_KN[plan.outlier_channels].any()
+        np.testing.assert_array_equal(plan.outlier_channels, today[name].outlier_channels)
+        # The bound has its price, which is high where neighbours are alike in few channels.
+        assert 0.9 * today[name].error < plan.error < 8 * today[name].error
+    assert any(len(plan.outlier_channels) for plan in plans.values())
+    model = tiny.to_bytes(quantize(tiny.fused(), plans))
+    assert check_pairs(model) == len(layers)
+    with pytest.raises(ParityError, match="pair_safe"):
+        check_pairs(tiny.int8_bytes())
 
 
 def test_progress_advances_at_every_layer() -> None:

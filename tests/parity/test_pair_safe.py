@@ -1,0 +1,114 @@
+"""The pairs that compile.int8.pairs bounds are those that engines add in 16 bits.
+
+A graph with one INT8 product runs as an engine runs it for a pair-safe artifact, without the slower
+exact mode of processors that have no VNNI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
+from bert_rt.engines.onnxruntime import open_session
+from compile.int8.pairs import count_broken_pairs, find_partners, nearest_in_pairs
+
+Run = Callable[[bytes, NDArray[np.float32]], NDArray[np.float32]]
+
+
+def run_onnxruntime(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    session = open_session(model, num_threads=1, is_pair_safe=True)
+    y: NDArray[np.float32] = session.run(None, {"x": x})[0]
+    return y
+
+
+def run_openvino(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    pytest.importorskip("openvino")
+    from bert_rt.engines.openvino import _library, _settings
+
+    core = _library().Core()
+    settings = _settings("CPU", 1, is_pair_safe=True)
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+    y: NDArray[np.float32] = compiled({"x": x})["y"]
+    return y
+
+
+def product(weight_KN: NDArray[np.int8]) -> bytes:
+    """Return a model of one linear layer as artifacts have it; scales are 1, and biases 0."""
+    k, n = weight_KN.shape
+    constants = {
+        "scale": np.float32(1),
+        "zero_point": np.uint8(0),
+        "weight": weight_KN,
+        "weight_scale": np.ones(n, np.float32),
+        "weight_zero_point": np.zeros(n, np.int8),
+        "bias": np.zeros(n, np.float32),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero_point"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero_point"], ["a"]),
+        helper.make_node(
+            "DequantizeLinear", ["weight", "weight_scale", "weight_zero_point"], ["w"], axis=1
+        ),
+        helper.make_node("MatMul", ["a", "w"], ["product"]),
+        helper.make_node("Add", ["product", "bias"], ["y"]),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "product",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["B", "S", k])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", "S", n])],
+            [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 23)],
+        ir_version=11,
+    )
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def exact(weight_KN: NDArray[np.int8], x: NDArray[np.float32]) -> NDArray[np.float64]:
+    y: NDArray[np.float64] = x.astype(np.float64) @ weight_KN.astype(np.float64)
+    return y
+
+
+@pytest.mark.parametrize("num_rows", [1, 7, 64])
+@pytest.mark.parametrize("run", [run_onnxruntime, run_openvino])
+def test_these_pairs_saturate(run: Run, num_rows: int) -> None:
+    if has_exact_int8(cpu_info()):
+        pytest.skip("this processor multiplies u8 by s8 exactly, whatever the weights are")
+    k, n = 64, 32
+    x = np.full((1, num_rows, k), 255, np.float32)
+    for first in range(4):
+        for second in range(first + 1, 8):
+            weight_KN = np.zeros((k, n), np.int8)
+            weight_KN[[first, second]] = 127
+            got = run(product(weight_KN), x)
+            is_pair = count_broken_pairs(weight_KN) > 0
+            assert is_pair == (find_partners(np.arange(k))[first] == second)
+            # What a 16-bit lane holds at most, in place of 2 * 127 * 255.
+            want = 2**15 - 1 if is_pair else 2 * 127 * 255
+            np.testing.assert_array_equal(got, want, err_msg=f"rows {first} and {second}")
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 32), (7, 384, 40), (33, 63, 17), (64, 1536, 384)])
+@pytest.mark.parametrize("run", [run_onnxruntime, run_openvino])
+def test_weights_within_the_bound_are_exact(run: Run, shape: tuple[int, int, int]) -> None:
+    num_rows, k, n = shape
+    random = np.random.default_rng(0)
+    # Most pairs are on the bound, and half of the activations at their largest value.
+    steps_KN = random.choice([-200.0, -90.0, 0.0, 90.0, 200.0], (k, n))
+    weight_KN = nearest_in_pairs(steps_KN, find_partners(np.arange(k)))
+    assert count_broken_pairs(weight_KN) == 0
+    sums = weight_KN[: k // 2 * 2 : 2].astype(int) + weight_KN[1::2]
+    assert (np.abs(sums) == 128).mean() > 0.2
+    x = np.where(random.random((1, num_rows, k)) < 0.5, 255, random.integers(0, 256, k))
+    x = x.astype(np.float32)
+    # Sums are below 2^24 or lose the last bits in float32.
+    want = exact(weight_KN, x)
+    np.testing.assert_allclose(run(product(weight_KN), x), want, rtol=1e-6, atol=0.5)

@@ -100,12 +100,8 @@ def pipeline(
     options = {name: value for name, value in options.items() if name not in _REFUSED}
     _check_precision(framework, dtype, torch_dtype)
     task = _task(task, model)
-    checkpoint = None if checkpoint is None else os.path.abspath(checkpoint)
-    opened: dict[str, Any] = {
-        "device": _device_name(device),
-        "num_threads": num_threads,
-        "checkpoint": checkpoint,
-    }
+    opened: dict[str, Any] = {"num_threads": num_threads, "checkpoint": _absolute(checkpoint)}
+    opened["device"] = _device_name(device)
     opened_model, make = _open(task, model, engine, EngineOptions(**opened))
     try:
         if tokenizer is not None:

@@ -83,8 +83,7 @@ def quantize_within_bars(
         CalibrationError: There is nothing to calibrate on, or an activation is not finite.
         ParityError: It loses too much even with half of its layers in float.
     """
-    num_heads = fields["architecture"].num_attention_heads
-    plans = _plan(model, sequences, pad_id, quant, num_heads)
+    plans = _plan(model, sequences, pad_id, quant, fields["architecture"].num_attention_heads)
     with progress("sensitivity", total=len(plans), unit="layers") as shown:
         sensitivities = layer_sensitivities(
             model, plans, sequences[:_SENSITIVITY_WINDOWS], pad_id, shown
@@ -104,7 +103,6 @@ def quantize_within_bars(
     compiled = make(float_layers)
     compiled.fields["quantization"] = {
         **SCHEME,
-        # Left out where it is false, as older writers did.
         **({"pair_safe": True} if quant.pair_safe else {}),
         "calibration_samples": len(sequences),
         "held_out": {"total": num_held_out, "verdict": verdict},

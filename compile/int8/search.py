@@ -191,7 +191,6 @@ def plan_layer(
     Returns:
         The plan.
     """
-    rows = observer.rows_RK
     x_RK = _sample(observer, seed)
     y_RN = x_RK @ weight_KN
     low_K, high_K = observer.low_K, observer.high_K
@@ -204,12 +203,9 @@ def plan_layer(
     smooth_K = np.zeros(len(weight_KN), np.float32)
     smooth_K[channels] = best.smooth_K
     energy = max(float(np.square(y_RN, dtype=np.float64).sum()), _SMALLEST)
+    partners = find_partners(channels) if pair_safe else None
     rounded_KN, best = _round(
-        rows[:, channels],
-        x_RK[:, channels],
-        weight_KN[channels],
-        best,
-        find_partners(channels) if pair_safe else None,
+        observer.rows_RK[:, channels], x_RK[:, channels], weight_KN[channels], best, partners
     )
     weight_q_KN = np.zeros(weight_KN.shape, np.int8)
     weight_q_KN[channels] = rounded_KN

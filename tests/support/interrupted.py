@@ -17,6 +17,7 @@ from typing import Any
 
 def main() -> None:
     """Run what the command line says."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
     _, number, place, command, *argv = sys.argv
     module_name, name = place.split(":")
     module = importlib.import_module(module_name)

@@ -81,10 +81,7 @@ def test_a_wide_channel_of_keys_is_shared_with_the_queries() -> None:
     for array in (weight_KN, bias_N):
         array[..., 3] /= 50
         array[..., _D + 3] *= 50
-    balance._replace(model, layer, weight_KN, bias_N)
-    for value in (*layer.matmul.inputs, *layer.add.inputs):
-        if value is not None and value.is_initializer():
-            value.name = f"wide.{value.name}"
+    balance.replace_constants(model, layer, "wide", weight_KN, bias_N)
     before = spread(model, name)
     balance_attention(model, copied_observers(), num_heads=_HEADS)
     assert before > 20

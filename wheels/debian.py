@@ -82,7 +82,12 @@ class Tree:
             (half / "usr" / name).mkdir(parents=True)
             (half / name).symlink_to(f"usr/{name}")
         for package in sorted(fetched.glob("var/cache/apt/archives/*.deb")):
-            subprocess.run(["dpkg-deb", "-x", str(package), str(half)], check=True)
+            # Not `dpkg-deb -x`, which puts folders in place of those links.
+            files = subprocess.run(
+                ["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE, check=True
+            )
+            unpack = ["tar", "--extract", "--keep-directory-symlink", "--directory", half]
+            subprocess.run(unpack, input=files.stdout, check=True)
         half.rename(self.folder)
         shutil.rmtree(fetched)
 
@@ -99,9 +104,7 @@ class Tree:
             start = f"{need(_EMULATOR, 'qemu-user-static')} -L {self.folder}"
         else:
             libraries = self.folder / "usr" / "lib" / "x86_64-linux-gnu"
-            loader = self.folder / "usr" / "lib64" / "ld-linux-x86-64.so.2"
-            if not loader.exists():
-                loader = libraries / "ld-linux-x86-64.so.2"
+            loader = libraries / "ld-linux-x86-64.so.2"
             start = f"{loader} --library-path {libraries}"
         path.write_text(f'#!/bin/sh\nexec {start} {self._program} "$@"\n')
         path.chmod(0o755)

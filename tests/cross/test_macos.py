@@ -29,7 +29,8 @@ def test_macos_compiles_without_a_warning(processor: str, tmp_path: Path) -> Non
         pytest.skip(message)
     cmake = need("cmake", package="cmake")
     need("ninja", package="ninja-build")
-    for name, words in {"c++": f"c++ -target {processor}-{_SYSTEM}", "ar": "ar"}.items():
+    compiler = f"c++ -target {processor}-{_SYSTEM}"
+    for name, words in {"c++": compiler, "ar": "ar", "ranlib": "ranlib"}.items():
         script = tmp_path / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ziglang {words} "$@"\n')
         script.chmod(0o755)
@@ -38,7 +39,9 @@ def test_macos_compiles_without_a_warning(processor: str, tmp_path: Path) -> Non
         "BERT_RT_WERROR": "ON",
         "CMAKE_AR": str(tmp_path / "ar"),
         "CMAKE_CXX_COMPILER": str(tmp_path / "c++"),
-        "CMAKE_RANLIB": "true",
+        # Linking would compile the C++ library first.
+        "CMAKE_CXX_COMPILER_ID_TEST_FLAGS_FIRST": "-c",
+        "CMAKE_RANLIB": str(tmp_path / "ranlib"),
         "CMAKE_SYSTEM_NAME": "Darwin",
         "CMAKE_SYSTEM_PROCESSOR": processor,
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",

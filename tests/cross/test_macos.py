@@ -35,8 +35,6 @@ def test_macos_compiles_without_a_warning(processor: str, tmp_path: Path) -> Non
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -m ziglang {words} "$@"\n')
         script.chmod(0o755)
     settings = {
-        "BERT_RT_PYTHON": "OFF",
-        "BERT_RT_WERROR": "ON",
         "CMAKE_AR": str(tmp_path / "ar"),
         "CMAKE_CXX_COMPILER": str(tmp_path / "c++"),
         # Linking would compile the C++ library first.
@@ -47,7 +45,8 @@ def test_macos_compiles_without_a_warning(processor: str, tmp_path: Path) -> Non
         "CMAKE_TRY_COMPILE_TARGET_TYPE": "STATIC_LIBRARY",
     }
     build = tmp_path / "build"
-    flags = [f"-D{name}={value}" for name, value in settings.items()]
+    flags = ["-DBERT_RT_PYTHON=OFF", "-DBERT_RT_WERROR=ON"]
+    flags += [f"-D{name}={value}" for name, value in settings.items()]
     for command in (
         (cmake, "-S", str(ROOT), "-B", str(build), "-G", "Ninja", *flags),
         (cmake, "--build", str(build), "--target", "bert_rt_core"),

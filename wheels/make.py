@@ -158,6 +158,9 @@ set(CMAKE_RANLIB {folder / "ranlib"} CACHE FILEPATH "")
 def build_module(kind: Kind, machine: str, version: str) -> Path:
     """Compile the native module.
 
+    All kinds of a processor are built in one folder: what knows nothing of Python, nearly all, is
+    compiled once.
+
     Args:
         kind: The wheel's kind.
         machine: The processor.
@@ -172,20 +175,23 @@ def build_module(kind: Kind, machine: str, version: str) -> Path:
     cmake, _ = need("cmake", "cmake"), need("ninja", "ninja-build")
     python = tree(kind.release, kind.checked_on[kind.release], machine)
     python.unpack()
-    folder = WORK / f"{kind.tag}-{machine}"
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "tools").mkdir(parents=True)
-    toolchain = write_toolchain(machine, python.include, folder / "tools")
+    folder = (WORK / machine).resolve()
+    tools = folder / "tools"
+    tools.mkdir(parents=True, exist_ok=True)
+    for module in folder.glob("_native.*so"):
+        module.unlink()
     settings = {
         "CMAKE_BUILD_TYPE": "Release",
-        "CMAKE_TOOLCHAIN_FILE": toolchain,
+        "CMAKE_TOOLCHAIN_FILE": write_toolchain(machine, python.include, tools),
         "BERT_RT_STABLE_ABI": "ON" if kind.tag.endswith("abi3") else "OFF",
         "Python_INCLUDE_DIR": python.include / f"python{python.python}",
-        "Python_EXECUTABLE": python.interpreter(folder / "tools" / "python"),
+        "Python_EXECUTABLE": python.interpreter(tools / "python"),
         "SKBUILD_PROJECT_VERSION": version,
         "nanobind_DIR": run(sys.executable, "-m", "nanobind", "--cmake_dir").strip(),
     }
-    flags = [f"-D{name}={value}" for name, value in settings.items()]
+    # What an earlier kind found out about its Python is forgotten.
+    flags = [f"-U{name}" for name in ("*Python*", "NB_*")]
+    flags += [f"-D{name}={value}" for name, value in settings.items()]
     run(cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *flags)
     run(cmake, "--build", folder)
     (module,) = folder.glob("_native.*so")
@@ -205,7 +211,8 @@ def pack(unpacked: Path, module: Path, kind: Kind, machine: str, dist: Path) -> 
     Returns:
         The wheel.
     """
-    folder = WORK / f"{kind.tag}-{machine}" / "wheel"
+    folder = WORK / f"{kind.tag}-{machine}"
+    shutil.rmtree(folder, ignore_errors=True)
     copy = folder / unpacked.name
     shutil.copytree(unpacked, copy)
     shutil.copy2(module, copy / "bert_rt" / module.name)
@@ -282,6 +289,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--machine", choices=MACHINES, help="this processor only")
     parser.add_argument("--dist", type=Path, default=ROOT / "dist", metavar="DIR")
+    parser.add_argument("--keep", action="store_true", help="compile what has changed only")
     return parser.parse_args(argv)
 
 
@@ -293,6 +301,8 @@ def main(argv: Sequence[str]) -> int:
     unpacked = make_python_wheel()
     version = unpacked.name.rsplit("-", 1)[1]
     for machine in [args.machine] if args.machine else MACHINES:
+        if not args.keep:
+            shutil.rmtree(WORK / machine, ignore_errors=True)
         for kind in KINDS:
             try:
                 module = build_module(kind, machine, version)

@@ -124,7 +124,7 @@ class Tree:
         inside = f"/{site.relative_to(self.folder)}"
         python = f"/usr/bin/python{self.python}"
         return subprocess.run(
-            ["chroot", str(self.folder), *emulator, python, "-c", code],
+            [need("chroot", "coreutils"), str(self.folder), *emulator, python, "-c", code],
             env={"PYTHONPATH": inside, "HOME": "/tmp", "PATH": "/usr/bin"},
             capture_output=True,
             text=True,

@@ -76,7 +76,7 @@ $(VENV)/.wheels: $(VENV)/.dev
 
 # Compilers for both processors, Debian's Pythons and qemu, where apt-get can bring them; without,
 # wheels/make.py says what it skips.
-WHEEL_TOOLS := g++ g++-aarch64-linux-gnu qemu-user-static debootstrap cmake ninja-build
+WHEEL_TOOLS := g++ g++-aarch64-linux-gnu qemu-user-static debootstrap
 wheels: $(VENV)/.wheels  ## Build dist/*.whl for x86-64 and ARM64, for every Python since 3.11, and try them
 	@[ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends $(WHEEL_TOOLS) > /dev/null; } || true

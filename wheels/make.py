@@ -32,6 +32,9 @@ from debian import MissingToolError, Tree, need
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "wheels"
+# Those of this Python's environment: Debian 12's CMake knows nothing of the stable ABI.
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+CMAKE = (sys.executable, "-m", "cmake")
 # The C library of the manylinux2014 standard.
 GLIBC = (2, 17)
 MACHINES = ("x86_64", "aarch64")
@@ -39,6 +42,8 @@ KERNEL_COMPILERS = {
     "x86_64": ("x86_64-linux-gnu-g++", "g++"),
     "aarch64": ("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu"),
 }
+# What CMakeLists.txt else asks the compiler for.
+KERNEL_OPTIONS = {"x86_64": "AMX AVXVNNI", "aarch64": "I8MM"}
 # What answers the question: printed as JSON by a bare environment.
 ASK = """
 import json, platform
@@ -150,6 +155,10 @@ set(CMAKE_SYSTEM_PROCESSOR {machine})
 set(CMAKE_CXX_COMPILER {compiler})
 set(CMAKE_AR {folder / "ar"} CACHE FILEPATH "")
 set(CMAKE_RANLIB {folder / "ranlib"} CACHE FILEPATH "")
+# What the kernels' compiler has. zig takes other words for ARM64's instruction sets.
+foreach(name {KERNEL_OPTIONS[machine]})
+  set(BERT_RT_${{name}} ON CACHE INTERNAL "")
+endforeach()
 """
     )
     return toolchain
@@ -172,7 +181,6 @@ def build_module(kind: Kind, machine: str, version: str) -> Path:
     Raises:
         MissingToolError: A compiler or Python's headers cannot be had.
     """
-    cmake, _ = need("cmake", "cmake"), need("ninja", "ninja-build")
     python = tree(kind.release, kind.checked_on[kind.release], machine)
     python.unpack()
     folder = (WORK / machine).resolve()
@@ -192,8 +200,8 @@ def build_module(kind: Kind, machine: str, version: str) -> Path:
     # What an earlier kind found out about its Python is forgotten.
     flags = [f"-U{name}" for name in ("*Python*", "NB_*")]
     flags += [f"-D{name}={value}" for name, value in settings.items()]
-    run(cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *flags)
-    run(cmake, "--build", folder)
+    run(*CMAKE, "-S", ROOT, "-B", folder, "-G", "Ninja", *flags, PATH=PATH)
+    run(*CMAKE, "--build", folder, PATH=PATH)
     (module,) = folder.glob("_native.*so")
     return module
 
@@ -223,9 +231,8 @@ def pack(unpacked: Path, module: Path, kind: Kind, machine: str, dist: Path) -> 
     facts.write_text("\n".join(kept) + "\n")
     run(sys.executable, "-m", "wheel", "pack", "--dest-dir", folder, copy)
     (raw,) = folder.glob("*.whl")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     made = folder / "made"
-    run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", made, raw, PATH=path)
+    run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", made, raw, PATH=PATH)
     (wheel,) = made.glob("*.whl")
     dist.mkdir(parents=True, exist_ok=True)
     return Path(shutil.copy2(wheel, dist / wheel.name))

@@ -54,7 +54,7 @@ $(VENV4)/.made: $(VENV)/.made constraints-transformers4.txt
 	  --requirement constraints-transformers4.txt
 	@touch $@
 
-.PHONY: venv install build wheel
+.PHONY: venv install build wheel wheels
 venv: $(VENV)/.runtime  ## Make .venv with the runtime: light, without torch
 
 install: $(VENV)/.dev  ## Make .venv with everything that developing needs
@@ -68,6 +68,20 @@ wheel: $(VENV)/.dev  ## Build dist/*.whl with the native engine, checked and tag
 	BERT_RT_REQUIRE_NATIVE=1 $(PIP) wheel --quiet --no-deps --wheel-dir dist/raw .
 	PATH="$(abspath $(BIN)):$$PATH" $(PY) -m auditwheel repair --wheel-dir dist dist/raw/*.whl
 	rm -r dist/raw
+
+# zig's clang, which compiles for other systems.
+$(VENV)/.wheels: $(VENV)/.dev
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[$(EXTRAS),wheels]"
+	@touch $@
+
+# Compilers for both processors, Debian's Pythons and qemu, where apt-get can bring them; without,
+# wheels/make.py says what it skips.
+WHEEL_TOOLS := g++ g++-aarch64-linux-gnu qemu-user-static debootstrap
+wheels: $(VENV)/.wheels  ## Build dist/*.whl for x86-64 and ARM64, for every Python since 3.11, and try them
+	@[ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null || { apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends $(WHEEL_TOOLS) > /dev/null; } || true
+	rm -rf dist
+	$(PY) wheels/make.py
 
 # A build tag such as +cpu is left out: which build of torch is taken is the machine's business.
 .PHONY: constraints
@@ -132,7 +146,7 @@ test-all: $(VENV)/.dev $(VENV4)/.made  ## Run all tests
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 	$(PY) -m pytest tests/kernels
 
-cross: $(VENV)/.dev  ## Build the native engine for ARM64, run it by qemu; build it with clang
+cross: $(VENV)/.wheels  ## Build the native engine for ARM64, run it by qemu; build it with clang, for macOS too
 	$(PY) -m pytest tests/cross
 
 # TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.

@@ -39,7 +39,7 @@ def batches(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
     while data:
         data = os.read(descriptor, 2**20)
         *lines, rest = (rest + data).split(b"\n")
-        while data and len(lines) < _MAX_LINES and select.select([descriptor], [], [], 0)[0]:
+        while data and len(lines) < _MAX_LINES and _is_ready(descriptor):
             data = os.read(descriptor, 2**20)
             *more, rest = (rest + data).split(b"\n")
             lines += more
@@ -53,6 +53,15 @@ def batches(descriptor: int) -> Iterator[list[tuple[int, bytes]]]:
             lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         yield [(number + i, line) for i, line in enumerate(lines, start=1)]
         number += len(lines)
+
+
+def _is_ready(descriptor: int) -> bool:
+    # Windows selects sockets only: there each read is answered by itself. Elsewhere the next read
+    # raises what is wrong with the descriptor.
+    try:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except OSError:
+        return False
 
 
 def parse_lines(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["CpuInfo", "cpu_info", "has_exact_int8"]
+
+_X86 = ("amd64", "i386", "i686", "x86", "x86_64")
+# The native module's names of features that Linux calls something else.
+_LINUX_NAMES = {"avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni", "dotprod": "asimddp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +21,8 @@ class CpuInfo:
 
     Attributes:
         model: Its name.
-        flags: Instruction set extensions in the names of Linux; empty where nothing tells.
+        flags: Instruction set extensions in the names of Linux. On other systems those that the
+            native module looks for, where it is built, and "sse2" on x86.
     """
 
     model: str
@@ -25,13 +31,14 @@ class CpuInfo:
 
 @functools.cache
 def cpu_info(path: Path = Path("/proc/cpuinfo")) -> CpuInfo:
-    """Read what Linux says of the first processor.
+    """Read what Linux says of the first processor, or ask the native module.
 
     Args:
-        path: The file.
+        path: Linux's file.
 
     Returns:
-        Name and flags; "unknown" and none where the file cannot be read.
+        Name and flags. Where the file says nothing, the name may be "unknown", and flags may be
+        fewer than the processor has.
     """
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -43,7 +50,18 @@ def cpu_info(path: Path = Path("/proc/cpuinfo")) -> CpuInfo:
         fields.setdefault(name.strip(), value.strip())
     model = fields.get("model name") or platform.processor() or "unknown"
     flags = fields.get("flags") or fields.get("Features", "")  # as on x86, as on ARM64
-    return CpuInfo(model, frozenset(flags.split()))
+    return CpuInfo(model, frozenset(flags.split()) or _found_flags())
+
+
+def _found_flags() -> frozenset[str]:
+    """Flags where no file lists them: macOS, Windows, and Linux without /proc."""
+    # All x86-64 has it. Without it, x86 would pass for a processor with exact INT8 products.
+    flags = {"sse2"} if platform.machine().lower() in _X86 else set()
+    with contextlib.suppress(ImportError):
+        from bert_rt import _native
+
+        flags |= {_LINUX_NAMES.get(name, name) for name in _native.cpu_features()}
+    return frozenset(flags)
 
 
 def has_exact_int8(info: CpuInfo) -> bool:

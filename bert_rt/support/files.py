@@ -292,7 +292,8 @@ def _sync_tree(directory: Path) -> None:
         if stat.S_ISDIR(mode):
             _sync_tree(entry)
         elif stat.S_ISREG(mode):
-            with open(entry, "rb") as file:
+            # Windows flushes only what may be written; elsewhere a file may be read-only.
+            with open(entry, "r+b" if os.name == "nt" else "rb") as file:
                 os.fsync(file.fileno())
     _sync_directory(directory)
 

@@ -163,6 +163,22 @@ def test_a_program_that_waits_for_its_answer_gets_it() -> None:
     os.close(reader)
 
 
+def test_lines_are_read_where_pipes_cannot_be_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    def select(*_: object) -> None:
+        raise OSError(10038, "not a socket")  # Windows
+
+    monkeypatch.setattr(lines_module.select, "select", select)
+    reader, writer = os.pipe()
+    os.write(writer, b"one\ntwo\nth")
+    batches = lines_module.batches(reader)
+    assert next(batches) == [(1, b"one"), (2, b"two")]
+    os.write(writer, b"ree")
+    os.close(writer)
+    rest = [line for batch in batches for line in batch]
+    os.close(reader)
+    assert rest == [(3, b"three")]
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

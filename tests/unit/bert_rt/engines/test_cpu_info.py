@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import platform
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import bert_rt
 from bert_rt.engines import onnxruntime as engine
 from bert_rt.engines import openvino as openvino_engine
 from bert_rt.engines.cpu_info import CpuInfo, cpu_info, has_exact_int8
@@ -24,8 +28,33 @@ def test_arm64_calls_its_flags_features(tmp_path: Path) -> None:
     assert cpu_info(file).flags == {"fp", "asimd", "asimddp", "i8mm"}
 
 
-def test_a_machine_without_the_file_has_no_flags(tmp_path: Path) -> None:
-    assert cpu_info(tmp_path / "absent").flags == frozenset()
+@pytest.mark.parametrize(
+    ("machine", "features", "want"),
+    [
+        ("AMD64", None, {"sse2"}),  # Windows
+        ("x86_64", [], {"sse2"}),
+        ("x86_64", ["fma", "avx512vnni", "avxvnni"], {"sse2", "fma", "avx512_vnni", "avx_vnni"}),
+        ("arm64", ["dotprod", "i8mm"], {"asimddp", "i8mm"}),  # macOS
+        ("arm64", None, set()),
+    ],
+)
+def test_without_the_file_the_native_module_is_asked(
+    machine: str,
+    features: list[str] | None,
+    want: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    native = None if features is None else SimpleNamespace(cpu_features=lambda: features)
+    monkeypatch.setitem(sys.modules, "bert_rt._native", native)
+    monkeypatch.setattr(bert_rt, "_native", native, raising=False)
+    if native is None:
+        monkeypatch.delattr(bert_rt, "_native")
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    # A path of its own for each: what was read is kept.
+    info = cpu_info(tmp_path / "absent")
+    assert info.flags == want
+    assert has_exact_int8(info) is (machine == "arm64" or "avx_vnni" in want)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -10,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from bert_rt.support import files
 from bert_rt.support.files import atomic_directory, atomic_write_bytes, atomic_write_json
 
 
 def _names(directory: Path) -> list[str]:
     return sorted(entry.name for entry in directory.iterdir())
+
+
+def _no_access() -> None:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _no_space(*_args: object) -> None:
@@ -160,3 +166,36 @@ def test_a_failure_leaves_no_directory_that_it_made(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         atomic_write_bytes(tmp_path / "b" / "c" / "file", "no bytes")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+
+
+def test_windows_flushes_files_that_may_be_written_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = []
+
+    def fsync(descriptor: int) -> None:
+        assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "file").write_bytes(b"content")
+    monkeypatch.setattr(os, "name", "nt")
+    monkeypatch.setattr(os, "fsync", fsync)
+    # Windows opens no directory.
+    monkeypatch.setattr(os, "open", lambda *_: _no_access())
+    files._sync_tree(tmp_path)
+    monkeypatch.undo()
+    paths = (tmp_path / "file", tmp_path / "inner" / "file")
+    assert sorted(flushed) == sorted(path.stat().st_ino for path in paths)
+
+
+def test_a_directory_is_swapped_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_flock", None)
+    for content in ("one", "two"):
+        with atomic_directory(tmp_path / "made", can_replace=lambda _: True) as directory:
+            (directory / "file").write_text(content)
+    assert (tmp_path / "made" / "file").read_text() == "two"
+    assert _names(tmp_path) == ["made"]

@@ -137,11 +137,13 @@ def write_toolchain(machine: str, headers: Path, folder: Path) -> Path:
     kernels = need(*KERNEL_COMPILERS[machine])
     version = ".".join(map(str, GLIBC))
     zig = f"{sys.executable} -m ziglang"
+    # nanobind leaves it to Python.h, which under the stable ABI leaves it to the C++ library.
+    include = f"-include stdio.h -idirafter {headers}"
     compiler = folder / "c++"
     compiler.write_text(
         f"""#!/bin/sh
 case "$* " in *" -c "*/runtime/csrc/*isa/*) exec {kernels} "$@" ;; esac
-exec {zig} c++ -target {machine}-linux-gnu.{version} -idirafter {headers} "$@"
+exec {zig} c++ -target {machine}-linux-gnu.{version} {include} "$@"
 """
     )
     for name in ("ar", "ranlib"):

@@ -116,6 +116,15 @@ def test_comments_and_names_are_in_plain_english(path: Path) -> None:
     assert UNUSUAL_WORDS.findall(path.read_text()) == data
 
 
+def test_every_python_file_is_short() -> None:
+    result = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+    lines = {name: (_ROOT / name).read_bytes().count(b"\n") for name in result.stdout.split()}
+    assert len(lines) > 400
+    assert {name: n for name, n in lines.items() if n >= _MAX_FILE_LINES} == {}
+
+
 def test_no_room_holds_too_many_files() -> None:
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--"]
     result = subprocess.run(

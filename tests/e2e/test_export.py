@@ -15,16 +15,14 @@ import pytest
 import torch
 
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import load_artifact, write_artifact
-from bert_rt.artifact.manifest import ManifestFields
+from bert_rt.artifact.artifact import load_artifact
 from bert_rt.engines.registry import missing
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import build_model
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import read_squad
-from compile import compiler, export, verify
-from tests.tolerances import INT8_TIE_ATOL
+from compile import compiler, export
 from tests.unit.compile import tiny
 
 _ROOT = Path(__file__).parents[2]
@@ -162,36 +160,6 @@ def test_float_with_a_receipt(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert manifest.receipt is not None and "int8" not in manifest.receipt
     assert set(manifest.provenance["data"]) == {"calibration_file", "eval_file"}
     assert manifest.provenance["score_calibration"]["total"] == 8
-
-
-@pytest.mark.usefixtures("quick_trace")
-def test_pair_safe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = tiny.exports()
-    flags = ["--int8", "--calibration_file", made.calibration_file]
-    assert run(*common(tmp_path / "art"), *flags, "--pair_safe") == 0
-    assert run(*common(tmp_path / "free"), *flags, "--no-pair-safe") == 0
-    assert "pair_safe" not in load_artifact(tmp_path / "free").manifest.quantization
-    artifact = load_artifact(tmp_path / "art")
-    manifest = artifact.manifest
-    assert manifest.quantization["pair_safe"] is True and manifest.is_pair_safe
-    capsys.readouterr()
-    assert run_command(verify.main, ["--artifact", str(tmp_path / "art")]) == 0
-    assert "pair_safe: holds for 8 INT8 weights\n" in capsys.readouterr().out
-    # The quick products of every engine are the exact ones.
-    fields = ManifestFields(
-        task=manifest.task,
-        architecture=manifest.architecture,
-        precision=manifest.precision,
-        limits=manifest.limits,
-    )
-    files = {name: artifact.read(name) for name in manifest.files}
-    write_artifact(tmp_path / "exact", files=files, **fields)
-    for engine in (engine for engine in _ENGINES if missing(engine, artifact) is None):
-        logits = []
-        for name in ("art", "exact"):
-            with Runtime.load(tmp_path / name, engine=engine) as runtime:
-                logits.append([answer.logit for answer in runtime.answer_batch(_PAIRS)])
-        np.testing.assert_allclose(*logits, rtol=0, atol=INT8_TIE_ATOL)
 
 
 # What is not written

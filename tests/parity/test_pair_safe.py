@@ -7,15 +7,24 @@ exact mode of processors that have no VNNI.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from bert_rt.api import Runtime
+from bert_rt.artifact.artifact import load_artifact, write_artifact
+from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.onnxruntime import open_session
+from bert_rt.engines.registry import judged_engines, missing
+from bert_rt.support.cli import run_command
+from compile import compiler, export, verify
 from compile.int8.pairs import count_broken_pairs, find_partners, nearest_in_pairs
+from tests.tolerances import INT8_TIE_ATOL
+from tests.unit.compile import tiny
 
 Run = Callable[[bytes, NDArray[np.float32]], NDArray[np.float32]]
 
@@ -112,3 +121,39 @@ def test_weights_within_the_bound_are_exact(run: Run, shape: tuple[int, int, int
     # Sums are below 2^24 or lose the last bits in float32.
     want = exact(weight_KN, x)
     np.testing.assert_allclose(run(product(weight_KN), x), want, rtol=1e-6, atol=0.5)
+
+
+def test_an_exported_artifact_is_exact_on_every_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tiny.exports()
+    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    for name, flag in (("art", "--pair_safe"), ("free", "--no-pair-safe")):
+        flags = ["--model_name_or_path", made.checkpoint, "--output_dir", tmp_path / name]
+        flags += [*tiny.LIMIT_FLAGS, "--int8", "--calibration_file", made.calibration_file, flag]
+        assert run_command(export.main, [str(value) for value in flags]) == 0
+    assert "pair_safe" not in load_artifact(tmp_path / "free").manifest.quantization
+    artifact = load_artifact(tmp_path / "art")
+    manifest = artifact.manifest
+    assert manifest.quantization["pair_safe"] is True and manifest.is_pair_safe
+    capsys.readouterr()
+    assert run_command(verify.main, ["--artifact", str(tmp_path / "art")]) == 0
+    assert "pair_safe: holds for 8 INT8 weights\n" in capsys.readouterr().out
+    pairs = [(example.question, example.context) for example in tiny.examples(12, seed=5)]
+    # The quick products of every engine are the exact ones.
+    fields = ManifestFields(
+        task=manifest.task,
+        architecture=manifest.architecture,
+        precision=manifest.precision,
+        limits=manifest.limits,
+    )
+    files = {name: artifact.read(name) for name in manifest.files}
+    write_artifact(tmp_path / "exact", files=files, **fields)
+    for engine in judged_engines():
+        if missing(engine, artifact) is not None:
+            continue
+        logits = []
+        for name in ("art", "exact"):
+            with Runtime.load(tmp_path / name, engine=engine) as runtime:
+                logits.append([answer.logit for answer in runtime.answer_batch(pairs)])
+        np.testing.assert_allclose(*logits, rtol=0, atol=INT8_TIE_ATOL)

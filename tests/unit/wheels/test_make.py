@@ -45,7 +45,7 @@ def test_kernels_are_compiled_by_another_compiler(
     monkeypatch.setattr(make, "need", lambda *_: "echo kernels")
     monkeypatch.setattr(sys, "executable", "echo zig")
     make.write_toolchain("aarch64", Path("/headers"), tmp_path)
-    command = ["-I/root/runtime/csrc", "-o", f"{source}.o", "-c", f"/root/{source}"]
+    command = ["-I/src/runtime/csrc", "-o", f"{source}.o", "-c", f"/src/{source}"]
     done = subprocess.run([tmp_path / "c++", *command], capture_output=True, text=True)
     words = done.stdout.split()
     assert words[0] == compiler

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         checkpoint: str | os.PathLike[str] | None = None,
         config: Limits | None = None,
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+        max_batch_ms: float | None = None,
     ) -> Self:
         """Load an artifact, verify it and run its self-test on the engine.
 
@@ -119,6 +121,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             checkpoint: The checkpoint directory, for the torch engine.
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait.
+            max_batch_ms: Most milliseconds of a batch.
 
         Returns:
             A Runtime that is ready to answer.
@@ -135,6 +138,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             "checkpoint": _absolute(checkpoint),
             "config": config,
             "max_queue_tokens": max_queue_tokens,
+            "max_batch_ms": max_batch_ms,
         }
         artifact = load_artifact(default_artifact_path() if path is None else path)
         runtime = cls.open(artifact, **options)
@@ -152,6 +156,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         checkpoint: str | os.PathLike[str] | None = None,
         config: Limits | None = None,
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+        max_batch_ms: float | None = None,
     ) -> Self:
         """Open an artifact that is in memory already and run its self-test on the engine.
 
@@ -163,6 +168,8 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             checkpoint: The checkpoint directory, for the torch engine.
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait before a request is refused.
+            max_batch_ms: Most milliseconds that a batch should take, by what was measured: a new
+                request waits for the one that runs. None for no limit but 4,096 tokens.
 
         Returns:
             A Runtime that is ready to answer.
@@ -172,6 +179,8 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
+        if max_batch_ms is not None and not 0 < max_batch_ms < math.inf:
+            raise ConfigError(f"max_batch_ms: got {max_batch_ms!r}, want a number above 0, or None")
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         longest = manifest.architecture.max_sequence_length
@@ -186,7 +195,11 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
         info = _explain(engine, opened.info, artifact, options)
         tokenizer = Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME))
         session = open_session(
-            opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
+            opened,
+            tokenizer,
+            manifest.architecture,
+            max_queue_tokens=max_queue_tokens,
+            max_batch_ms=max_batch_ms,
         )
         try:
             run_self_test(session, task, manifest, info)
@@ -214,6 +227,7 @@ def open_session(
     architecture: BertConfig,
     *,
     max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+    max_batch_ms: float | None = None,
 ) -> Session:
     """Put an engine behind a scheduler.
 
@@ -222,6 +236,7 @@ def open_session(
         tokenizer: The model's.
         architecture: The model's, which tells its longest sequence and its token types.
         max_queue_tokens: As in Runtime.open.
+        max_batch_ms: As in Runtime.open.
 
     Returns:
         A session, which owns the engine.
@@ -230,6 +245,7 @@ def open_session(
         engine,
         max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
+        max_batch_ms=max_batch_ms,
     )
     return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
 

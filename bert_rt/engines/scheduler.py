@@ -1,14 +1,14 @@
-"""Windows of many threads -> batches for one engine, one batch at a time.
+"""Threads over a queue: who computes the next batch, and who waits for it.
 
-There is no thread of its own. Whoever finds the engine free becomes the leader and runs batches
-until its own windows are done, then hands over; the others sleep until theirs are. Windows that
-arrive while a batch runs are put together into the next ones, which is how concurrent requests
-are coalesced. An idle scheduler adds no latency, and there is nothing to stop at exit. A caller
-that must not sleep, such as an event loop, has one thread drive all of its requests (submit, drive;
-see bert_rt.tasks.driver).
+Two kinds of callers share one queue (bert_rt.engines.queue) and one engine:
 
-Batches are planned in rounds. To a round every request gives at most one batch's worth of
-windows, so a question never waits for all of somebody's thousand documents, and nobody starves.
+- Those that wait in a thread of their own. Whoever finds the engine free becomes the leader and
+  runs batches until its own windows are done, then hands over; the others sleep until theirs are.
+- Those that must not wait, such as event loops: one thread drives the requests of all of them
+  (bert_rt.tasks.driver), and is a leader, too, while it runs a batch.
+
+An idle scheduler adds no latency, and there is nothing to stop at exit. Batches of different
+schedulers of a process share its cores by bert_rt.engines.arbiter.
 """
 
 from __future__ import annotations
@@ -18,58 +18,34 @@ import os
 import threading
 import time
 import weakref
-from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
 
+from bert_rt.engines.arbiter import ARBITER
 from bert_rt.engines.base import Engine
-from bert_rt.engines.packing import pack, plan_batches
-from bert_rt.errors import (
-    BertRtError,
-    DeadlineExceededError,
-    EngineInternalError,
-    EngineUnavailableError,
-    OverloadedError,
-)
+from bert_rt.engines.batches import Batch, QueueStats
+from bert_rt.engines.packing import pack
+from bert_rt.engines.queue import Queue
+from bert_rt.engines.requests import Asked, Request, RequestCancelledError
+from bert_rt.errors import EngineUnavailableError
 from bert_rt.types import PER_TOKEN, Outputs, PackedBatch, TokenSequence
 
-__all__ = ["CancelFlag", "QueueStats", "Request", "RequestCancelledError", "Scheduler"]
-
+__all__ = ["Asked", "QueueStats", "Request", "RequestCancelledError", "Scheduler"]
 
 _CLOSED = "engine: is closed, want an open Runtime"
-
-
-class CancelFlag(Protocol):
-    """What tells that a request is no longer wanted, such as threading.Event."""
-
-    def is_set(self) -> bool:
-        """Whether it is cancelled."""
-        ...
-
-
-class RequestCancelledError(Exception):
-    """A request was cancelled by its own caller, who knows; so it is no BertRtError."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStats:
-    """What waits, the batch that runs included.
-
-    Attributes:
-        num_requests: Requests with unfinished windows.
-        num_tokens: Tokens of unfinished requests, and those that were reserved.
-    """
-
-    num_requests: int
-    num_tokens: int
 
 
 class Scheduler:
     """Runs the windows of concurrent requests on one engine. Thread-safe and fork-safe."""
 
-    def __init__(self, engine: Engine, *, max_batch_tokens: int, max_queue_tokens: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        max_batch_tokens: int,
+        max_queue_tokens: int,
+        max_batch_ms: float | None = None,
+    ) -> None:
         """Take over an engine.
 
         Args:
@@ -77,142 +53,146 @@ class Scheduler:
             max_batch_tokens: Most tokens of a batch, padding counted where the engine pads.
             max_queue_tokens: Most tokens of unfinished requests together; a single request may
                 have more while there is no other.
+            max_batch_ms: Most milliseconds that a batch should take, by what was measured; None
+                for no other limit than max_batch_tokens.
         """
         self._engine = engine
-        self._is_packed = engine.info.is_packed
         self._kinds = engine.outputs
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
+        self._max_batch_ms = max_batch_ms
+        info = engine.info
+        # A device beside the CPU leaves its cores to others.
+        self._num_threads = info.num_threads if info.device.lower() == "cpu" else 1
         self._is_closed = False
         self._reset()
         _SCHEDULERS.add(self)
 
     def _reset(self) -> None:
         # In a forked process the threads that held the lock or waited are gone.
-        self._condition = threading.Condition()
-        self._requests: dict[Request, None] = {}  # an ordered set, by arrival
-        self._round: deque[_Batch] = deque()
-        self._num_tokens = 0
+        lock = threading.Lock()
+        self._condition = threading.Condition(lock)  # a batch is done
+        self._driver_condition = threading.Condition(lock)  # or there is something to tokenize
+        self._queue = Queue(
+            max_batch_tokens=self._max_batch_tokens,
+            max_queue_tokens=self._max_queue_tokens,
+            is_packed=self._engine.info.is_packed,
+            max_batch_s=None if self._max_batch_ms is None else self._max_batch_ms / 1000,
+        )
         self._is_led = False
+        self._has_news = False  # for take_deferred
+
+    @property
+    def stats(self) -> QueueStats:
+        """Read how much waits at this moment, and what was done."""
+        with self._condition:
+            return self._queue.stats(time.monotonic())
 
     def run(
         self,
         features: Sequence[TokenSequence],
+        asked: Asked | None = None,
         *,
-        deadline_s: float = math.inf,
-        cancelled: CancelFlag | None = None,
-        num_reserved: int | None = None,
+        request: Request | None = None,
     ) -> list[Outputs]:
         """Compute the outputs of some windows, together with those of other threads.
 
         Args:
             features: Windows, none longer than max_batch_tokens.
-            deadline_s: When to give up, in seconds of time.monotonic. A batch that runs is
-                waited for.
-            cancelled: Give up when this is set; looked at between batches.
-            num_reserved: What reserve returned for these windows; None to be admitted now.
+            asked: Deadline, priority and so on; deadlines in seconds of time.monotonic. A batch
+                that runs is waited for by the thread that runs it.
+            request: What admit returned for these windows; None to be admitted now.
 
         Returns:
             For every window its outputs by name: of shape (T, ...) per token, else (...).
 
         Raises:
-            OverloadedError: Too many tokens are waiting already; nothing was computed.
-            DeadlineExceededError: The deadline has passed.
+            OverloadedError: Too much is waiting already; nothing was computed.
+            DeadlineExceededError: The deadline has passed, or would.
             RequestCancelledError: The request was cancelled.
-            EngineInternalError: The engine failed on a batch with one of these windows.
-            EngineUnavailableError: The scheduler is closed.
+            EngineInternalError: The engine failed on one of these windows.
+            EngineUnavailableError: The scheduler is closed or being drained.
         """
-        request = self.submit(
-            features, deadline_s=deadline_s, cancelled=cancelled, num_reserved=num_reserved
-        )
+        if request is None:
+            request = self.admit(sum(feature.num_tokens for feature in features), asked)
         try:
+            self.fill(request, features)
             while not request.is_done:
                 self._lead_or_wait(request)
         finally:
             self.drop(request)
         return request.result()
 
-    @property
-    def stats(self) -> QueueStats:
-        """Read how much waits at this moment."""
-        with self._condition:
-            return QueueStats(len(self._requests), self._num_tokens)
-
-    def reserve(self, num_tokens: int) -> int:
-        """Claim room in the queue before the exact number of tokens is known.
-
-        Args:
-            num_tokens: An estimate. It counts as waiting until submit, run or release gets it.
-
-        Returns:
-            The same number, for num_reserved.
-
-        Raises:
-            OverloadedError: Too many tokens are waiting already.
-        """
-        with self._condition:
-            total = self._num_tokens + num_tokens
-            if self._num_tokens and total > self._max_queue_tokens:
-                raise OverloadedError(
-                    f"queue: got a request of {num_tokens} tokens while "
-                    f"{self._num_tokens} are waiting, want at most max_queue_tokens = "
-                    f"{self._max_queue_tokens} together; try again later"
-                )
-            self._num_tokens = total
-        return num_tokens
-
-    def release(self, num_reserved: int) -> None:
-        """Give back what reserve claimed, where no request comes of it."""
-        with self._condition:
-            self._num_tokens -= num_reserved
-
-    def submit(
+    def admit(
         self,
-        features: Sequence[TokenSequence],
+        num_tokens: int,
+        asked: Asked | None = None,
         *,
-        deadline_s: float = math.inf,
-        cancelled: CancelFlag | None = None,
-        num_reserved: int | None = None,
+        is_deferred: bool = False,
+        on_done: Callable[[Request], None] | None = None,
     ) -> Request:
-        """Put windows into the queue without waiting for them; drive computes them.
+        """Admit a request before its windows are known, or refuse it.
 
         Args:
-            features: As in run.
-            deadline_s: As in run.
-            cancelled: As in run.
-            num_reserved: What reserve returned for them; None to be admitted now.
+            num_tokens: An estimate.
+            asked: As in run.
+            is_deferred: Whether take_deferred is to give it out when it comes near its turn;
+                otherwise the caller makes its windows now.
+            on_done: Called when it is done, by whichever thread; must not wait for anything.
 
         Returns:
-            The request. Whoever submits it must drop it when it is done or no longer wanted.
+            The request. Whoever admits it must fill or drop it.
 
         Raises:
-            OverloadedError: Too many tokens are waiting already, and none were reserved.
+            OverloadedError: Too much is waiting already.
+            EngineUnavailableError: The scheduler is being drained.
         """
-        lengths = [feature.num_tokens for feature in features]
-        batches = plan_batches(
-            lengths, max_tokens=self._max_batch_tokens, is_packed=self._is_packed
-        )
-        request = Request(features, deque(batches), sum(lengths), deadline_s, cancelled)
-        if num_reserved is None:
-            self.reserve(request.num_tokens)
         with self._condition:
-            if num_reserved is not None:
-                self._num_tokens += request.num_tokens - num_reserved
-            self._requests[request] = None
+            request = self._queue.submit(
+                num_tokens, time.monotonic(), asked, is_deferred=is_deferred, on_done=on_done
+            )
+            if is_deferred:
+                self._has_news = True
+                self._driver_condition.notify_all()
         return request
 
-    def drop(self, request: Request) -> None:
-        """Take a request out of the queue, done or not. Dropping it twice is harmless."""
-        with self._condition:
-            if request in self._requests:
-                del self._requests[request]
-                self._num_tokens -= request.num_tokens
-            request.is_dropped = True
+    def fill(self, request: Request, features: Sequence[TokenSequence]) -> None:
+        """Hand in the windows of a request.
 
-    def drive(self) -> None:
+        Args:
+            request: What admit returned.
+            features: As in run.
+
+        Raises:
+            InputTooLongError: A window is longer than max_batch_tokens.
+        """
+        with self._condition:
+            self._queue.fill(request, features)
+
+    def take_deferred(self) -> list[Request]:
+        """Return the deferred requests whose windows are to be made now."""
+        with self._condition:
+            self._has_news = False
+            return self._queue.take_deferred(time.monotonic())
+
+    def drop(self, request: Request, error: BaseException | None = None) -> None:
+        """Take a request out of the queue; harmless where it is done.
+
+        Args:
+            request: The request.
+            error: Why; None where its caller does not want it any more.
+        """
+        with self._condition:
+            self._queue.cancel(request, error)
+
+    def drive(self, has_done: Callable[[], bool]) -> None:
         """Run one batch of what waits, or wait until the batch of another thread is done.
 
-        It does nothing where nothing waits. Errors of the engine are the requests' own.
+        It does nothing where nothing waits, and waits no longer when a deferred request comes.
+        Errors of the engine are the requests' own.
+
+        Args:
+            has_done: Whether requests of the caller are done, which it should see to first.
 
         Raises:
             EngineUnavailableError: The scheduler is closed.
@@ -220,16 +200,37 @@ class Scheduler:
         with self._condition:
             if self._is_closed:
                 raise EngineUnavailableError(_CLOSED)
+            if has_done():
+                return
             if self._is_led:
-                self._condition.wait()
+                if not self._has_news:
+                    self._driver_condition.wait()
                 return
             self._is_led = True
         try:
             self._run_batch()
         finally:
-            with self._condition:
-                self._is_led = False
-                self._condition.notify_all()
+            self._stop_leading()
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Refuse new requests from now on and wait for those that were admitted.
+
+        Args:
+            timeout_s: Seconds to wait at most; None for no limit.
+
+        Returns:
+            Whether all are done.
+        """
+        end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        with self._condition:
+            self._queue.drain()
+            while not self._queue.is_empty:
+                left_s = end - time.monotonic()
+                if left_s <= 0:
+                    return False
+                # A request that fails while it is tokenized wakes nobody, so look now and then.
+                self._condition.wait(min(left_s, 0.1))
+        return True
 
     def close(self) -> None:
         """Close the engine once the batch that runs is done; waiting requests fail."""
@@ -237,128 +238,78 @@ class Scheduler:
             self._condition.wait_for(lambda: not self._is_led)
             self._is_closed = True
             self._engine.close()
-            self._condition.notify_all()
+            self._queue.fail_all(EngineUnavailableError(_CLOSED))
+            self._wake()
 
     def _lead_or_wait(self, request: Request) -> None:
         """Run batches until the request is done, or wait for whoever does."""
         leads = False
         try:
             with self._condition:
-                request.check_wanted()
+                now = time.monotonic()
                 if self._is_closed:
                     raise EngineUnavailableError(_CLOSED)
+                self._queue.check(request, now)
+                if request.is_done:
+                    return
                 if self._is_led:
                     # Woken after every batch, so a cancellation is seen soon enough.
-                    self._condition.wait(request.seconds_left())
+                    left_s = request.asked.deadline_s - now
+                    self._condition.wait(None if math.isinf(left_s) else left_s)
                     return
                 leads = self._is_led = True
-            while not request.is_done:
-                request.check_wanted()
+            while self._is_wanted(request):
                 self._run_batch()
         finally:
             if leads:
-                with self._condition:
-                    self._is_led = False
-                    self._condition.notify_all()
+                self._stop_leading()
+
+    def _is_wanted(self, request: Request) -> bool:
+        with self._condition:
+            self._queue.check(request, time.monotonic())
+        return not request.is_done
+
+    def _stop_leading(self) -> None:
+        with self._condition:
+            self._is_led = False
+            self._wake()
+
+    def _wake(self) -> None:
+        self._condition.notify_all()
+        self._driver_condition.notify_all()
 
     def _run_batch(self) -> None:
         """Run the next batch and give every request its part, or its error."""
-        with self._condition:
-            batch = self._next_batch()
-        if not batch:
-            return
-        packed = pack(
-            [request.features[index] for request, index in batch],
-            max_tokens=self._max_batch_tokens,
-            is_all_read=False,
-        )
-        try:
-            parts = _split(self._engine.run(packed), self._kinds, packed)
-        except Exception as error:  # Whatever it is, waiting threads must learn of it.
+        since = time.monotonic()
+        # Planned when the cores are there, so that whoever has come meanwhile is in it.
+        with ARBITER.hold(self._num_threads):
+            batch: Batch | None = None
+            try:
+                with self._condition:
+                    batch = self._queue.next_batch(time.monotonic(), since=since)
+                if batch is None:
+                    return
+                packed = pack(batch.sequences, max_tokens=self._max_batch_tokens, is_all_read=False)
+                parts = _split(self._engine.run(packed), self._kinds, packed)
+            except BaseException as error:
+                self._take_back(batch, error)
+                return
             with self._condition:
-                for request, _ in batch:
-                    request.error = error
-                    request.is_dropped = True
-                self._condition.notify_all()
-            return
-        except BaseException:  # Ctrl-C hit the leader; the others' windows are still wanted.
-            with self._condition:
-                self._round.appendleft(batch)
-            raise
+                self._queue.complete(batch, parts, time.monotonic())
+                self._wake()
+
+    def _take_back(self, batch: Batch | None, error: BaseException) -> None:
+        """Give a batch that was not computed back to the queue."""
+        if batch is None:
+            raise error
         with self._condition:
-            for (request, index), part in zip(batch, parts, strict=True):
-                request.results[index] = part
-            self._condition.notify_all()
-
-    def _next_batch(self) -> _Batch:
-        """Return the next batch of windows that are still wanted; empty where there are none."""
-        while True:
-            if not self._round:
-                self._round.extend(self._plan_round())
-            if not self._round:
-                return []
-            batch = [window for window in self._round.popleft() if not window[0].is_unwanted]
-            if batch:
-                return batch
-
-    def _plan_round(self) -> list[_Batch]:
-        parts = [
-            (request, request.batches.popleft()) for request in self._requests if request.batches
-        ]
-        windows = [(request, index) for request, indices in parts for index in indices]
-        if len(parts) == 1:  # What one request gives is a batch already.
-            return [windows]
-        lengths = [request.features[index].num_tokens for request, index in windows]
-        plan = plan_batches(lengths, max_tokens=self._max_batch_tokens, is_packed=self._is_packed)
-        return [[windows[position] for position in batch] for batch in plan]
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """The windows of one call of submit or run, and what has become of them."""
-
-    features: Sequence[TokenSequence]
-    batches: deque[list[int]]  # windows that are in no round yet
-    num_tokens: int
-    deadline_s: float
-    cancelled: CancelFlag | None
-    results: dict[int, Outputs] = field(default_factory=dict)
-    error: Exception | None = None
-    is_dropped: bool = False
-
-    @property
-    def is_done(self) -> bool:
-        """Whether result returns or raises at once."""
-        return len(self.results) == len(self.features) or self.error is not None
-
-    @property
-    def is_unwanted(self) -> bool:
-        """Whether its windows need not be computed any more."""
-        return self.is_dropped or (self.cancelled is not None and self.cancelled.is_set())
-
-    def seconds_left(self) -> float | None:
-        """Return the time to the deadline; None where there is none."""
-        return None if math.isinf(self.deadline_s) else max(0.0, self.deadline_s - time.monotonic())
-
-    def check_wanted(self) -> None:
-        """Raise DeadlineExceededError or RequestCancelledError where that is so."""
-        if self.cancelled is not None and self.cancelled.is_set():
-            raise RequestCancelledError
-        if time.monotonic() >= self.deadline_s:
-            raise DeadlineExceededError(
-                f"deadline: passed with {len(self.results)} of {len(self.features)} windows done"
-            )
-
-    def result(self) -> list[Outputs]:
-        """Return what run returns, once is_done; raises the engine's error."""
-        if self.error is not None:
-            # An exception of its own for each thread: raising one adds to its traceback.
-            cls = type(self.error) if isinstance(self.error, BertRtError) else EngineInternalError
-            raise cls(str(self.error) or type(self.error).__name__) from self.error
-        return [self.results[index] for index in range(len(self.features))]
-
-
-_Batch = list[tuple[Request, int]]
+            if isinstance(error, Exception):  # Whatever it is, waiting threads must learn of it.
+                self._queue.fail(batch, error)
+                self._wake()
+                return
+            # Ctrl-C hit the leader; the others' windows are still wanted.
+            self._queue.put_back(batch)
+        raise error
 
 
 def _split(outputs: Outputs, kinds: Mapping[str, str], batch: PackedBatch) -> list[Outputs]:

@@ -132,7 +132,7 @@ def test_cancelled_requests_are_not_computed(runtime: Runtime, engine: GatedEngi
     assert sum(engine.num_sequences) == 2
     with pytest.raises(CancelledError):
         dropped[0].result(30)
-    assert runtime.session.stats == type(runtime.session.stats)(0, 0)
+    assert runtime.session.stats.num_requests == runtime.session.stats.num_tokens == 0
 
 
 def test_a_cancelled_coroutine_drops_its_request(runtime: Runtime, engine: GatedEngine) -> None:
@@ -152,8 +152,8 @@ def test_deadlines_pass_while_requests_wait(runtime: Runtime, engine: GatedEngin
     engine.gate.clear()
     first = runtime.submit((QUESTION, CONTEXT))
     assert engine.entered.wait(30)
-    late = runtime.submit((QUESTION, CONTEXT), runtime.options(timeout_s=0.01))
-    time.sleep(0.02)
+    late = runtime.submit((QUESTION, CONTEXT), runtime.options(timeout_s=1.0))
+    time.sleep(1.01)
     engine.gate.set()
     assert first.result(30).text == "Karl von Frisch"
     with pytest.raises(DeadlineExceededError, match="deadline: passed"):

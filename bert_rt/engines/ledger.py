@@ -12,9 +12,9 @@ from bert_rt.errors import DeadlineExceededError
 
 __all__ = ["Ledger"]
 
-# A request is given up before its deadline only where even nine tenths of the time that its batch
-# is predicted to take are not left.
-_SURE = 0.9
+# A request is given up before its deadline where its batch would end after it if it took a tenth
+# longer than predicted, which is about how much batches differ.
+_MARGIN = 1.1
 
 
 class Ledger:
@@ -134,4 +134,4 @@ class Ledger:
             # Without others it is tried: the prediction may be wrong, and this measures it anew.
             return False
         tokens = max(request.num_left, min(self._forecast.budget, self.num_left))
-        return _SURE * self._forecast.seconds(tokens) > left_s
+        return _MARGIN * self._forecast.seconds(tokens) > left_s

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bert_rt.engines.packing import plan_batches
+from itertools import accumulate
+
 from bert_rt.engines.requests import Request
 
 __all__ = ["Offer", "choose"]
@@ -22,17 +23,15 @@ def choose(offers: list[Offer], budget: int, *, is_packed: bool) -> list[tuple[R
 
     Returns:
         For packed engines the windows in the order offered; of a request whose next window does not
-        fit the next request's are tried. For padded ones that batch of the plan of all windows,
-        longest first, which holds the first one.
+        fit the next request's are tried. For padded ones those of like lengths, longest first:
+        of all neighbours by length with the first window among them, the ones with most tokens.
     """
     windows = [(request, index) for request, indices in offers for index in indices]
     if not windows:
         return []
     if not is_packed:
         lengths = [request.lengths[index] for request, index in windows]
-        plan = plan_batches(lengths, max_tokens=max(budget, *lengths), is_packed=False)
-        (batch,) = (batch for batch in plan if 0 in batch)
-        return [windows[position] for position in batch]
+        return [windows[position] for position in _of_like_lengths(lengths, budget)]
     chosen: list[tuple[Request, int]] = []
     cost = 0
     for request, indices in offers:
@@ -43,3 +42,16 @@ def choose(offers: list[Offer], budget: int, *, is_packed: bool) -> list[tuple[R
             chosen.append((request, index))
             cost += length
     return chosen
+
+
+def _of_like_lengths(lengths: list[int], budget: int) -> list[int]:
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
+    sums = [0, *accumulate(lengths[position] for position in order)]
+    first = order.index(0)
+    best, most = (first, first + 1), 0
+    for begin in range(first + 1):
+        width = lengths[order[begin]]
+        end = min(len(order), begin + budget // width)
+        if end > first and sums[end] - sums[begin] > most:
+            best, most = (begin, end), sums[end] - sums[begin]
+    return order[slice(*best)]

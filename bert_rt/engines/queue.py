@@ -312,20 +312,14 @@ class Queue:
         budget = self._forecast.budget
         offers: list[Offer] = []
         flows: list[Flow] = []
-        lead: Flow | None = None
         room, num_passed = self._offered_tokens(), 0
         while room > 0 and (flow := self._ranking.pop()) is not None:
             flows.append(flow)
             num_offered = self._offer(flow, budget, now, offers)
             room -= num_offered
-            if num_offered:
-                lead = lead or flow
-            else:
-                num_passed += 1
-            if lead is not None and num_passed > _MOST_PASSED:
+            num_passed += not num_offered
+            if offers and num_passed > _MOST_PASSED:
                 break
-        if lead is not None:
-            self._ranking.advance(lead)
         windows = choose(offers, budget, is_packed=self._is_packed)
         chosen: dict[Request, set[int]] = {}
         for request, index in windows:

@@ -1,12 +1,12 @@
 """Whose turn it is: by priority, by share of the engine, by deadline.
 
-Requests of one client and priority are a flow. A flow has a start: the tokens that it would have
-been given by now if it had got its share all the time. A new flow starts at the ranking's time,
-which is the start of the flow that was served last. Whoever would be finished first is served next:
-a short question before somebody's next thousand windows, and two busy clients in turn. Within a
-flow, and between flows that are about as far, the earliest deadline goes first.
+Requests of one client and priority are a flow. The ranking's time is the tokens that a flow would
+have been given by now if all that wait had got equal shares all the time. A flow has a start: what
+it was really given, counted from the time at which it came. Whoever would be finished first is
+served next: a short question before somebody's next thousand windows, and two busy clients in turn.
+Within a flow, and between flows that are about as far, the earliest deadline goes first.
 
-Source: start-time fair queueing, Goyal, Vin and Cheng, SIGCOMM 1996; served by finish tags.
+Source: weighted fair queueing, Demers, Keshav and Shenker, SIGCOMM 1989; time advances by batches.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class Ranking:
             request: With its waiting windows after that.
             num_tokens: Of the windows that go.
         """
+        self._time += num_tokens / len(self._flows)
         flow = request.flow
         assert flow is not None
         flow.start += num_tokens
@@ -135,10 +136,6 @@ class Ranking:
         if not request.waiting:
             flow.remove(request)
         self._enter(flow)
-
-    def advance(self, flow: Flow) -> None:
-        """Let time go on to the start of a flow that is served before all others."""
-        self._time = max(self._time, flow.start)
 
     def tokens_before(self, asked: Asked, num_tokens: int) -> int:
         """Predict how many tokens would be computed before the last ones of a new request.

@@ -179,8 +179,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
-        if max_batch_ms is not None and not 0 < max_batch_ms < math.inf:
-            raise ConfigError(f"max_batch_ms: got {max_batch_ms!r}, want a number above 0, or None")
+        _check_max_batch_ms(max_batch_ms)
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         longest = manifest.architecture.max_sequence_length
@@ -260,6 +259,12 @@ def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
             raise
         raise ArtifactFormatError(f"{artifact.path}: {error}") from None
     return task
+
+
+def _check_max_batch_ms(value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < value < math.inf):  # type: ignore[operator]
+        raise ConfigError(f"max_batch_ms: got {value!r}, want a number above 0, or None")
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:

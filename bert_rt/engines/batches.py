@@ -17,8 +17,8 @@ class QueueStats:
     Attributes:
         num_requests: Requests that are not done.
         num_tokens: Their tokens, by an estimate where they are not tokenized yet.
-        predicted_wait_s: Seconds that a new request of the default priority would wait before its
-            own windows are computed; 0.0 before the first batch.
+        predicted_wait_s: Seconds that a new request of 512 tokens and the default priority would
+            wait before its own windows are computed; 0.0 before the first batch.
         tokens_per_second: Measured over the last batches, waiting for cores included; None before
             the first one.
         num_batches: Batches that were computed.

@@ -41,6 +41,8 @@ _OFFERED_PACKED = 1.5
 _OFFERED_PADDED = 4.0
 # Flows without a known window that are passed by once there is something to compute.
 _MOST_PASSED = 64
+# A request whose wait is predicted for QueueStats.
+_USUAL_TOKENS = 512
 # A request is given up before its deadline only where even nine tenths of the time that its batch
 # is predicted to take are not left.
 _SURE = 0.9
@@ -292,7 +294,7 @@ class Queue:
 
     def stats(self, now: float) -> QueueStats:
         """Return how much waits, and what was done."""
-        before = self._ranking.tokens_before(Asked(), 0)
+        before = self._ranking.tokens_before(Asked(), _USUAL_TOKENS)
         running_s = self._forecast.seconds_left(self._running, now)
         return QueueStats(
             num_requests=len(self._ledger.requests),

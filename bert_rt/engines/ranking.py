@@ -165,7 +165,8 @@ class Ranking:
             if flow.key[0] < asked.level:
                 total += flow.num_left
             else:
-                total += min(flow.num_left, max(0.0, finish - flow.start))
+                turn = min(self._turn_tokens, flow.num_left) or 1
+                total += min(flow.num_left, max(0.0, (finish - flow.start) // turn * turn))
         return math.ceil(total)
 
     def _start_of(self, key: _Key) -> float:

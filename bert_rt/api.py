@@ -168,8 +168,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
             checkpoint: The checkpoint directory, for the torch engine.
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait before a request is refused.
-            max_batch_ms: Most milliseconds that a batch should take, by what was measured: a new
-                request waits for the one that runs. None for no limit but 4,096 tokens.
+            max_batch_ms: Most milliseconds of a batch, as measured; None: only 4,096 tokens.
 
         Returns:
             A Runtime that is ready to answer.

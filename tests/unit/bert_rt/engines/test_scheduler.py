@@ -281,7 +281,7 @@ def test_an_interrupted_leader_hands_over(pool: ThreadPoolExecutor) -> None:
 
 def test_random_load_gives_everybody_his_own(pool: ThreadPoolExecutor) -> None:
     engine = FakeEngine()
-    scheduler = scheduler_of(engine)
+    scheduler = scheduler_of(engine, max_queue_tokens=10**6)
 
     def work(seed: int) -> bool:
         random = np.random.default_rng(seed)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from bert_rt.artifact.artifact import Artifact, load_artifact
     from bert_rt.artifact.manifest import Manifest
     from bert_rt.engines.base import EngineInfo
-    from bert_rt.engines.scheduler import QueueStats
     from bert_rt.errors import (
         ArtifactError,
         ArtifactFormatError,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     )
     from bert_rt.pipelines import pipeline
     from bert_rt.pipelines.base import Pipeline
+    from bert_rt.scheduling.scheduler import QueueStats
     from bert_rt.tasks.base import CallOptions, Limits, Task
     from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
     from bert_rt.tasks.session import Session
@@ -101,7 +101,7 @@ _NAMES = {
     "bert_rt.artifact.artifact": "Artifact load_artifact",
     "bert_rt.artifact.manifest": "Manifest",
     "bert_rt.engines.base": "EngineInfo",
-    "bert_rt.engines.scheduler": "QueueStats",
+    "bert_rt.scheduling.scheduler": "QueueStats",
     "bert_rt.errors": " ".join(name for name in __all__ if name.endswith("Error")),
     "bert_rt.pipelines": "pipeline",
     "bert_rt.pipelines.base": "Pipeline",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, Self
@@ -26,9 +27,9 @@ from bert_rt.artifact.manifest import FileEntry, Manifest
 from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.registry import AUTO, Choice, choose, open_engine
-from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
+from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.support.background import Background
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.methods import TaskMethods
@@ -105,6 +106,7 @@ class Runtime(TaskMethods):
         checkpoint: str | os.PathLike[str] | None = None,
         config: Limits | None = None,
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+        max_batch_ms: float | None = None,
     ) -> Self:
         """Load an artifact, verify it and run its self-test on the engine.
 
@@ -116,6 +118,7 @@ class Runtime(TaskMethods):
             checkpoint: The checkpoint directory, for the torch engine.
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait.
+            max_batch_ms: Most milliseconds of a batch.
 
         Returns:
             A Runtime that is ready to answer.
@@ -132,6 +135,7 @@ class Runtime(TaskMethods):
             "checkpoint": _absolute(checkpoint),
             "config": config,
             "max_queue_tokens": max_queue_tokens,
+            "max_batch_ms": max_batch_ms,
         }
         artifact = load_artifact(default_artifact_path() if path is None else path)
         runtime = cls.open(artifact, **options)
@@ -149,6 +153,7 @@ class Runtime(TaskMethods):
         checkpoint: str | os.PathLike[str] | None = None,
         config: Limits | None = None,
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+        max_batch_ms: float | None = None,
     ) -> Self:
         """Open an artifact that is in memory already and run its self-test on the engine.
 
@@ -161,6 +166,7 @@ class Runtime(TaskMethods):
             checkpoint: The checkpoint directory, for the torch engine.
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait before a request is refused.
+            max_batch_ms: Most milliseconds of a batch, as measured; None: only 4,096 tokens.
 
         Returns:
             A Runtime that is ready to answer.
@@ -170,6 +176,7 @@ class Runtime(TaskMethods):
             ConfigError: A value is unknown or out of range.
             EngineError: The engine cannot run here or fails the self-test.
         """
+        _check_max_batch_ms(max_batch_ms)
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         longest = manifest.architecture.max_sequence_length
@@ -184,7 +191,11 @@ class Runtime(TaskMethods):
         opened, tokenizer = _open_both(name, artifact, options)
         info = opened.info if choice is None else _explain(choice, opened.info)
         session = open_session(
-            opened, tokenizer, manifest.architecture, max_queue_tokens=max_queue_tokens
+            opened,
+            tokenizer,
+            manifest.architecture,
+            max_queue_tokens=max_queue_tokens,
+            max_batch_ms=max_batch_ms,
         )
         try:
             run_self_test(session, task, manifest, info)
@@ -212,6 +223,7 @@ def open_session(
     architecture: BertConfig,
     *,
     max_queue_tokens: int = _MAX_QUEUE_TOKENS,
+    max_batch_ms: float | None = None,
 ) -> Session:
     """Put an engine behind a scheduler.
 
@@ -220,6 +232,7 @@ def open_session(
         tokenizer: The model's.
         architecture: The model's, which tells its longest sequence and its token types.
         max_queue_tokens: As in Runtime.open.
+        max_batch_ms: As in Runtime.open.
 
     Returns:
         A session, which owns the engine.
@@ -228,6 +241,7 @@ def open_session(
         engine,
         max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
+        max_batch_ms=max_batch_ms,
     )
     return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
 
@@ -259,6 +273,12 @@ def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
             raise
         raise ArtifactFormatError(f"{artifact.path}: {error}") from None
     return task
+
+
+def _check_max_batch_ms(value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < value < math.inf):  # type: ignore[operator]
+        raise ConfigError(f"max_batch_ms: got {value!r}, want a number above 0, or None")
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:

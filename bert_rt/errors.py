@@ -104,7 +104,21 @@ class EngineInternalError(EngineError):
 
 
 class OverloadedError(BertRtError):
-    """The queue is full; the request was refused at admission and can be sent again."""
+    """Too much waits already; the request was refused at admission and can be sent again.
+
+    Attributes:
+        retry_after_s: Seconds after which it is likely to be admitted, where that can be predicted.
+    """
+
+    def __init__(self, message: str = "", *, retry_after_s: float | None = None) -> None:
+        """Hold the message, and when to try again.
+
+        Args:
+            message: What was refused, and why.
+            retry_after_s: Seconds; None where nothing was measured yet.
+        """
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class DeadlineExceededError(BertRtError):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
 
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import InputError
+from bert_rt.scheduling.requests import LOWEST_PRIORITY
 from bert_rt.tasks.base import CallOptions, Task
 from bert_rt.tasks.session import Session
 
@@ -41,6 +42,8 @@ class Asking:
         *,
         top_k: int | None = None,
         timeout_s: float | None = None,
+        priority: int = 0,
+        client: Hashable | None = None,
         **wanted: Any,
     ) -> CallOptions:
         """Make the options of a call.
@@ -49,6 +52,8 @@ class Asking:
             task: The task that is asked; None for the artifact's own.
             top_k: Results wanted of every input; None for as many as the task gives by itself.
             timeout_s: Seconds from now to the deadline; None for none.
+            priority: As in CallOptions: 1 to 9, the lowest; 0 for the default.
+            client: As in CallOptions: whose request it is, for its share of the engine.
             **wanted: Fields that the task's own options have beside these.
 
         Returns:
@@ -67,6 +72,18 @@ class Asking:
             top_k = task.default_top_k(self.manifest)
         elif isinstance(top_k, bool) or not isinstance(top_k, int) or not 1 <= top_k <= _MAX_TOP_K:
             raise InputError(f"top_k: got {top_k!r}, want an integer from 1 to {_MAX_TOP_K}")
+        is_priority = isinstance(priority, int) and not isinstance(priority, bool)
+        if not is_priority or not 0 <= priority <= LOWEST_PRIORITY:
+            raise InputError(
+                f"priority: got {priority!r}, want an integer from 1 (the highest) to "
+                f"{LOWEST_PRIORITY}, or 0 for the default"
+            )
+        try:
+            hash(client)
+        except TypeError:
+            raise InputError(
+                f"client: got a {type(client).__name__}, want a hashable value such as a string"
+            ) from None
         return task.options_class(
             limits=self.limits,
             labels=self.manifest.labels,
@@ -74,6 +91,8 @@ class Asking:
             top_k=top_k,
             deadline_s=math.inf if timeout_s is None else time.monotonic() + timeout_s,
             score_temperature=self.manifest.score_temperature,
+            priority=priority,
+            client=client,
             **wanted,
         )
 
@@ -139,7 +158,7 @@ class Asking:
 
         Raises:
             InputError: The input is bad.
-            OverloadedError: Too much is waiting already.
+            OverloadedError: Too much is waiting already, or the deadline is too near for it.
         """
         item = self.task.check_input(item)
         return self.session.submit(self.task, item, options or self.options())

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -22,6 +22,7 @@ from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.config import from_dict
 from bert_rt.model.head import HeadSpec
+from bert_rt.scheduling.requests import Asked
 from bert_rt.support.flags import known_flags
 from bert_rt.types import Outputs, TokenSequence
 
@@ -62,6 +63,10 @@ class CallOptions:
         top_k: Results wanted of every input, at least 1.
         deadline_s: When to give up, in seconds of time.monotonic.
         cancelled: Give up when this is set.
+        priority: 1 is the highest, 9 the lowest; 0 stands for 5. A request waits for all of a
+            higher priority.
+        client: Whose request it is: those of one client share one turn at the engine, however many
+            they are. Any hashable value; None for a turn of its own.
         score_temperature: What logits are divided by where scores are made of them; the
             manifest's, for probabilities.
     """
@@ -73,6 +78,18 @@ class CallOptions:
     deadline_s: float = math.inf
     cancelled: threading.Event | None = None
     score_temperature: float = 1.0
+    priority: int = 0
+    client: Hashable | None = None
+
+    @property
+    def asked(self) -> Asked:
+        """What of it concerns the queue."""
+        return Asked(
+            deadline_s=self.deadline_s,
+            cancelled=self.cancelled,
+            priority=self.priority,
+            client=self.client,
+        )
 
 
 class Prepared(Protocol):

@@ -1,23 +1,24 @@
 """Requests that nobody waits for in a thread: one thread of its own computes them all.
 
-Event loops, and servers, submit inputs and get futures. While there is work, one thread takes what
-has arrived, tokenizes it together, runs a batch, decodes what is done and looks again; so requests
-that arrive meanwhile are in the next batch. It ends when there is no work left, and callers of the
-synchronous methods share the engine with it (bert_rt.engines.scheduler).
+Event loops, and servers, submit inputs and get futures. An input is admitted to the queue at once,
+by its characters, and ranked there. While there is work, one thread tokenizes what comes next,
+runs a batch, decodes what is done and looks again; so an input that arrives meanwhile may be in the
+next batch, and what is never computed is never tokenized. The thread ends when there is no
+work left, and callers of the synchronous methods share the engine with it
+(bert_rt.scheduling.scheduler).
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from bert_rt.engines.scheduler import Request, RequestCancelledError, Scheduler
-from bert_rt.errors import BertRtError
+from bert_rt.scheduling.scheduler import Request, RequestCancelledError, Scheduler
 from bert_rt.tasks.base import CallOptions, Prepared, Task
 
 if TYPE_CHECKING:
@@ -25,28 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver"]
 
-# Inputs that are tokenized before the next batch runs: enough for one, and no long wait for it.
-_TAKEN_ITEMS = 64
-_TAKEN_CHARS = 2**17
-
 
 @dataclass(slots=True, eq=False)
 class _Submitted:
-    """An input on its way; also what tells the scheduler that it was cancelled."""
+    """An input on its way."""
 
     task: Task[Any, Any, Any]
     item: Any
     options: CallOptions
     future: Future[Any]
-    num_chars: int
-    num_reserved: int
     prepared: Prepared | None = None
-    request: Request | None = None
-
-    def is_set(self) -> bool:
-        """Whether the caller has cancelled."""
-        cancelled = self.options.cancelled
-        return self.future.cancelled() or (cancelled is not None and cancelled.is_set())
 
 
 class Driver:
@@ -66,7 +55,8 @@ class Driver:
     def reset(self) -> None:
         """Forget everything: in a forked process the thread and the callers are gone."""
         self._lock = threading.Lock()
-        self._arrived: deque[_Submitted] = deque()
+        self._open: dict[Request, _Submitted] = {}
+        self._done: deque[Request] = deque()
         self._is_driving = False
         self._executor: ThreadPoolExecutor | None = None
 
@@ -79,21 +69,33 @@ class Driver:
             options: What is asked of it.
 
         Returns:
-            A future of the result; cancelling it drops the request.
+            A future of the result; cancelling it drops the request at once.
 
         Raises:
-            OverloadedError: Too much is waiting already.
+            OverloadedError: Too much is waiting already, or the deadline is too near for it.
+            EngineUnavailableError: The session is being drained.
         """
-        num_chars = task.num_chars(item)
-        num_reserved = self._scheduler.reserve(task.estimate_tokens(item))
-        submitted = _Submitted(task, item, options, Future(), num_chars, num_reserved)
+        submitted = _Submitted(task, item, options, Future())
         with self._lock:
-            self._arrived.append(submitted)
+            # Both under the lock: a request that the thread may see is one that it knows.
+            request = self._scheduler.admit(
+                task.estimate_tokens(item),
+                options.asked,
+                is_deferred=True,
+                on_done=self._done.append,
+            )
+            self._open[request] = submitted
             if not self._is_driving:
                 # Kept for the next time; the executor's own exit handler ends its thread.
                 self._executor = self._executor or ThreadPoolExecutor(1, "bert-rt-driver")
                 self._executor.submit(self._drive)
                 self._is_driving = True
+
+        def drop(future: Future[Any]) -> None:
+            if future.cancelled():
+                self._scheduler.drop(request)
+
+        submitted.future.add_done_callback(drop)
         return submitted.future
 
     def close(self) -> None:
@@ -105,106 +107,61 @@ class Driver:
 
     def _drive(self) -> None:
         """Run until nothing is left. Whatever happens, every caller gets a result or an error."""
-        open_requests: list[_Submitted] = []
         while True:
+            self._finish_done()
             with self._lock:
-                taken = self._take()
-                if not taken and not open_requests:
+                if not self._open:
                     self._is_driving = False
                     return
             try:
-                open_requests += self._start(taken)
-                open_requests = [item for item in open_requests if not self._finish(item)]
-                if open_requests:
-                    self._scheduler.drive()
-                    open_requests = [item for item in open_requests if not self._finish(item)]
+                self._prepare(self._scheduler.take_deferred())
+                self._scheduler.drive(lambda: bool(self._done))
             except BaseException as error:
-                for item in (*open_requests, *taken):
-                    self._fail(item, error)
-                open_requests = []
+                with self._lock:
+                    left = list(self._open)
+                for request in left:
+                    self._scheduler.drop(request, error)
 
-    def _take(self) -> list[_Submitted]:
-        taken: list[_Submitted] = []
-        num_chars = 0
-        while self._arrived and len(taken) < _TAKEN_ITEMS and num_chars < _TAKEN_CHARS:
-            item = self._arrived.popleft()
-            num_chars += item.num_chars
-            taken.append(item)
-        return taken
+    def _prepare(self, requests: Sequence[Request]) -> None:
+        """Tokenize inputs together, where they are of one kind, and hand their windows in."""
+        with self._lock:
+            taken = [(request, self._open[request]) for request in requests]
+        for _, group in groupby(taken, key=lambda pair: (id(pair[1].task), pair[1].options.limits)):
+            self._prepare_group(list(group))
 
-    def _start(self, taken: Sequence[_Submitted]) -> list[_Submitted]:
-        """Tokenize inputs together and put them into the queue; return those that are in it."""
-        started = []
-        for _, group in groupby(taken, key=lambda item: (id(item.task), item.options.limits)):
-            for item in self._prepare([item for item in group if self._is_wanted(item)]):
-                assert item.prepared is not None
-                item.request = self._scheduler.submit(
-                    item.prepared.sequences,
-                    deadline_s=item.options.deadline_s,
-                    cancelled=item,
-                    num_reserved=item.num_reserved,
-                )
-                started.append(item)
-        return started
-
-    def _prepare(self, group: Sequence[_Submitted]) -> Iterator[_Submitted]:
+    def _prepare_group(self, group: Sequence[tuple[Request, _Submitted]]) -> None:
         """Make inputs ready; one that cannot be fails alone, and the rest goes on behind it."""
         while group:
-            first = group[0]
-            items = [item.item for item in group]
+            first = group[0][1]
             count = 0
             try:
+                items = [submitted.item for _, submitted in group]
                 for prepared in first.task.prepare(items, self._session, first.options):
-                    group[count].prepared = prepared
-                    yield group[count]
+                    request, submitted = group[count]
+                    submitted.prepared = prepared
+                    self._scheduler.fill(request, prepared.sequences)
                     count += 1
             except Exception as error:  # Whatever it is, it is this input's.
-                self._fail(group[count], error)
+                self._scheduler.drop(group[count][0], error)
                 count += 1
             group = group[count:]
 
-    def _is_wanted(self, item: _Submitted) -> bool:
-        if not item.is_set():
-            return True
-        self._fail(item, RequestCancelledError())
-        return False
-
-    def _finish(self, item: _Submitted) -> bool:
-        """Whether an input is done, one way or the other; its caller learns of it."""
-        request = item.request
-        assert request is not None and item.prepared is not None
-        try:
-            if not request.is_done:
-                request.check_wanted()
-                return False
-            result = item.task.decode(item.prepared, request.result(), item.options)
-        except Exception as error:
-            self._fail(item, error)
-            return True
-        self._scheduler.drop(request)
-        if item.future.set_running_or_notify_cancel():
-            item.future.set_result(result)
-        return True
-
-    def _fail(self, item: _Submitted, error: BaseException) -> None:
-        if item.request is not None:
-            self._scheduler.drop(item.request)
-        elif item.num_reserved:
-            self._scheduler.release(item.num_reserved)
-            item.num_reserved = 0
-        if item.future.done():
-            return
-        if isinstance(error, RequestCancelledError):
-            item.future.cancel()
-            item.future.set_running_or_notify_cancel()
-        elif item.future.set_running_or_notify_cancel():
-            item.future.set_exception(_copy_of(error))
-
-
-def _copy_of(error: BaseException) -> BaseException:
-    """Return an error of its own for one caller: raising one adds to its traceback."""
-    if isinstance(error, BertRtError):
-        copy = type(error)(str(error))
-        copy.__cause__ = error
-        return copy
-    return error
+    def _finish_done(self) -> None:
+        """Tell the callers of requests that are done, one way or the other."""
+        while self._done:
+            request = self._done.popleft()
+            with self._lock:
+                submitted = self._open.pop(request)
+            try:
+                outputs = request.result()
+                assert submitted.prepared is not None
+                result = submitted.task.decode(submitted.prepared, outputs, submitted.options)
+            except RequestCancelledError:
+                submitted.future.cancel()
+                submitted.future.set_running_or_notify_cancel()
+            except BaseException as error:
+                if submitted.future.set_running_or_notify_cancel():
+                    submitted.future.set_exception(error)
+            else:
+                if submitted.future.set_running_or_notify_cancel():
+                    submitted.future.set_result(result)

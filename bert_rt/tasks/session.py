@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any, TypeVar
 
-from bert_rt.engines.scheduler import QueueStats, Scheduler
 from bert_rt.errors import InputError
+from bert_rt.scheduling.scheduler import QueueStats, Request, Scheduler
 from bert_rt.tasks.base import CallOptions, Prepared, Task
 from bert_rt.tasks.driver import Driver
 from bert_rt.tasks.texts import with_place
@@ -70,7 +70,7 @@ class Session:
 
     @property
     def stats(self) -> QueueStats:
-        """How much waits at this moment: requests and tokens."""
+        """How much waits at this moment, how long it is likely to take, and what was done."""
         return self._scheduler.stats
 
     def submit(
@@ -88,7 +88,7 @@ class Session:
             stream; a cancelled options.cancelled cancels it.
 
         Raises:
-            OverloadedError: Too much is waiting already.
+            OverloadedError: Too much is waiting already, or the deadline is too near for it.
         """
         return self._driver.submit(task, item, options)
 
@@ -123,16 +123,16 @@ class Session:
             if chunk:
                 # Before tokenizing: what is refused shall cost nothing.
                 estimate = sum(task.estimate_tokens(item) for _, item in chunk)
-                num_reserved = self._scheduler.reserve(estimate)
+                request = self._scheduler.admit(estimate, options.asked)
                 prepared: list[PreparedT] = []
                 try:
                     prepared.extend(task.prepare([item for _, item in chunk], self, options))
                 except InputError as failure:
                     error = with_place(failure, place.format(chunk[len(prepared)][0]))
                 except BaseException:
-                    self._scheduler.release(num_reserved)
+                    self._scheduler.drop(request)
                     raise
-                results = self.compute(prepared, options, num_reserved=num_reserved)
+                results = self.compute(prepared, options, request=request)
                 for item, outputs in zip(prepared, results, strict=True):
                     yield task.decode(item, outputs, options)
             if error is not None:
@@ -145,14 +145,14 @@ class Session:
         prepared: Sequence[Prepared],
         options: CallOptions,
         *,
-        num_reserved: int | None = None,
+        request: Request | None = None,
     ) -> list[list[Outputs]]:
         """Run the sequences of some inputs together.
 
         Args:
             prepared: What a task's prepare gave.
             options: Deadline and cancellation.
-            num_reserved: As in Scheduler.run.
+            request: As in Scheduler.run.
 
         Returns:
             For every input the outputs of its sequences.
@@ -164,7 +164,7 @@ class Session:
             EngineError: The engine failed or is closed.
         """
         sequences = [sequence for item in prepared for sequence in item.sequences]
-        outputs = iter(self.run(sequences, options, num_reserved=num_reserved))
+        outputs = iter(self.run(sequences, options, request=request))
         return [list(islice(outputs, len(item.sequences))) for item in prepared]
 
     def run(
@@ -172,14 +172,14 @@ class Session:
         sequences: Sequence[TokenSequence],
         options: CallOptions,
         *,
-        num_reserved: int | None = None,
+        request: Request | None = None,
     ) -> list[Outputs]:
         """Run any sequences of tokens, together with those of other threads.
 
         Args:
             sequences: Possibly none.
             options: Deadline and cancellation.
-            num_reserved: As in Scheduler.run.
+            request: As in Scheduler.run.
 
         Returns:
             For every sequence its outputs by name: of shape (T, ...) per token, else (...).
@@ -187,15 +187,11 @@ class Session:
         Raises:
             BertRtError: As in compute.
         """
-        if not sequences:
-            self._scheduler.release(num_reserved or 0)
-            return []
-        return self._scheduler.run(
-            sequences,
-            deadline_s=options.deadline_s,
-            cancelled=options.cancelled,
-            num_reserved=num_reserved,
-        )
+        if sequences:
+            return self._scheduler.run(sequences, options.asked, request=request)
+        if request is not None:
+            self._scheduler.drop(request)
+        return []
 
     def encode(
         self, kept: Sequence[str], others: Sequence[str]
@@ -226,6 +222,17 @@ class Session:
         found |= zip(absent, encodings, strict=False)
         self._remember(absent[-_CACHE_TEXTS:], found)
         return [found[text] for text in kept], encodings[len(absent) :]
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Refuse new requests from now on and wait for those that were admitted.
+
+        Args:
+            timeout_s: Seconds to wait at most; None for no limit.
+
+        Returns:
+            Whether all are done.
+        """
+        return self._scheduler.drain(timeout_s)
 
     def close(self) -> None:
         """Close the scheduler and with it the engine. Calling it twice is harmless."""

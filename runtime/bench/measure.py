@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bert_rt.engines.packing import pack
-from bert_rt.engines.scheduler import Scheduler
+from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask

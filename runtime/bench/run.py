@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bert_rt.engines.scheduler import Scheduler
 from bert_rt.errors import ConfigError, EngineUnavailableError
+from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.support.progress import progress
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.limits import AnsweringConfig

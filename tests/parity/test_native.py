@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bert_rt.artifact.artifact import default_artifact_path, load_artifact
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.reference import ReferenceEngine
-from bert_rt.engines.scheduler import Scheduler
+from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.question_answering.squad import read_squad

@@ -115,6 +115,25 @@ def test_a_wrong_top_k_is_refused(runtime: Runtime, top_k: Any) -> None:
         runtime.stream([], top_k=top_k)
 
 
+@pytest.mark.parametrize("priority", [-1, 10, True, 1.0, "1"])
+def test_a_wrong_priority_is_refused(runtime: Runtime, priority: Any) -> None:
+    with pytest.raises(InputError, match=r"priority: got .*, want an integer from 1 \(the highest"):
+        runtime.options(priority=priority)
+
+
+def test_a_client_is_hashable(runtime: Runtime) -> None:
+    with pytest.raises(InputError, match="client: got a list, want a hashable value"):
+        runtime.options(client=[1])  # type: ignore[arg-type]
+    options = runtime.options(client=("tenant", 3), priority=1)
+    assert runtime.submit(PAIRS[0], options).result(30) == runtime.ask(PAIRS[0], options)
+
+
+@pytest.mark.parametrize("most", [0, -1.0, math.inf, math.nan, True, "20"])
+def test_a_wrong_max_batch_ms_is_refused(artifact_dir: Path, most: Any) -> None:
+    with pytest.raises(ConfigError, match=r"max_batch_ms: got .*, want a number above 0, or None"):
+        Runtime.load(artifact_dir, engine="onnxruntime", max_batch_ms=most)
+
+
 @pytest.mark.parametrize("most", [-0.01, 1.01, float("nan"), True, "0.5"])
 def test_a_wrong_max_overlap_is_refused(runtime: Runtime, most: Any) -> None:
     with pytest.raises(InputError, match=r"max_overlap: got .*, want a number from 0 to 1"):

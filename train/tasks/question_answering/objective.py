@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bert_rt.engines.base import EngineOptions
-from bert_rt.engines.scheduler import Scheduler
 from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import LoadedModel, read_tokenizer_files, save_checkpoint
+from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.checkpoints import load_model

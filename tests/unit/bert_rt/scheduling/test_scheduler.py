@@ -1,4 +1,4 @@
-"""Tests of bert_rt.engines.scheduler, with an engine that only counts."""
+"""Tests of bert_rt.scheduling.scheduler, with an engine that only counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from bert_rt.engines.base import EngineInfo
-from bert_rt.engines.scheduler import RequestCancelledError, Scheduler
 from bert_rt.errors import (
     DeadlineExceededError,
     EngineInternalError,
@@ -22,6 +21,7 @@ from bert_rt.errors import (
     InputTooLongError,
     OverloadedError,
 )
+from bert_rt.scheduling.scheduler import Asked, RequestCancelledError, Scheduler
 from bert_rt.types import PER_SEQUENCE, PER_TOKEN, Feature, Outputs, PackedBatch
 
 POISON = 666  # a token that makes the engine fail
@@ -146,7 +146,7 @@ def test_concurrent_requests_are_coalesced(pool: ThreadPoolExecutor) -> None:
     scheduler = scheduler_of(engine)
     first = occupied(engine, scheduler, pool)
     others = [pool.submit(scheduler.run, [window(4, 10 * i)]) for i in range(1, 17)]
-    wait_until(lambda: len(scheduler._requests) == 17)
+    wait_until(lambda: scheduler.stats.num_requests == 17)
     engine.gate.set()
     assert starts(first.result(30)) == [[1, 2, 3, 4]]
     for i, other in enumerate(others, start=1):
@@ -159,32 +159,55 @@ def test_a_small_request_does_not_wait_for_a_large_one(pool: ThreadPoolExecutor)
     scheduler = scheduler_of(engine)
     first = occupied(engine, scheduler, pool)
     large = pool.submit(scheduler.run, [window(32)] * 20)
-    wait_until(lambda: len(scheduler._requests) == 2)
+    wait_until(lambda: scheduler.stats.num_requests == 2)
     small = pool.submit(scheduler.run, [window(5)])
-    wait_until(lambda: len(scheduler._requests) == 3)
+    wait_until(lambda: scheduler.stats.num_requests == 3)
     engine.gate.set()
     for future in (first, small, large):
         future.result(30)
     assert engine.batches.index([5]) <= 2
 
 
-def test_an_error_reaches_the_requests_of_its_batch_only(pool: ThreadPoolExecutor) -> None:
+def test_a_poisonous_request_fails_alone(pool: ThreadPoolExecutor) -> None:
+    engine = FakeEngine()
+    scheduler = scheduler_of(engine, max_batch_tokens=100)
+    first = occupied(engine, scheduler, pool)
+    good = [pool.submit(scheduler.run, [window(4, 10 * i)]) for i in range(1, 11)]
+    wait_until(lambda: scheduler.stats.num_requests == 11)
+    poisoned = pool.submit(scheduler.run, [window(4, POISON), window(4)])
+    wait_until(lambda: scheduler.stats.num_requests == 12)
+    more = [pool.submit(scheduler.run, [window(4, 10 * i)]) for i in range(11, 21)]
+    wait_until(lambda: scheduler.stats.num_requests == 22)
+    engine.gate.set()
+    first.result(30)
+    with pytest.raises(EngineInternalError, match="fake: poisoned"):
+        poisoned.result(30)
+    for i, future in enumerate([*good, *more], start=1):
+        assert starts(future.result(30)) == [list(range(10 * i, 10 * i + 4))]
+    # One batch failed, and its requests were run again by themselves; nothing else was.
+    assert engine.batches[:2] == [[4], [4] * 22]
+    assert sorted(engine.batches[2:]) == [*[[4]] * 20, [4, 4]]
+    assert scheduler.stats.num_tokens == 0
+
+
+def test_an_engine_that_is_gone_fails_everybody_at_once(pool: ThreadPoolExecutor) -> None:
     engine = FakeEngine()
     scheduler = scheduler_of(engine)
     first = occupied(engine, scheduler, pool)
-    poisoned = pool.submit(scheduler.run, [window(16, POISON), window(4)])
-    beside = pool.submit(scheduler.run, [window(16)])
-    apart = pool.submit(scheduler.run, [window(10)])
-    wait_until(lambda: len(scheduler._requests) == 4)
+    others = [pool.submit(scheduler.run, [window(4)]) for _ in range(3)]
+    wait_until(lambda: scheduler.stats.num_requests == 4)
+
+    def gone(batch: PackedBatch) -> Outputs:
+        engine.batches.append([-1])
+        raise EngineUnavailableError("fake: forked")
+
+    engine.run = gone  # type: ignore[method-assign]
     engine.gate.set()
     first.result(30)
-    for failed in (poisoned, beside):
-        with pytest.raises(EngineInternalError, match="fake: poisoned"):
-            failed.result(30)
-    assert starts(apart.result(30)) == [list(range(1, 11))]
-    # Nothing of the failed request is computed afterwards, and the next one is served.
-    assert starts(scheduler.run([window(3)])) == [[1, 2, 3]]
-    assert scheduler._num_tokens == 0
+    for future in others:
+        with pytest.raises(EngineUnavailableError, match="fake: forked"):
+            future.result(30)
+    assert engine.batches == [[4], [-1]]
 
 
 def test_an_error_of_another_kind_becomes_an_engine_error() -> None:
@@ -199,7 +222,7 @@ def test_overload_is_refused_at_admission(pool: ThreadPoolExecutor) -> None:
     scheduler = scheduler_of(engine, max_queue_tokens=10)
     first = occupied(engine, scheduler, pool)
     second = pool.submit(scheduler.run, [window(6)])
-    wait_until(lambda: len(scheduler._requests) == 2)
+    wait_until(lambda: scheduler.stats.num_requests == 2)
     with pytest.raises(OverloadedError, match="got a request of 1 tokens while 10 are waiting"):
         scheduler.run([window(1)])
     engine.gate.set()
@@ -213,11 +236,11 @@ def test_deadlines_of_leader_and_follower(pool: ThreadPoolExecutor) -> None:
     engine = FakeEngine()
     scheduler = scheduler_of(engine)
     with pytest.raises(DeadlineExceededError, match="0 of 1 windows done"):
-        scheduler.run([window(3)], deadline_s=time.monotonic() - 1)
+        scheduler.run([window(3)], Asked(deadline_s=time.monotonic() - 1))
     first = occupied(engine, scheduler, pool)
     start = time.monotonic()
     with pytest.raises(DeadlineExceededError):
-        scheduler.run([window(3)], deadline_s=time.monotonic() + 0.05)
+        scheduler.run([window(3)], Asked(deadline_s=time.monotonic() + 0.05))
     assert time.monotonic() - start < 10
     engine.gate.set()
     first.result(30)
@@ -229,9 +252,9 @@ def test_a_cancelled_request_is_dropped(pool: ThreadPoolExecutor) -> None:
     scheduler = scheduler_of(engine)
     first = occupied(engine, scheduler, pool)
     cancelled = threading.Event()
-    second = pool.submit(scheduler.run, [window(9)], cancelled=cancelled)
+    second = pool.submit(scheduler.run, [window(9)], Asked(cancelled=cancelled))
     third = pool.submit(scheduler.run, [window(7)])
-    wait_until(lambda: len(scheduler._requests) == 3)
+    wait_until(lambda: scheduler.stats.num_requests == 3)
     cancelled.set()
     engine.gate.set()
     first.result(30)
@@ -247,18 +270,18 @@ def test_an_interrupted_leader_hands_over(pool: ThreadPoolExecutor) -> None:
     first = occupied(engine, scheduler, pool)
     engine.interrupts = 2
     others = [pool.submit(scheduler.run, [window(5, 10 * i)]) for i in range(1, 5)]
-    wait_until(lambda: len(scheduler._requests) == 5)
+    wait_until(lambda: scheduler.stats.num_requests == 5)
     engine.gate.set()
     with pytest.raises(KeyboardInterrupt):
         first.result(30)
     outcomes = [future.exception(30) for future in others]
     assert [type(outcome) for outcome in outcomes if outcome] == [KeyboardInterrupt]
-    assert scheduler._num_tokens == 0
+    assert scheduler.stats.num_tokens == 0
 
 
 def test_random_load_gives_everybody_his_own(pool: ThreadPoolExecutor) -> None:
     engine = FakeEngine()
-    scheduler = scheduler_of(engine)
+    scheduler = scheduler_of(engine, max_queue_tokens=10**6)
 
     def work(seed: int) -> bool:
         random = np.random.default_rng(seed)
@@ -270,8 +293,8 @@ def test_random_load_gives_everybody_his_own(pool: ThreadPoolExecutor) -> None:
         return True
 
     assert all(pool.map(work, range(16)))
-    assert scheduler._num_tokens == 0
-    assert not scheduler._requests
+    assert scheduler.stats.num_tokens == 0
+    assert scheduler.stats.num_requests == 0
 
 
 def test_close_waits_for_the_batch_and_fails_the_rest(pool: ThreadPoolExecutor) -> None:

@@ -1,5 +1,5 @@
 # The commands of this project; `make` alone lists them. Each works from a fresh clone on a machine
-# with python3 (3.10 or newer) and nothing else: the first call makes .venv, later calls are quick.
+# with python3 (3.11 or newer) and nothing else: the first call makes .venv, later calls are quick.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
-EXTRAS := dev,compile,openvino,serve,train
+EXTRAS := dev,compile,openvino,train
 # What the native module is built from: when one of these changes, it is built again.
 NATIVE := $(wildcard CMakeLists.txt CMakePresets.json cmake/*) $(shell find runtime/csrc -type f)
 PACKAGES := bert_rt train compile runtime
@@ -24,8 +24,8 @@ help:  ## List the commands
 # Environments
 
 $(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "error: $(PYTHON) is missing or older than 3.10; name one: make PYTHON=python3.12"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is missing or older than 3.11; name one: make PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || \
 	  { echo "error: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
@@ -74,7 +74,7 @@ wheel: $(VENV)/.dev  ## Build dist/*.whl with the native engine, checked and tag
 constraints: $(VENV)/.made  ## Write constraints.txt anew: the newest versions that pyproject.toml admits
 	$(PIP) install --quiet --upgrade --editable ".[$(EXTRAS)]"
 	{ echo "# Written by \`make constraints\`: the versions that CI tests with."; \
-	  $(PIP) freeze --exclude-editable | sed 's/+.*//; s/$$/ ; python_version >= "3.11"/'; } > constraints.txt
+	  $(PIP) freeze --exclude-editable | sed 's/+.*//'; } > constraints.txt
 	@touch $(VENV)/.runtime $(VENV)/.dev
 
 .PHONY: demo

@@ -14,7 +14,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 from bert_rt.artifact.artifact import (
     TOKENIZER_NAME,
@@ -36,9 +36,6 @@ from bert_rt.tasks.selftest import run_self_test
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.methods import ClassifyMethods
 from bert_rt.text.tokenization import Tokenizer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Runtime", "open_session"]
 

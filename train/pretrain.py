@@ -7,9 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError, ConfigError
+from bert_rt.model.architectures import check_has_task
 from bert_rt.model.config import BERT_SIZES, BertConfig, from_dict
 from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
 from train.options import TrainOptions, add_training_flags, training_options
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     recipe = recipe_named(args.recipe or _recipe_name(args.model), PRETRAINING)
     options = training_options(args, recipe.options)
+    given, has_vocab_size = _given_config(args.model)
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.loop import train
@@ -51,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         resume_from = check_run_dir(args.output_dir, is_resumed=args.resume)
         with processes.first_one_first():
             tokenizer_files = _tokenizer_files(args, recipe, resume_from)
-            config = _config(args.model, tokenizer_files)
+            config = given if has_vocab_size else _with_vocabulary(given, tokenizer_files)
             _check_long_phase(args, config)
             if args.work_dir is None:
                 # The tokenized corpus is written into it.
@@ -70,10 +72,9 @@ def main(argv: Sequence[str]) -> int:
                 "task": "pretraining",
                 "model": asdict(config),
                 "corpus_sha256": [file_sha256(file) for file in args.corpus],
-                "phases": [asdict(phase) for phase in objective.phases],
-                "mlm_probability": objective.mlm_probability,
                 "whole_word_masking": args.whole_word_masking,
                 "num_processes": processes.count,
+                **_fingerprint(objective),
             },
             resume_from=resume_from,
         )
@@ -81,6 +82,13 @@ def main(argv: Sequence[str]) -> int:
             print(told(result, args.output_dir))
             write_json(args.json, asdict(result))
     return 0
+
+
+def _fingerprint(objective: PretrainingObjective) -> dict[str, Any]:
+    return {
+        "phases": [asdict(phase) for phase in objective.phases],
+        "mlm_probability": objective.mlm_probability,
+    }
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,29 +132,31 @@ def _recipe_name(model: str) -> str:
     return model if model in PRETRAINING else "mini"
 
 
-def _config(model: str, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
-    """Read the architecture, with as many embeddings as the tokenizer has ids."""
+def _given_config(model: str) -> tuple[BertConfig, bool]:
+    """Read the architecture, and whether it says how many embeddings it has."""
     from bert_rt.support.files import read_text
     from bert_rt.support.strict_json import parse_json
-    from bert_rt.text.tokenization import Tokenizer
 
     if model in BERT_SIZES:
-        config = BERT_SIZES[model]
-    else:
-        file = Path(model)
-        if not file.is_file():
-            raise ConfigError(
-                f"model: got {model!r}, want one of {', '.join(BERT_SIZES)} or a file"
-            )
-        try:
-            values = parse_json(read_text(file).encode(), max_bytes=1 << 20)
-        except ValueError as error:
-            raise ConfigError(f"model: {file}: not JSON: {error}") from None
-        if not isinstance(values, dict):
-            raise ConfigError(f"model: {file}: got {type(values).__name__}, want an object")
-        config = from_dict(BertConfig, values, strict=False)
-        if "vocab_size" in values:
-            return config
+        return BERT_SIZES[model], False
+    file = Path(model)
+    if not file.is_file():
+        raise ConfigError(f"model: got {model!r}, want one of {', '.join(BERT_SIZES)} or a file")
+    try:
+        values = parse_json(read_text(file).encode(), max_bytes=1 << 20)
+    except ValueError as error:
+        raise ConfigError(f"model: {file}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"model: {file}: got {type(values).__name__}, want an object")
+    # Of another architecture, its fields would be read as BERT's.
+    check_has_task(values.get("model_type", "bert"), "pretraining")
+    return from_dict(BertConfig, values, strict=False), "vocab_size" in values
+
+
+def _with_vocabulary(config: BertConfig, tokenizer_files: Mapping[str, bytes]) -> BertConfig:
+    """Give a model as many embeddings as the tokenizer has ids."""
+    from bert_rt.text.tokenization import Tokenizer
+
     vocab_size = Tokenizer.from_bytes(tokenizer_files["tokenizer.json"]).vocab_size
     # A multiple of 64, which matrix products like better than odd numbers.
     return replace(config, vocab_size=-(-vocab_size // 64) * 64)

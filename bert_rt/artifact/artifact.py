@@ -15,7 +15,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 from bert_rt.artifact.manifest import (
     FORMAT,
@@ -38,9 +38,6 @@ from bert_rt.support.files import (
     directory_state,
 )
 from bert_rt.support.strict_json import parse_json
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "FORMAT",

@@ -99,7 +99,7 @@ class Engine(Protocol):
 
         Args:
             batch: Sequences without padding; every length is at most the model's
-                max_position_embeddings. Logits outside its logit_ranges need not be computed.
+                max_sequence_length. Logits outside its logit_ranges need not be computed.
 
         Returns:
             The outputs by name, float32: of shape (T, ...) per token, 0 where not computed, and

@@ -166,7 +166,7 @@ class NativeEngine:
         """Compute the outputs of every token (or sequence) of the batch.
 
         Args:
-            batch: Sequences without padding, in any number; each of 1 to max_position_embeddings
+            batch: Sequences without padding, in any number; each of 1 to max_sequence_length
                 tokens. Where it has logit_ranges, logits outside are not computed.
 
         Returns:

@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ARCHITECTURES", "EXACT_GELU", "Architecture", "supported_model_types"]
+from bert_rt.errors import ConfigError
+
+__all__ = [
+    "ARCHITECTURES",
+    "EXACT_GELU",
+    "Architecture",
+    "check_has_task",
+    "supported_model_types",
+]
 
 # Names of the activation that is computed here, GELU with erf. All others that have "gelu" in their
 # names are other functions: approximations, or clipped.
@@ -244,3 +252,21 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
 def supported_model_types() -> str:
     """Return the names of all architectures, for messages."""
     return ", ".join(ARCHITECTURES)
+
+
+def check_has_task(model_type: object, task: str) -> None:
+    """Check that an architecture has a model of a task.
+
+    Args:
+        model_type: The architecture, as config.json names it; any value.
+        task: As in Architecture.tasks.
+
+    Raises:
+        ConfigError: There is no such architecture, or it has no model of the task.
+    """
+    known = [name for name, row in ARCHITECTURES.items() if task in row.tasks]
+    if model_type not in known:
+        raise ConfigError(
+            f"model_type: got {model_type!r}, want an architecture that has a model of {task}: "
+            f"{', '.join(known)}"
+        )

@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import CheckpointError, ConfigError
-from bert_rt.model.architectures import ARCHITECTURES, EXACT_GELU, supported_model_types
+from bert_rt.model.architectures import (
+    ARCHITECTURES,
+    EXACT_GELU,
+    check_has_task,
+    supported_model_types,
+)
 from bert_rt.model.config import BertConfig, architecture_fields, from_dict
 from bert_rt.model.labels import label_names, problem_type
 from bert_rt.model.vocabulary import TOKENIZER_FILES, check_vocabulary, read_tokenizer_files
@@ -266,12 +271,14 @@ def save_checkpoint(
     Raises:
         CheckpointError: The directory cannot be written, id2label does not fit the model, or
             the tokenizer has more ids than the model has embeddings.
+        ConfigError: The architecture has no model of this kind, so that nothing could read it.
     """
     path = Path(directory)
     if path.exists() and not path.is_dir():
         raise CheckpointError(f"{path}: not a directory")
     check_vocabulary(path, tokenizer_files, config.vocab_size)
     task = _TASK_OF_CLASS[type(model).__name__]
+    check_has_task(config.model_type, task)
     values = _config_values(model, config, task, extra or {})
     # What other programs wrote is kept as it was, also where it is NaN.
     text = json.dumps(values, indent=2, sort_keys=True) + "\n"

@@ -6,14 +6,11 @@ import reprlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.pipelines.loading import AnyModel
 from bert_rt.text.tokenization import Tokenizer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = [
     "DatasetResults",

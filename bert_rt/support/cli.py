@@ -50,14 +50,10 @@ _EXTRAS = {
     "matplotlib": "train",
     "onnxscript": "compile",
     "openvino": "openvino",
-    "prometheus_client": "serve",
-    "ray": "ray",
     "rich": "train",
     "safetensors": "train",
-    "starlette": "serve",
     "tensorboard": "train",
     "torch": "train",
-    "uvicorn": "serve",
 }
 
 

@@ -97,11 +97,6 @@ class Evaluation(Protocol):
         ...
 
     @property
-    def per_second(self) -> float:
-        """Examples a second, from texts to results."""
-        ...
-
-    @property
     def predictions(self) -> Mapping[Any, str]:
         """What was given, as text, by the example's id or row."""
         ...

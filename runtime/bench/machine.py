@@ -48,7 +48,7 @@ def describe_machine(num_threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "versions": _versions(),
         "commit": _commit(),
-        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "environment": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
     }
 

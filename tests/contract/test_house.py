@@ -7,7 +7,6 @@ import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,10 +65,22 @@ def _sort_key(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 
-def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+def _function_lengths(source: str) -> dict[str, int]:
+    """Lines of every function, by its classes and line: names alone hide methods of one name."""
+    lengths = {}
+
+    def visit(node: ast.AST, owner: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            name = owner
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = f"{owner}{child.name}."
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert child.end_lineno is not None
+                lengths[f"{owner}{child.name}:{child.lineno}"] = child.end_lineno - child.lineno + 1
+            visit(child, name)
+
+    visit(ast.parse(source), "")
+    return lengths
 
 
 @pytest.mark.parametrize(
@@ -92,8 +103,43 @@ def test_files_are_short_and_ascii(path: Path) -> None:
 
 @pytest.mark.parametrize("path", _python_files(), ids=_name)
 def test_functions_are_short(path: Path) -> None:
-    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in _functions(path)}
+    lengths = _function_lengths(path.read_text())
     assert {name: lines for name, lines in lengths.items() if lines >= _MAX_FUNCTION_LINES} == {}
+
+
+def test_functions_of_one_name_do_not_hide_each_other() -> None:
+    source = """
+class A:
+    def run(self):
+        x = 1
+        y = 2
+
+        def run():
+            return x + y
+
+        return run
+
+
+class B:
+    async def run(self):
+        pass
+
+
+if True:
+    def run():
+        pass
+
+
+def run():
+    return 1
+"""
+    assert _function_lengths(source) == {
+        "A.run:3": 8,
+        "A.run.run:7": 2,
+        "B.run:14": 2,
+        "run:19": 2,
+        "run:23": 2,
+    }
 
 
 @pytest.mark.parametrize("name", errors.__all__)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bert_rt.model.architectures import ARCHITECTURES
 from bert_rt.support.cli import run_command
 from compile import export, verify
 from runtime import answer as answer_command
@@ -221,6 +222,27 @@ def test_refused_questions_write_nothing(
     texts = ["--question=q", "--context="] if main is answer_command.main else ["--text=x"]
     assert run_command(main, ["--artifact", f"{inputs}/artifact", *texts]) == 2  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+@pytest.mark.parametrize("model_type", [*ARCHITECTURES, "t5", None, 3])
+def test_an_architecture_that_cannot_be_pretrained_is_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model_type: object, resume: list[str]
+) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"model_type": model_type}))
+    # A corpus that is missing is found later than that.
+    argv = ["--model", str(tmp_path / "c.json"), "--corpus", str(tmp_path / "none.txt")]
+    argv += ["--max_steps", "1"]
+    assert run_command(pretrain.main, [*argv, "--output_dir", str(tmp_path / "run"), *resume]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    if model_type == "bert":
+        assert told == f"error: {tmp_path / 'none.txt'}: cannot be read: No such file or directory"
+    else:
+        assert told == (
+            f"error: model_type: got {model_type!r}, want an architecture that has a model of "
+            "pretraining: bert"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
 
 
 def test_a_model_file_with_a_byte_order_mark(inputs: Path, tmp_path: Path) -> None:

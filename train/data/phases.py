@@ -91,10 +91,10 @@ def check_phases(phases: Sequence[Phase], config: BertConfig) -> None:
     if not phases:
         raise ConfigError("phases: got none, want at least one")
     for phase in phases:
-        if phase.max_seq_length > config.max_position_embeddings:
+        if phase.max_seq_length > config.max_sequence_length:
             raise ConfigError(
-                f"max_seq_length: got {phase.max_seq_length}, want at most the model's "
-                f"max_position_embeddings ({config.max_position_embeddings})"
+                f"max_seq_length: got {phase.max_seq_length}, want at most the model's longest "
+                f"sequence ({config.max_sequence_length})"
             )
     if any(phase.num_micro_batches is None for phase in phases[:-1]):
         raise ConfigError("phases: only the last one may have no number of micro-batches")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Self
 
 from train.loop.objective import MicroBatch, Objective
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["Feeder"]
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_rt.errors import ConfigError
+from bert_rt.model.architectures import check_has_task
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
 from bert_rt.model.heads import BertForPreTraining
@@ -289,14 +290,14 @@ def make_pretraining(
 
     Raises:
         InputError: A file cannot be read, is not UTF-8 or holds too little text.
-        ConfigError: Vocabulary or max_seq_length exceed the model's, or a value its range.
+        ConfigError: The architecture cannot be pretrained, or a value is out of its range.
         CheckpointError: There is no usable tokenizer in tokenizer_files.
     """
+    _check_values(config, initialization, held_out_fraction)
     phases = phases or (Phase(max_seq_length=max_seq_length, batch_size=batch_size),)
     check_phases(phases, config)
     vocab = tokenizer_backend(tokenizer_files).get_vocab(with_added_tokens=True)
     _check_vocabulary(vocab, config)
-    _check_values(config, initialization, held_out_fraction)
     _check_masking(mlm_probability)
     text = prepare_corpus(corpus, tokenizer_files, work_dir)
     print(f"corpus: {text.report.summary()}", file=sys.stderr)
@@ -328,6 +329,15 @@ def _fresh_model(config: BertConfig, initialization: str, seed: int) -> BertForP
     return model
 
 
+def _check_architecture(config: BertConfig) -> None:
+    check_has_task(config.model_type, PretrainingObjective.name)
+    if config.num_token_types < 2:
+        raise ConfigError(
+            f"type_vocab_size: got {config.type_vocab_size}, want at least 2 for pretraining, "
+            "where tokens of the second segment are of type 1"
+        )
+
+
 def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:
     num_ids = 1 + max(vocab.values())
     if num_ids > config.vocab_size:
@@ -338,6 +348,7 @@ def _check_vocabulary(vocab: Mapping[str, int], config: BertConfig) -> None:
 
 
 def _check_values(config: BertConfig, initialization: str, held_out_fraction: float) -> None:
+    _check_architecture(config)
     if initialization not in INITIALIZATIONS:
         raise ConfigError(
             f"initialization: got {initialization!r}, want one of {', '.join(INITIALIZATIONS)}"

@@ -72,11 +72,6 @@ class AnswerEvaluation:
         return {"f1": self.f1, "exact_match": self.exact_match}
 
     @property
-    def per_second(self) -> float:
-        """Questions a second."""
-        return self.questions_per_second
-
-    @property
     def calibration_error(self) -> float:
         """Expected calibration error of the scores."""
         return reliability(self.score_N, self.exact_N).expected_calibration_error

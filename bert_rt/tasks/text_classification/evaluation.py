@@ -64,11 +64,6 @@ class ClassEvaluation:
         return {"accuracy": self.accuracy, "macro_f1": self.macro_f1}
 
     @property
-    def per_second(self) -> float:
-        """Texts a second."""
-        return self.texts_per_second
-
-    @property
     def predictions(self) -> dict[str, str]:
         """Name of the class that was given, by row from 0."""
         given = enumerate(self.predicted_Q.tolist())

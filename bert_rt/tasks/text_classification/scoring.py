@@ -89,11 +89,6 @@ class LabelEvaluation:
         return accuracy_C
 
     @property
-    def per_second(self) -> float:
-        """Texts a second."""
-        return self.texts_per_second
-
-    @property
     def predictions(self) -> dict[str, str]:
         """Names of the labels that were given, with commas between them, by row from 0."""
         return {
@@ -153,11 +148,6 @@ class ValueEvaluation:
             "spearman": 100 * rank_correlation(self.value_Q, self.gold_Q),
             "mean_absolute_error": float(np.abs(self.value_Q - self.gold_Q).mean()),
         }
-
-    @property
-    def per_second(self) -> float:
-        """Texts a second."""
-        return self.texts_per_second
 
     @property
     def predictions(self) -> dict[str, str]:

@@ -53,10 +53,10 @@ def test_a_verb_runs_its_module_with_the_other_arguments(
 def test_a_library_that_a_verb_lacks_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = "raise ModuleNotFoundError('No module', name='starlette')"
+    text = "raise ModuleNotFoundError('No module', name='openvino.runtime')"
     _write_program(tmp_path, monkeypatch, text)
     assert _run(monkeypatch, "fake") == 2
-    assert "pip install 'bert-rt[serve]'" in capsys.readouterr().err
+    assert "pip install 'bert-rt[openvino]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", sorted(console.VERBS.values()))

@@ -11,10 +11,10 @@ import pytest
 from bert_rt.artifact.artifact import build_artifact
 from bert_rt.artifact.manifest import manifest_from_json, manifest_to_json
 from bert_rt.errors import ArtifactFormatError, CheckpointError, ConfigError
-from bert_rt.model.architectures import ARCHITECTURES, supported_model_types
-from bert_rt.model.checkpoint import TASKS, read_config, task_of
+from bert_rt.model.architectures import ARCHITECTURES, check_has_task, supported_model_types
+from bert_rt.model.checkpoint import TASKS, read_config, save_checkpoint, task_of
 from bert_rt.model.config import BertConfig, from_dict, to_dict
-from bert_rt.model.heads import build_model
+from bert_rt.model.heads import BertForPreTraining, build_model
 from tests.unit.bert_rt.artifact.artifact_samples import FILES, sample_fields
 
 SIZES: dict[str, Any] = {
@@ -188,3 +188,34 @@ def test_the_longest_window_is_what_the_positions_leave() -> None:
     fields["limits"] = {**fields["limits"], "max_seq_length": 65}
     with pytest.raises(ArtifactFormatError, match=r"got 65, want at most .* sequence \(64\)"):
         build_artifact(files=FILES, **fields)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_a_model_is_built_and_written_where_its_architecture_has_it(
+    tmp_path: Path, model_type: str, task: str
+) -> None:
+    config = config_of(model_type)
+    if task in config.architecture.tasks:
+        check_has_task(model_type, task)
+        save_checkpoint(tmp_path / "c", build_model(task, config), config, tokenizer_files={})
+        assert task_of(read_config(tmp_path / "c")[1]) == task
+        return
+    with pytest.raises(ConfigError, match=f"model_type: got '{model_type}', want an architecture"):
+        check_has_task(model_type, task)
+    with pytest.raises(ConfigError, match=f"got '{task}', and there is no model for it"):
+        build_model(task, config)
+
+
+@pytest.mark.parametrize("model_type", [name for name in ARCHITECTURES if name != "bert"])
+def test_no_checkpoint_is_written_that_nothing_reads(tmp_path: Path, model_type: str) -> None:
+    config = config_of(model_type)
+    with pytest.raises(ConfigError, match=f"got '{model_type}', .* a model of pretraining: bert$"):
+        save_checkpoint(tmp_path / "c", BertForPreTraining(config), config, tokenizer_files={})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("model_type", ["t5", None, 3, ["bert"]])
+def test_an_architecture_that_is_none_has_no_task(model_type: object) -> None:
+    with pytest.raises(ConfigError, match="want an architecture that has a model of encoder: bert"):
+        check_has_task(model_type, "encoder")

@@ -183,7 +183,9 @@ def test_wrong_phases(fields: dict[str, int], message: str) -> None:
 
 def test_phases_must_fit_the_model_and_each_other(tmp_path: Path) -> None:
     _, objective = _make(tmp_path)
-    with pytest.raises(ConfigError, match=r"got 97, want at most the model's max_pos\w+ \(96\)"):
+    with pytest.raises(
+        ConfigError, match=r"got 97, want at most the model's longest sequence \(96\)"
+    ):
         objective.with_phases([Phase(max_seq_length=97, batch_size=8)])
     with pytest.raises(ConfigError, match="only the last one"):
         objective.with_phases([Phase(max_seq_length=48, batch_size=8)] * 2)
@@ -328,6 +330,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     small = BertConfig(vocab_size=len(VOCAB) - 1, hidden_size=64, num_attention_heads=1)
     with pytest.raises(ConfigError, match=rf"a tokenizer of {len(VOCAB)} ids"):
         make_pretraining([tmp_path / "a.txt"], small, tokenizer_files(), tmp_path / "cache")
+    with pytest.raises(ConfigError, match="type_vocab_size: got 1, want at least 2 for"):
+        _make(tmp_path, replace(_CONFIG, type_vocab_size=1))
+    roberta = replace(_CONFIG, model_type="roberta", pad_token_id=1)
+    with pytest.raises(ConfigError, match=r"got 'roberta', .* pretraining: bert$"):
+        _make(tmp_path, roberta)
     with pytest.raises(ConfigError, match=r"held_out_fraction: got 1\.0"):
         _make(tmp_path, held_out_fraction=1.0)
     with pytest.raises(ConfigError, match="max_seq_length: got 128, want at most"):

@@ -20,6 +20,7 @@ VERBS = {
     "export": "compile.export",
     "finetune": "train.finetune",
     "pretrain": "train.pretrain",
+    "serve": "runtime.serve",
     "unanswerable": "train.unanswerable",
     "verify": "compile.verify",
     "vocab": "train.vocab",

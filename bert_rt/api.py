@@ -23,9 +23,10 @@ from bert_rt.artifact.artifact import (
     load_artifact,
 )
 from bert_rt.artifact.manifest import FileEntry, Manifest
-from bert_rt.engines.base import EngineInfo, EngineOptions, missing, open_engine
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions, missing, open_engine
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.scheduler import Scheduler
+from bert_rt.engines.watching import WatchedEngine
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.asking import Asking
@@ -206,7 +207,7 @@ class Runtime(AnswerMethods, ClassifyMethods, Asking):
 
 
 def open_session(
-    engine: ForkSafeEngine,
+    engine: Engine,
     tokenizer: Tokenizer,
     architecture: BertConfig,
     *,
@@ -223,12 +224,15 @@ def open_session(
     Returns:
         A session, which owns the engine.
     """
+    watched = WatchedEngine(engine)
     scheduler = Scheduler(
-        engine,
+        watched,
         max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
     )
-    return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
+    return Session(
+        tokenizer, scheduler, num_token_types=architecture.num_token_types, engine=watched
+    )
 
 
 def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:

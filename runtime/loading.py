@@ -16,15 +16,17 @@ from bert_rt.tasks.registry import task_of_artifact
 __all__ = ["add_runtime_flags", "load_runtime"]
 
 
-def add_runtime_flags(parser: argparse.ArgumentParser) -> None:
+def add_runtime_flags(parser: argparse.ArgumentParser, *, has_artifact: bool = True) -> None:
     """Add the flags of load_runtime: which artifact, on what engine, with which limits.
 
     Args:
         parser: The command's parser.
+        has_artifact: Whether to add --artifact; a command that takes several adds its own.
     """
-    parser.add_argument(
-        "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
-    )
+    if has_artifact:
+        parser.add_argument(
+            "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
+        )
     parser.add_argument(
         "--engine",
         default="auto",

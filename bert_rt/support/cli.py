@@ -47,13 +47,19 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # Which extra brings a library that a program may find missing.
 _EXTRAS = {
+    "httptools": "serve",
     "matplotlib": "train",
+    "msgspec": "serve",
     "onnxscript": "compile",
     "openvino": "openvino",
+    "prometheus_client": "serve",
     "rich": "train",
     "safetensors": "train",
+    "starlette": "serve",
     "tensorboard": "train",
     "torch": "train",
+    "uvicorn": "serve",
+    "uvloop": "serve",
 }
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
+    from bert_rt.tasks.text_classification.http import ClassifyForm
     from bert_rt.tasks.text_classification.scoring import ClassifierEvaluation
 
 __all__ = ["PreparedText", "TextClassification"]
@@ -193,6 +194,12 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         result = self.decode(prepared, outputs, options)
         texts = {"text": prepared.input.text, "text_pair": prepared.input.text_pair}
         return {**texts, "logits": list(result.logits)}
+
+    def http(self) -> ClassifyForm:
+        """Return the fields text and text_pair, and the classes."""
+        from bert_rt.tasks.text_classification.http import ClassifyForm
+
+        return ClassifyForm()
 
     def read_examples(
         self,

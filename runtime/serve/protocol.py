@@ -18,6 +18,8 @@ __all__ = ["DeadlineProtocol", "protocol_class"]
 
 # A request that was under way when the service began to end is still taken.
 _LAST_REQUEST_S = 0.25
+# What a refused client still sends is read for so long, and dropped.
+_LINGER_S = 1.0
 
 
 class _RefusedError(Exception):
@@ -38,7 +40,10 @@ class DeadlineProtocol(HttpToolsProtocol):
     max_header_bytes: ClassVar[int] = 64 * 1024
 
     _timer: asyncio.TimerHandle | None = None
-    _num_header_bytes = 0
+    _num_header_bytes = 0  # of complete headers
+    _num_head_bytes = 0  # received since the last body
+    _is_in_head = True
+    _is_refused = False
     _is_receiving = False
     _refusal: tuple[int, str] = (400, "request: is not valid HTTP/1.1")
 
@@ -52,9 +57,20 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._clear_deadline()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count what the parser keeps until a header is complete."""
+        if self._is_refused:
+            return
+        self._num_head_bytes = self._num_head_bytes + len(data) if self._is_in_head else 0
+        super().data_received(data)
+        too_long = self._is_in_head and self._num_head_bytes > 2 * self.max_header_bytes
+        if too_long and not self._is_refused:
+            self._refuse(*self._too_long())
+
     def on_message_begin(self) -> None:
         """Wait for the head."""
         super().on_message_begin()
+        self._is_in_head = True
         self._num_header_bytes = 0
         self._is_receiving = True
         self._set_deadline(self.header_timeout_s)
@@ -71,12 +87,14 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Wait for the body."""
+        self._is_in_head = False
         self._set_deadline(self.body_timeout_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Wait for nothing: the application answers."""
         self._is_receiving = False
+        self._is_in_head, self._num_head_bytes = True, 0
         self._clear_deadline()
         super().on_message_complete()
 
@@ -95,9 +113,12 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _count(self, num_bytes: int) -> None:
         self._num_header_bytes += num_bytes
         if self._num_header_bytes > self.max_header_bytes:
-            limit = self.max_header_bytes
-            self._refusal = (431, f"headers: got more than {limit} bytes, want at most that")
+            self._refusal = self._too_long()
             raise _RefusedError
+
+    def _too_long(self) -> tuple[int, str]:
+        limit = self.max_header_bytes
+        return 431, f"headers: got more than {limit} bytes, want at most that"
 
     def _close_if_idle(self) -> None:
         if not self.transport.is_closing():
@@ -136,7 +157,14 @@ class DeadlineProtocol(HttpToolsProtocol):
             f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        # Closed at once, with bytes unread, the connection would be reset and the response lost.
+        self._is_refused = True
+        self.transport.write_eof()
+        self._clear_deadline()
+        self._timer = self.loop.call_later(_LINGER_S, self.transport.close)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
 
 
 def protocol_class(*, header_timeout_s: float, body_timeout_s: float) -> type[DeadlineProtocol]:

@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV4 ?= .venv4
+VENVCLIENTS ?= .venvclients
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
@@ -52,6 +53,13 @@ $(VENV4)/.made: $(VENV)/.made constraints-transformers4.txt
 	$(PYTHON) -m venv $(VENV4)
 	$(VENV4)/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement constraints-transformers4.txt
+	@touch $@
+
+# Clients of the server that pin an old protobuf, which cannot stand beside onnx.
+$(VENVCLIENTS)/.made: $(VENV)/.made constraints-clients.txt
+	$(PYTHON) -m venv $(VENVCLIENTS)
+	$(VENVCLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement constraints-clients.txt
 	@touch $@
 
 .PHONY: venv install build wheel
@@ -119,10 +127,10 @@ format: $(VENV)/.dev  ## Format the source
 typecheck: $(VENV)/.dev  ## Run mypy --strict
 	$(PY) -m mypy
 
-test: $(VENV)/.dev $(VENV4)/.made  ## Run the tests, except those that take minutes
+test: $(VENV)/.dev $(VENV4)/.made $(VENVCLIENTS)/.made  ## Run the tests, except those that take minutes
 	$(PY) -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev $(VENV4)/.made  ## Run all tests
+test-all: $(VENV)/.dev $(VENV4)/.made $(VENVCLIENTS)/.made  ## Run all tests
 	$(PY) -m pytest
 
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
@@ -153,4 +161,4 @@ clean:  ## Remove what was built, and caches
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove the environments too
-	rm -rf $(VENV) $(VENV4)
+	rm -rf $(VENV) $(VENV4) $(VENVCLIENTS)

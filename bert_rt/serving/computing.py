@@ -144,6 +144,8 @@ async def _results(
 ) -> list[_Timed]:
     """Wait for all, for the first error, for the client to go or for the deadline."""
     everything = asyncio.gather(*map(asyncio.wrap_future, futures))
+    # Cancelled, or overtaken by the deadline: nobody asks any more what became of it.
+    everything.add_done_callback(lambda done: done.cancelled() or done.exception())
     gone = asyncio.ensure_future(_wait_until_gone(receive))
     waited_for: set[asyncio.Future[Any]] = {everything, gone}
     try:

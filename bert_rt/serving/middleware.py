@@ -159,7 +159,7 @@ class Gate:
 
     async def _send_failure(self, error: Exception, exchange: Exchange, send: Send) -> None:
         failure = failure_of(error)
-        if failure.status >= 500 and not isinstance(error, HttpFailure):
+        if failure.status == 500 and not isinstance(error, HttpFailure):
             # Where it happened, but not its message: that may hold a caller's text.
             frames = "".join(traceback.format_tb(error.__traceback__))
             _LOG.error("request %s: %s\n%s", exchange.request_id, type(error).__name__, frames)

@@ -22,7 +22,7 @@ from bert_rt.serving.failures import STATUSES, failure_of
 from bert_rt.serving.measures import CODES, Measures
 from bert_rt.serving.middleware import ACCESS_LOG
 from tests.support.artifacts import PAIRS
-from tests.support.asgi import call
+from tests.support.serving.asgi import call
 
 QUESTION, CONTEXT = PAIRS[0]
 BODY = {"question": QUESTION, "context": CONTEXT}

@@ -12,7 +12,7 @@ import pytest
 from bert_rt.api import Runtime
 from bert_rt.serving import Application
 from tests.support.artifacts import PAIRS
-from tests.support.asgi import Reply, call
+from tests.support.serving.asgi import Reply, call
 
 QUESTION, CONTEXT = PAIRS[0]
 HEADER = "inference-header-content-length"

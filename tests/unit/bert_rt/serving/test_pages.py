@@ -9,7 +9,7 @@ import msgspec
 from bert_rt.api import Runtime
 from bert_rt.serving import Application, Settings, app
 from bert_rt.serving.openapi import forms
-from tests.support.asgi import call
+from tests.support.serving.asgi import call
 
 
 def test_the_page_needs_nothing_from_elsewhere(application: Application) -> None:

@@ -15,7 +15,7 @@ from bert_rt.tasks import registry
 from bert_rt.tasks.base import Task
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from tests.support.artifacts import LABELS, PAIRS
-from tests.support.asgi import call
+from tests.support.serving.asgi import call
 
 QUESTION, CONTEXT = PAIRS[0]
 

@@ -21,7 +21,7 @@ import pytest
 
 from bert_rt.api import Runtime
 from tests.support.artifacts import PAIRS, write_tiny_artifact, write_tiny_classifier
-from tests.support.serving import (
+from tests.support.serving.server import (
     FAILS,
     HANGS,
     IS_SLOW,
@@ -52,7 +52,7 @@ def faulty(artifact: Path) -> Iterator[Served]:
         "max_body_bytes": _MAX_BODY,
         "max_unpacked_bytes": 2 * _MAX_BODY,
     }
-    with served(["tests.support.serving", str(artifact), json.dumps(options)]) as server:
+    with served(["tests.support.serving.server", str(artifact), json.dumps(options)]) as server:
         yield server
 
 
@@ -248,7 +248,7 @@ def test_deadlines(faulty: Served) -> None:
 
 def test_overload_is_refused_for_every_member(artifact: Path) -> None:
     options = json.dumps({"max_queue_tokens": 200})
-    with served(["tests.support.serving", str(artifact), options]) as server:
+    with served(["tests.support.serving.server", str(artifact), options]) as server:
         holder = threading.Thread(target=server.ask, args=("/v1/answer", _asking(IS_SLOW)))
         holder.start()
         _eventually(lambda: _figure(server, 'bert_rt_queue_depth{model="squad"}') > 0)
@@ -266,7 +266,7 @@ def test_overload_is_refused_for_every_member(artifact: Path) -> None:
 def test_sigterm_under_load_loses_nothing(artifact: Path) -> None:
     options = json.dumps({"shutdown_delay_s": 1.0, "shutdown_timeout_s": 10})
     with (
-        served(["tests.support.serving", str(artifact), options]) as server,
+        served(["tests.support.serving.server", str(artifact), options]) as server,
         ThreadPoolExecutor(12) as pool,
     ):
         before = _figure(server, 'bert_rt_batch_tokens_count{model="squad"}')
@@ -286,7 +286,7 @@ def test_sigterm_under_load_loses_nothing(artifact: Path) -> None:
 
 def test_an_engine_that_hangs_is_not_ready_and_can_be_ended(artifact: Path) -> None:
     options = json.dumps({"hang_s": 0.5, "shutdown_timeout_s": 1})
-    with served(["tests.support.serving", str(artifact), options]) as server:
+    with served(["tests.support.serving.server", str(artifact), options]) as server:
         status, body, _ = server.ask("/v1/answer", _asking(HANGS, timeout_ms=300))
         assert (status, body["code"]) == (504, "DeadlineExceededError")
         _eventually(lambda: server.state()[0] == 503)
@@ -305,5 +305,7 @@ def test_no_log_holds_a_passage(faulty: Served) -> None:
     faulty.ask(f"/{MARKER}?q={MARKER}")
     faulty.ask("/v1/answer", MARKER.encode())
     _eventually(lambda: any('"unmatched"' in line for line in faulty.logs))
+    errors = [line for line in faulty.logs if '"level": "error"' in line]
+    assert all("EngineInternalError" in line for line in errors), errors
     assert MARKER not in "".join(faulty.logs)
     assert MARKER not in faulty.ask("/metrics")[1].decode()

@@ -1,6 +1,6 @@
 """Servers as processes, and an engine with faults that certain words bring out.
 
-    python -m tests.support.serving DIRECTORY JSON
+    python -m tests.support.serving.server DIRECTORY JSON
 
 serves the artifact in DIRECTORY as "squad"; JSON holds fields of Settings and ServerOptions, and
 "max_queue_tokens".
@@ -39,7 +39,7 @@ FAILS, HANGS, IS_SLOW = "7", "8", "9"
 """Words that make the engine fail, hang, or take SLOW_S."""
 
 SLOW_S = 0.3
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _START_S = 60
 
 

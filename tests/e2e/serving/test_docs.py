@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from runtime.serve.flags import ENV_PREFIX, make_serve_parser
-from tests.support.serving import Served, served
+from tests.support.serving.server import Served, served
 
-_DOCS = Path(__file__).parents[2] / "docs"
+_DOCS = Path(__file__).parents[3] / "docs"
 _BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (_DOCS / "serving.md").read_text(), re.M | re.S)
 _CURLS = [index for index, (kind, _) in enumerate(_BLOCKS) if kind == "bash"]
 _FILES = sorted((_DOCS / "serving").iterdir())

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from bert_rt.api import Runtime
+from runtime.serve.flags import ENV_PREFIX
 from tests.support.artifacts import PAIRS, write_tiny_artifact, write_tiny_classifier
 from tests.support.serving.server import (
     FAILS,
@@ -91,7 +92,7 @@ def test_the_command_serves_two_models_that_may_change_on_disk(
     write_tiny_classifier(paths["mood"])
     with Runtime.load(artifact, engine="onnxruntime") as runtime:
         want = runtime.answer(QUESTION, CONTEXT)
-    environ = {"BERT_RT_SERVE_PORT": "0", "BERT_RT_SERVE_TOKEN": "t"}
+    environ = {ENV_PREFIX + "PORT": "0", ENV_PREFIX + "TOKEN": "t"}
     named = [f"--artifact={name}={path}" for name, path in paths.items()]
     command = ["runtime.serve", *named, "--engine", "onnxruntime", "--num-threads", "1"]
     token = {"Authorization": "Bearer t"}

@@ -43,13 +43,13 @@ def test_flags_in_both_spellings() -> None:
 
 def test_the_environment_stands_in_for_flags() -> None:
     environ = {
-        "BERT_RT_SERVE_ARTIFACT": "a=/x,b=/y",
-        "BERT_RT_SERVE_PORT": "81",
-        "BERT_RT_SERVE_NO_PAGE": "true",
-        "BERT_RT_SERVE_TOKEN": "-t",
-        "BERT_RT_SERVE_HEADER_TIMEOUT_S": "1.5",
-        "BERT_RT_SERVE_CORS_ORIGINS": "https://a.example,https://b.example",
-        "BERT_RT_SERVE_SERVICE_HOST": "10.0.0.1",  # Kubernetes may set it.
+        ENV_PREFIX + "ARTIFACT": "a=/x,b=/y",
+        ENV_PREFIX + "PORT": "81",
+        ENV_PREFIX + "NO_PAGE": "true",
+        ENV_PREFIX + "TOKEN": "-t",
+        ENV_PREFIX + "HEADER_TIMEOUT_S": "1.5",
+        ENV_PREFIX + "CORS_ORIGINS": "https://a.example,https://b.example",
+        ENV_PREFIX + "SERVICE_HOST": "10.0.0.1",  # Kubernetes may set it.
     }
     args = parse_flags(["--port", "82"], environ)
     assert args.port == 82
@@ -66,8 +66,8 @@ def test_the_environment_stands_in_for_flags() -> None:
         (["--port", "70000"], {}, "--port: got '70000'"),
         (["--max_items", "0"], {}, "--max_items: got '0'"),
         (["--header_timeout_s", "nan"], {}, "got 'nan', want a number of seconds"),
-        ([], {"BERT_RT_SERVE_PORT": "tcp://10.0.0.1"}, "BERT_RT_SERVE_PORT: got 'tcp://10.0.0.1'"),
-        ([], {"BERT_RT_SERVE_NO_PAGE": "maybe"}, "BERT_RT_SERVE_NO_PAGE: got 'maybe'"),
+        ([], {ENV_PREFIX + "PORT": "tcp://10.0.0.1"}, "BERT_RT_SERVE_PORT: got 'tcp://10.0.0.1'"),
+        ([], {ENV_PREFIX + "NO_PAGE": "maybe"}, "BERT_RT_SERVE_NO_PAGE: got 'maybe'"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -22,7 +22,7 @@ from tests.support.serving.server import Served, served
 _DOCS = Path(__file__).parents[3] / "docs"
 _BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", (_DOCS / "serving.md").read_text(), re.M | re.S)
 _CURLS = [index for index, (kind, _) in enumerate(_BLOCKS) if kind == "bash"]
-_FILES = sorted((_DOCS / "serving").iterdir())
+_FILES = sorted(it for it in (_DOCS / "serving").iterdir() if it.suffix != ".png")
 
 
 def need(tool: str) -> str:

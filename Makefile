@@ -4,11 +4,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV4 ?= .venv4
+VENVCLIENTS ?= .venvclients
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
-EXTRAS := dev,compile,openvino,train
+EXTRAS := dev,compile,openvino,serve,train
 # What the native module is built from: when one of these changes, it is built again.
 NATIVE := $(wildcard CMakeLists.txt CMakePresets.json cmake/*) $(shell find runtime/csrc -type f)
 PACKAGES := bert_rt train compile runtime
@@ -52,6 +53,13 @@ $(VENV4)/.made: $(VENV)/.made constraints-transformers4.txt
 	$(PYTHON) -m venv $(VENV4)
 	$(VENV4)/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --requirement constraints-transformers4.txt
+	@touch $@
+
+# Clients of the server that pin an old protobuf, which cannot stand beside onnx.
+$(VENVCLIENTS)/.made: $(VENV)/.made constraints-clients.txt
+	$(PYTHON) -m venv $(VENVCLIENTS)
+	$(VENVCLIENTS)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --requirement constraints-clients.txt
 	@touch $@
 
 .PHONY: venv install build wheel wheels
@@ -137,10 +145,10 @@ format: $(VENV)/.dev  ## Format the source
 typecheck: $(VENV)/.dev  ## Run mypy --strict
 	$(PY) -m mypy
 
-test: $(VENV)/.dev $(VENV4)/.made  ## Run the tests, except those that take minutes
+test: $(VENV)/.dev $(VENV4)/.made $(VENVCLIENTS)/.made  ## Run the tests, except those that take minutes
 	$(PY) -m pytest -m "not slow"
 
-test-all: $(VENV)/.dev $(VENV4)/.made  ## Run all tests
+test-all: $(VENV)/.dev $(VENV4)/.made $(VENVCLIENTS)/.made  ## Run all tests
 	$(PY) -m pytest
 
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
@@ -171,4 +179,4 @@ clean:  ## Remove what was built, and caches
 	find $(PACKAGES) tests -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean  ## Remove the environments too
-	rm -rf $(VENV) $(VENV4)
+	rm -rf $(VENV) $(VENV4) $(VENVCLIENTS)

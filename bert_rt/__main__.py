@@ -31,6 +31,7 @@ VERBS = {
     "export": "compile.export",
     "finetune": "train.finetune",
     "pretrain": "train.pretrain",
+    "serve": "runtime.serve",
     "unanswerable": "train.unanswerable",
     "verify": "compile.verify",
     "vocab": "train.vocab",

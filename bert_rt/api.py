@@ -24,9 +24,10 @@ from bert_rt.artifact.artifact import (
     load_artifact,
 )
 from bert_rt.artifact.manifest import FileEntry, Manifest
-from bert_rt.engines.base import EngineInfo, EngineOptions
+from bert_rt.engines.base import Engine, EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.engines.registry import AUTO, Choice, choose, open_engine
+from bert_rt.engines.watching import WatchedEngine
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
 from bert_rt.scheduling.scheduler import Scheduler
@@ -179,12 +180,7 @@ class Runtime(TaskMethods):
         _check_max_batch_ms(max_batch_ms)
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
-        longest = manifest.architecture.max_sequence_length
-        if limits.max_seq_length > longest:
-            raise ConfigError(
-                f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
-                f"longest sequence ({longest})"
-            )
+        _check_length(limits, manifest.architecture)
         options = EngineOptions(device, num_threads, _absolute(checkpoint), task.head_spec)
         choice = choose(artifact, options) if engine == AUTO else None
         name = engine if choice is None else choice.name
@@ -218,7 +214,7 @@ class Runtime(TaskMethods):
 
 
 def open_session(
-    engine: ForkSafeEngine,
+    engine: Engine,
     tokenizer: Tokenizer,
     architecture: BertConfig,
     *,
@@ -237,13 +233,16 @@ def open_session(
     Returns:
         A session, which owns the engine.
     """
+    watched = WatchedEngine(engine)
     scheduler = Scheduler(
-        engine,
+        watched,
         max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
         max_batch_ms=max_batch_ms,
     )
-    return Session(tokenizer, scheduler, num_token_types=architecture.num_token_types)
+    return Session(
+        tokenizer, scheduler, num_token_types=architecture.num_token_types, engine=watched
+    )
 
 
 def _open_both(
@@ -273,6 +272,15 @@ def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
             raise
         raise ArtifactFormatError(f"{artifact.path}: {error}") from None
     return task
+
+
+def _check_length(limits: Limits, architecture: BertConfig) -> None:
+    longest = architecture.max_sequence_length
+    if limits.max_seq_length > longest:
+        raise ConfigError(
+            f"config.max_seq_length: got {limits.max_seq_length}, want at most the model's "
+            f"longest sequence ({longest})"
+        )
 
 
 def _check_max_batch_ms(value: object) -> None:

@@ -16,18 +16,22 @@ from bert_rt.tasks.registry import task_of_artifact
 __all__ = ["add_runtime_flags", "load_runtime"]
 
 
-def add_runtime_flags(parser: argparse.ArgumentParser, *tasks: Task[Any, Any, Any]) -> None:
+def add_runtime_flags(
+    parser: argparse.ArgumentParser, *tasks: Task[Any, Any, Any], has_artifact: bool = True
+) -> None:
     """Add the flags of load_runtime: which artifact, on what engine, with which limits.
 
     Args:
         parser: The command's parser.
         *tasks: What the command is for; none for every task.
+        has_artifact: Whether to add --artifact; a command that takes several adds its own.
     """
     *some, last = engine_names()
     known = ", ".join(some), last
-    parser.add_argument(
-        "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
-    )
+    if has_artifact:
+        parser.add_argument(
+            "--artifact", metavar="ART", help="artifact directory; left out: the embedded default"
+        )
     parser.add_argument(
         "--engine",
         default="auto",
@@ -52,11 +56,12 @@ def add_runtime_flags(parser: argparse.ArgumentParser, *tasks: Task[Any, Any, An
     add_limit_flags(parser, tasks)
 
 
-def load_runtime(args: argparse.Namespace) -> Runtime:
+def load_runtime(args: argparse.Namespace, *, max_batch_ms: float | None = None) -> Runtime:
     """Load what the flags of add_runtime_flags ask for.
 
     Args:
         args: The parsed command line.
+        max_batch_ms: As in Runtime.load.
 
     Returns:
         The Runtime, self-tested.
@@ -77,4 +82,5 @@ def load_runtime(args: argparse.Namespace) -> Runtime:
         num_threads=args.num_threads,
         checkpoint=args.checkpoint,
         config=config,
+        max_batch_ms=max_batch_ms,
     )

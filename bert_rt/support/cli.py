@@ -41,12 +41,18 @@ EXIT_BROKEN_PIPE = 141  # EXIT_SIGNAL + SIGPIPE, which Windows does not have
 
 # Which extra brings a library that a program may find missing; engines say it of theirs (SPEC).
 _EXTRAS = {
+    "httptools": "serve",
     "matplotlib": "train",
+    "msgspec": "serve",
     "onnxscript": "compile",
+    "prometheus_client": "serve",
     "rich": "train",
     "safetensors": "train",
+    "starlette": "serve",
     "tensorboard": "train",
     "torch": "train",
+    "uvicorn": "serve",
+    "uvloop": "serve",
 }
 
 

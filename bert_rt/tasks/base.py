@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
+    from bert_rt.tasks.http import HttpForm
     from bert_rt.tasks.session import Session
 
 __all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task", "limits_of"]
@@ -319,6 +320,14 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
         self, prepared: PreparedT, outputs: Sequence[Outputs], options: CallOptions
     ) -> SelfTestItem:
         """Return the self-test item that these outputs make, perhaps with "lead"."""
+
+    # The server.
+
+    def http(self) -> HttpForm:
+        """Return how the task is asked by HTTP; a task with fields of its own overrides it."""
+        from bert_rt.tasks.http import AnyForm  # needs msgspec, which servers have
+
+        return AnyForm(self.method, self.noun)
 
     # Labelled data.
 

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from itertools import islice
 from typing import Any, TypeVar
 
+from bert_rt.engines.watching import WatchedEngine
 from bert_rt.errors import InputError
 from bert_rt.scheduling.scheduler import QueueStats, Request, Scheduler
 from bert_rt.tasks.base import CallOptions, Prepared, Task
@@ -48,10 +49,16 @@ class Session:
     Attributes:
         tokenizer: The artifact's tokenizer.
         num_token_types: How many the model has (BertConfig.num_token_types).
+        engine: What the scheduler runs, where it is watched: batches are measured there.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, scheduler: Scheduler, *, num_token_types: int = 2
+        self,
+        tokenizer: Tokenizer,
+        scheduler: Scheduler,
+        *,
+        num_token_types: int = 2,
+        engine: WatchedEngine | None = None,
     ) -> None:
         """Join the two halves of the path.
 
@@ -59,7 +66,9 @@ class Session:
             tokenizer: The artifact's tokenizer.
             scheduler: Runs the artifact's engine.
             num_token_types: How many the model has.
+            engine: The scheduler's engine, where it is watched.
         """
+        self.engine = engine
         self.tokenizer = tokenizer
         self.num_token_types = num_token_types
         self._scheduler = scheduler

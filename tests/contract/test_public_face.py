@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
@@ -140,8 +141,12 @@ def test_every_extra_brings_what_something_uses() -> None:
     # tensorboard is used through torch.utils.tensorboard.
     assert "torch.utils.tensorboard" in (_ROOT / "train/loop/journal.py").read_text()
     used.add("tensorboard")
+    # uvicorn brings its parser in by a module of its own, and takes uvloop where it is there.
+    assert "httptools_impl" in (_ROOT / "runtime/serve/protocol.py").read_text()
+    assert 'loop="auto"' in (_ROOT / "runtime/serve/server.py").read_text()
+    used |= {"httptools", "uvloop"}
     for name, requirements in extras.items():
         if name not in ("dev", "wheels"):  # which bring programs to run
-            libraries = {line.partition("=")[0].rstrip(">") for line in requirements}
+            libraries = {re.split("[>=;]", line)[0].replace("-", "_") for line in requirements}
             assert sorted(libraries - used) == [], name
     assert set(cli._EXTRAS.values()) <= set(extras)

@@ -40,9 +40,18 @@ class Block:
     @property
     def lines(self) -> list[str]:
         """Its shell commands, continued lines joined, without comments."""
-        joined = re.sub(r"\\\n\s*", " ", self.code).splitlines()
-        lines = [shlex.join(shlex.split(line, comments=True)) for line in joined]
-        return [line for line in lines if line]
+        found: list[str] = []
+        command = ""
+        for line in re.sub(r"\\\n\s*", " ", self.code).splitlines():
+            command += line + "\n"
+            try:
+                words = shlex.split(command, comments=True)
+            except ValueError:  # A quoted text goes on in the next line.
+                continue
+            found += [shlex.join(words)] if words else []
+            command = ""
+        assert not command.strip(), f"{self.page}: a quotation does not end: {command}"
+        return found
 
 
 def pages() -> list[Path]:

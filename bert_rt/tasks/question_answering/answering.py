@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.question_answering.evaluation import AnswerEvaluation
+    from bert_rt.tasks.question_answering.http import AnswerForm
     from bert_rt.tasks.question_answering.squad import SquadExample
 
 __all__ = ["AnsweringOptions", "PreparedQuestion", "QuestionAnswering"]
@@ -225,6 +226,12 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
             "end_logit": end_logit,
             "lead": answer.logit - runner_up,
         }
+
+    def http(self) -> AnswerForm:
+        """Return the fields question and context, and answers with their spans."""
+        from bert_rt.tasks.question_answering.http import AnswerForm
+
+        return AnswerForm()
 
     def read_examples(
         self,

@@ -26,10 +26,10 @@ from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
-from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
 from bert_rt.tasks.text_classification.head_spec import HEAD
 from bert_rt.tasks.text_classification.sequences import make_sequences
+from bert_rt.tasks.text_classification.tables import Columns
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
 from bert_rt.types import Classification, Outputs, TextInput, TokenSequence
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
+    from bert_rt.tasks.text_classification.http import ClassifyForm
     from bert_rt.tasks.text_classification.labelled import LabelledText
     from bert_rt.tasks.text_classification.scoring import ClassifierEvaluation
 
@@ -197,6 +198,12 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         result = self.decode(prepared, outputs, options)
         texts = {"text": prepared.input.text, "text_pair": prepared.input.text_pair}
         return {**texts, "logits": list(result.logits)}
+
+    def http(self) -> ClassifyForm:
+        """Return the fields text and text_pair, and the classes."""
+        from bert_rt.tasks.text_classification.http import ClassifyForm
+
+        return ClassifyForm()
 
     def read_examples(
         self,

@@ -14,9 +14,8 @@ from typing import Any, NoReturn
 from bert_rt.errors import InputError
 from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import read_text
-from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.sequences import make_sequences
-from bert_rt.tasks.text_classification.tables import READERS
+from bert_rt.tasks.text_classification.tables import READERS, Columns
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, text_fault
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput, TokenSequence

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,70 +17,8 @@ from bert_rt.errors import (
     OverloadedError,
 )
 from bert_rt.scheduling.batches import Batch
-from bert_rt.scheduling.queue import Queue
 from bert_rt.scheduling.requests import Asked, Request, RequestCancelledError
-from bert_rt.types import Outputs, TokenSequence
-
-TOKENS_PER_S = 10_000.0
-
-
-def windows(*lengths: int) -> list[TokenSequence]:
-    return [TokenSequence(np.zeros(n, np.int32), np.zeros(n, np.int32)) for n in lengths]
-
-
-def queue_of(**options: Any) -> Queue:
-    defaults = {"max_batch_tokens": 4096, "max_queue_tokens": 10**9, "is_packed": True}
-    return Queue(**{**defaults, **options})
-
-
-class Simulation:
-    """A queue with an engine that takes its time on a clock of its own."""
-
-    def __init__(self, **options: Any) -> None:
-        self.queue = queue_of(**options)
-        self.now = 0.0
-        self.batches: list[list[tuple[Request, int]]] = []
-        self.poison: set[Request] = set()
-        self.noise = 0.0
-        self.random = random.Random(2)
-
-    def ask(self, *lengths: int, timeout_s: float | None = None, **asked: Any) -> Request:
-        if timeout_s is not None:
-            asked["deadline_s"] = self.now + timeout_s
-        request = self.queue.submit(sum(lengths), self.now, Asked(**asked))
-        self.queue.fill(request, windows(*lengths))
-        return request
-
-    def step(self) -> Batch | None:
-        """Run one batch; new requests may come in between begin and end."""
-        batch = self.begin()
-        if batch is not None:
-            self.end(batch)
-        return batch
-
-    def begin(self) -> Batch | None:
-        batch = self.queue.next_batch(self.now)
-        if batch is not None:
-            self.batches.append(batch.windows)
-        return batch
-
-    def end(self, batch: Batch) -> None:
-        self.now += batch.cost / TOKENS_PER_S * self.random.lognormvariate(0.0, self.noise)
-        if any(request in self.poison for request, _ in batch.windows):
-            self.queue.fail(batch, EngineInternalError("poisoned"))
-            return
-        outputs: list[Outputs] = [{"n": np.array([index])} for _, index in batch.windows]
-        self.queue.complete(batch, outputs, self.now)
-
-    def run(self) -> None:
-        while self.step() is not None:
-            pass
-
-    def lengths(self) -> list[list[int]]:
-        return [[request.lengths[index] for request, index in batch] for batch in self.batches]
-
-
-# One caller alone.
+from tests.unit.bert_rt.scheduling.simulation import Simulation, queue_of, windows
 
 
 @given(
@@ -390,62 +324,6 @@ def test_a_deferred_request_is_given_out_beside_bulk_work() -> None:
 
 
 # Overload.
-
-
-def arrivals(random_: random.Random, per_s: float) -> Iterator[float]:
-    return itertools.accumulate(random_.expovariate(per_s) for _ in itertools.count())
-
-
-def overloaded(factor: float, timeouts: Sequence[float], seed: int) -> tuple[Simulation, float]:
-    """Give a queue factor times what its engine can do, for 60 s.
-
-    Returns the simulation, and the share of the capacity that went into results in time.
-    """
-    random_ = random.Random(seed)
-    simulation = Simulation()
-    simulation.noise = 0.1
-    simulation.ask(*[200] * 20)
-    simulation.run()
-    start, num_in_time = simulation.now, 0
-    ends: list[tuple[Request, float]] = []
-    for arrival in arrivals(random_, factor * TOKENS_PER_S / 200):
-        if arrival > 60:
-            break
-        while simulation.now < start + arrival:
-            if simulation.step() is None:
-                simulation.now = start + arrival
-        length, timeout_s = random_.randint(50, 350), random_.choice(timeouts)
-        deadline_s = start + arrival + timeout_s
-        wanted = Asked(deadline_s=deadline_s)
-        try:  # It came while the batch ran; the clock is at the batch's end already.
-            request = simulation.queue.submit(
-                length,
-                simulation.now,
-                wanted,
-                on_done=lambda done: ends.append((done, simulation.now)),
-            )
-        except OverloadedError:
-            continue
-        simulation.queue.fill(request, windows(length))
-    simulation.run()
-    for request, end in ends:
-        if request.error is None and end <= request.asked.deadline_s:
-            num_in_time += sum(request.lengths)
-    return simulation, num_in_time / (TOKENS_PER_S * (simulation.now - start))
-
-
-@pytest.mark.parametrize("timeouts", [[1.0], [2.0], [0.7, 1.0, 3.0, 10.0]])
-@pytest.mark.timeout(120)
-def test_under_twice_the_load_work_is_done_for_those_who_wait(timeouts: list[float]) -> None:
-    simulation, share = overloaded(2.0, timeouts, seed=1)
-    stats = simulation.queue.stats(simulation.now)
-    assert share > 0.95
-    assert stats.num_unwanted_windows <= 0.02 * stats.num_windows
-    assert stats.num_requests == stats.num_tokens == 0
-    assert stats.num_batch_tokens / stats.num_batches > 0.8 * 4096
-
-
-# Whatever happens.
 
 
 @settings(max_examples=200)

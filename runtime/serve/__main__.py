@@ -1,0 +1,48 @@
+"""python -m runtime.serve: serve artifacts by HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Sequence
+
+from bert_rt.api import Runtime
+from bert_rt.serving import app
+from bert_rt.support.cli import run_command
+from runtime.loading import load_runtime
+from runtime.serve.flags import artifacts, parse_flags, server_options, settings
+from runtime.serve.logs import set_up_logs
+from runtime.serve.server import end_at_once, listen, serve
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve as the command line says, until SIGTERM.
+
+    Args:
+        argv: The arguments.
+
+    Returns:
+        0; every failure is an exception.
+    """
+    args = parse_flags(argv, os.environ)
+    set_up_logs(args.log_level, has_access_log=not args.no_access_log)
+    models = {name: functools.partial(_load, args, path) for name, path in artifacts(args).items()}
+    application = app(models, settings(args))
+    code = serve(application, listen(args.host, args.port), server_options(args))
+    if code:
+        end_at_once(code)
+    return code
+
+
+def _load(args: argparse.Namespace, path: str | None) -> Runtime:
+    return load_runtime(
+        argparse.Namespace(**{**vars(args), "artifact": path}), max_batch_ms=args.max_batch_ms
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

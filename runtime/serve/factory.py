@@ -1,0 +1,36 @@
+"""The application for other servers: `gunicorn 'runtime.serve.factory:create()' --preload ...`.
+
+The flags come from the environment (BERT_RT_SERVE_ARTIFACT and the others). Models are loaded here
+and now, so that with --preload all workers share the memory of their weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from bert_rt.serving import Application, app
+from runtime.loading import load_runtime
+from runtime.serve.flags import artifacts, parse_flags, settings
+
+__all__ = ["create"]
+
+
+def create() -> Application:
+    """Make the application that the environment describes.
+
+    Returns:
+        The application, with all models loaded.
+
+    Raises:
+        BertRtError: An artifact cannot be loaded, or a variable is out of range.
+    """
+    args = parse_flags([], os.environ)
+    values = vars(args)
+    models = {
+        name: load_runtime(
+            argparse.Namespace(**{**values, "artifact": path}), max_batch_ms=args.max_batch_ms
+        )
+        for name, path in artifacts(args).items()
+    }
+    return app(models, settings(args))

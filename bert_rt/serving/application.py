@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from bert_rt.serving import hugging_face, inference_protocol, pages, tasks
 from bert_rt.serving.middleware import Gate
 from bert_rt.serving.models import Source
-from bert_rt.serving.service import Service
+from bert_rt.serving.service import Service, join_methods
 from bert_rt.serving.settings import Settings
 
 __all__ = ["Application", "app"]
@@ -30,15 +30,13 @@ class Application:
             service: What all requests share.
         """
         self.service = service
-        self._router = Router(
-            [
-                *tasks.routes(service),
-                *inference_protocol.routes(service),
-                *hugging_face.routes(service),
-                *pages.routes(service),
-            ],
-            redirect_slashes=False,
-        )
+        routes = [
+            *tasks.routes(service),
+            *inference_protocol.routes(service),
+            *hugging_face.routes(service),
+            *pages.routes(service),
+        ]
+        self._router = Router(join_methods(routes), redirect_slashes=False)
         self._gate = Gate(self._route, service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

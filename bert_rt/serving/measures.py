@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from bert_rt.engines.watching import BatchRun, WatchedEngine
+from bert_rt.scheduling.batches import QueueStats
 from bert_rt.tasks.base import CallOptions, Prepared, Task
 from bert_rt.tasks.session import Session
 from bert_rt.types import Outputs, TokenSequence
@@ -70,6 +71,8 @@ class Measures:
             for name, text in (
                 ("bert_rt_queue_depth", "Inputs that wait, those of the running batch included"),
                 ("bert_rt_queue_tokens", "Tokens that wait, those of the running batch included"),
+                ("bert_rt_windows", "Windows that were computed; only grows"),
+                ("bert_rt_windows_unwanted", "Those for which nobody waited any more; only grows"),
                 ("bert_rt_model_ready", "1 where the model answers"),
             )
         }
@@ -80,7 +83,7 @@ class Measures:
         model: str,
         task: str,
         kinds: tuple[str, ...],
-        queue: Callable[[], tuple[int, int]],
+        queue: Callable[[], QueueStats],
         is_ready: Callable[[], bool],
     ) -> None:
         """Make the series of a model.
@@ -89,7 +92,7 @@ class Measures:
             model: Its name.
             task: Its task's name.
             kinds: The kinds of its results.
-            queue: Tells how many inputs and tokens wait.
+            queue: Tells how much waits, and what was computed.
             is_ready: Tells whether it answers.
         """
         self._add_requests(model, task)
@@ -97,8 +100,12 @@ class Measures:
             self._answers.labels(model, kind)
         for histogram in (*self._durations.values(), self._batch_tokens):
             histogram.labels(model)
-        self._gauges["bert_rt_queue_depth"].labels(model).set_function(lambda: queue()[0])
-        self._gauges["bert_rt_queue_tokens"].labels(model).set_function(lambda: queue()[1])
+        self._gauges["bert_rt_queue_depth"].labels(model).set_function(lambda: queue().num_requests)
+        self._gauges["bert_rt_queue_tokens"].labels(model).set_function(lambda: queue().num_tokens)
+        self._gauges["bert_rt_windows"].labels(model).set_function(lambda: queue().num_windows)
+        self._gauges["bert_rt_windows_unwanted"].labels(model).set_function(
+            lambda: queue().num_unwanted_windows
+        )
         self._gauges["bert_rt_model_ready"].labels(model).set_function(is_ready)
 
     def _add_requests(self, model: str, task: str) -> None:

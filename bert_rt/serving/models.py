@@ -96,11 +96,12 @@ class Model:
         form = self._form = runtime.task.http()
         session = runtime.session
 
-        def queue() -> tuple[int, int]:
-            return session.stats.num_requests, session.stats.num_tokens
-
         measures.add_model(
-            self.name, runtime.task.name, form.kinds, queue, lambda: self.state == "ready"
+            self.name,
+            runtime.task.name,
+            form.kinds,
+            lambda: session.stats,
+            lambda: self.state == "ready",
         )
         if session.engine is not None:
             session.engine.listeners.append(self._count_batch)

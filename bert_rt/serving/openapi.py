@@ -39,12 +39,15 @@ def forms() -> dict[str, HttpForm]:
     return found
 
 
-def document(asked: Mapping[str, HttpForm], *, has_token: bool) -> dict[str, Any]:
+def document(
+    asked: Mapping[str, HttpForm], *, has_token: bool, has_page: bool = True
+) -> dict[str, Any]:
     """Describe the API as OpenAPI 3.1.
 
     Args:
         asked: The tasks' forms by path.
         has_token: Whether requests must bring a bearer token.
+        has_page: Whether there is a page at "/".
 
     Returns:
         The document, of plain JSON values.
@@ -60,6 +63,9 @@ def document(asked: Mapping[str, HttpForm], *, has_token: bool) -> dict[str, Any
         f"/v1/{form.path}": {"post": _task_operation(form)} for form in asked.values()
     }
     components: dict[str, Any] = {"schemas": schemas}
+    paths |= _OTHER_PATHS
+    if has_page:
+        paths["/"] = paths["/"] | _PAGE
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -67,7 +73,7 @@ def document(asked: Mapping[str, HttpForm], *, has_token: bool) -> dict[str, Any
             "version": bert_rt.__version__,
             "description": "Answers from texts. start and end count Unicode code points.",
         },
-        "paths": paths | _OTHER_PATHS,
+        "paths": paths,
         "components": components,
     }
     if has_token:
@@ -193,6 +199,8 @@ _HEALTH = {
     "503": _json("Not ready", _OBJECT),
 }
 _METRICS = {"description": "Figures", "content": {"text/plain": {"schema": {"type": "string"}}}}
+_HTML = {"description": "HTML", "content": {"text/html": {"schema": {"type": "string"}}}}
+_PAGE = {"get": {"summary": "The page to try it", "responses": {"200": _HTML}}}
 _OTHER_PATHS: dict[str, Any] = {
     "/v1/models": _get("List the models", _ANY_OBJECT),
     "/health": {"get": {"summary": "Tell whether all models answer", "responses": _HEALTH}},

@@ -39,7 +39,9 @@ def routes(service: Service) -> list[Route]:
     Returns:
         The page and its files, where there is one, and the description of the API.
     """
-    described = document(forms(), has_token=bool(service.settings.token))
+    described = document(
+        forms(), has_token=bool(service.settings.token), has_page=service.settings.page
+    )
     docs = _page(_docs(described), "html")
 
     async def openapi(request: Request) -> Response:

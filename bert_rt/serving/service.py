@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from bert_rt.serving.middleware import Exchange
 from bert_rt.serving.models import Model, Models, Source
 from bert_rt.serving.settings import Settings
 
-__all__ = ["Service", "decode_json", "json_response", "route"]
+__all__ = ["Service", "decode_json", "join_methods", "json_response", "route"]
 
 _JSON = "application/json"
 _MAX_CLIENT_CHARS = 200
@@ -136,6 +136,31 @@ def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], *method
         return await endpoint(request)
 
     return Route(path, answer, methods=list(methods or ("GET",)))
+
+
+def join_methods(routes: Sequence[Route]) -> list[Route]:
+    """Make one route of those of one path, so that a wrong method learns of all that there are.
+
+    Args:
+        routes: Possibly several of one path, each for methods of its own.
+
+    Returns:
+        The routes, in their order, each path once.
+    """
+    by_path: dict[str, list[Route]] = {}
+    for each in routes:
+        by_path.setdefault(each.path, []).append(each)
+    return [_joined(alike) if len(alike) > 1 else alike[0] for alike in by_path.values()]
+
+
+def _joined(routes: Sequence[Route]) -> Route:
+    by_method = {method: each for each in routes for method in each.methods or ()}
+
+    async def answer(request: Request) -> Response:
+        response: Response = await by_method[request.method].endpoint(request)
+        return response
+
+    return Route(routes[0].path, answer, methods=list(by_method))
 
 
 def decode_json(body: bytes, shape: type[T]) -> T:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from bert_rt.errors import InputError
+from bert_rt.scheduling.requests import LOWEST_PRIORITY
 
 __all__ = ["AnyForm", "HttpForm", "TaskRequest", "TaskResponse", "Texts", "Usage", "align"]
 
@@ -30,13 +31,13 @@ class TaskRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         model: Name of a model; None for the first one of the task.
         top_k: Results wanted of every input.
         timeout_ms: Milliseconds after which the request is given up.
-        priority: 1 is the highest; 0 for the default.
+        priority: 1 is the highest, 9 the lowest; 0, the default, stands for 5.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     top_k: Annotated[int, Meta(ge=1, le=10_000)] | None = None
     timeout_ms: Annotated[int, Meta(ge=1, le=86_400_000)] | None = None
-    priority: Annotated[int, Meta(ge=0, le=1_000)] = 0
+    priority: Annotated[int, Meta(ge=0, le=LOWEST_PRIORITY)] = 0
 
 
 class Usage(msgspec.Struct):

@@ -1,9 +1,10 @@
-"""Clients of other projects, unchanged: huggingface_hub and tritonclient."""
+"""Clients of other projects, unchanged: huggingface_hub, tritonclient and schemathesis."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from bert_rt.api import Runtime
-from tests.support.artifacts import LABELS, write_tiny_classifier
+from tests.support.artifacts import LABELS, write_tiny_artifact, write_tiny_classifier
 from tests.support.serving.server import Served, served
 
 _ROOT = Path(__file__).parents[3]
@@ -51,12 +52,18 @@ def test_huggingface_hub(server: Served, runtime: Runtime) -> None:
         client.question_answering(question=" ", context=CONTEXT)
 
 
-def test_tritonclient(server: Served, runtime: Runtime) -> None:
-    python = _ROOT / ".venvclients" / "bin" / "python"
-    if not python.is_file():
+def _client(program: str) -> Path:
+    """Return a program of the clients' environment; without it the test is skipped."""
+    path = _ROOT / ".venvclients" / "bin" / program
+    if not path.is_file():
         if os.environ.get("BERT_RT_REQUIRE_CLIENTS") == "1":
-            pytest.fail(f"BERT_RT_REQUIRE_CLIENTS=1, but there is no {python}")
-        pytest.skip(f"no {python}: make .venvclients/.made")
+            pytest.fail(f"BERT_RT_REQUIRE_CLIENTS=1, but there is no {path}")
+        pytest.skip(f"no {path}: make .venvclients/.made")
+    return path
+
+
+def test_tritonclient(server: Served, runtime: Runtime) -> None:
+    python = _client("python")
     script = _ROOT / "tests" / "support" / "serving" / "triton_client.py"
     command = [str(python), str(script), f"127.0.0.1:{server.port}"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -78,3 +85,31 @@ def test_tritonclient(server: Served, runtime: Runtime) -> None:
     assert stats["inference_stats"]["success"]["count"] >= 3
     assert "want one of default, mood" in found["unknown"][1]
     assert "inputs: got none of the name 'context'" in found["missing"][1]
+
+
+# This check wants success for whatever the schema allows. What a field must be beyond its schema (a
+# question that is not blank, the tensors of a model) is refused by 400, which other tests look at.
+_EXCLUDED = "positive_data_acceptance"
+# Deadlines of 1 ms are allowed, and what is too late for its own deadline is 504.
+_CONFIG = """[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", 504]
+"""
+_NUM_CASES = 2000
+
+
+@pytest.mark.timeout(600)
+def test_schemathesis(tmp_path: Path) -> None:
+    write_tiny_artifact(tmp_path / "squad")
+    write_tiny_classifier(tmp_path / "mood")
+    models = [f"--artifact={tmp_path / name}" for name in ("squad", "mood")]
+    (tmp_path / "schemathesis.toml").write_text(_CONFIG)
+    with served(["runtime.serve", "--port", "0", "--no_access_log", *models]) as server:
+        command = [str(_client("schemathesis")), "run", "--no-color", "--continue-on-failure"]
+        command += ["--max-examples", "125", "--seed", "1", "--checks", "all"]
+        command += ["--exclude-checks", _EXCLUDED]
+        url = f"http://127.0.0.1:{server.port}/openapi.json"
+        result = subprocess.run([*command, url], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
+    assert "Tested: 15" in result.stdout
+    cases = re.findall(r"(\d[\d,]*) generated", result.stdout)
+    assert int(cases[0].replace(",", "")) >= _NUM_CASES, result.stdout

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 ENV_PREFIX = "BERT_RT_SERVE_"
-DEFAULT_BATCH_MS = 100.0
+DEFAULT_BATCH_MS = 200.0
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 

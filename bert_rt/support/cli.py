@@ -43,6 +43,7 @@ EXIT_BROKEN_PIPE = 141  # EXIT_SIGNAL + SIGPIPE, which Windows does not have
 _EXTRAS = {
     "matplotlib": "train",
     "onnxscript": "compile",
+    "pyarrow": "batch",
     "rich": "train",
     "safetensors": "train",
     "tensorboard": "train",

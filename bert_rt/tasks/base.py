@@ -23,6 +23,7 @@ from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.config import from_dict
 from bert_rt.model.head import HeadSpec
 from bert_rt.support.flags import known_flags
+from bert_rt.tasks.rows import AnyRows, RowForm
 from bert_rt.types import Outputs, TokenSequence
 
 if TYPE_CHECKING:
@@ -302,6 +303,12 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
         self, prepared: PreparedT, outputs: Sequence[Outputs], options: CallOptions
     ) -> SelfTestItem:
         """Return the self-test item that these outputs make, perhaps with "lead"."""
+
+    # Rows of tables.
+
+    def rows(self) -> RowForm:
+        """Return what rows mean; a task that takes more than a text overrides it."""
+        return AnyRows()
 
     # Labelled data.
 

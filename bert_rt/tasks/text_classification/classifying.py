@@ -26,9 +26,9 @@ from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
-from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
 from bert_rt.tasks.text_classification.head_spec import HEAD
+from bert_rt.tasks.text_classification.rows import ClassRows, Columns
 from bert_rt.tasks.text_classification.sequences import make_sequences
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
 from bert_rt.types import Classification, Outputs, TextInput, TokenSequence
@@ -197,6 +197,10 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         result = self.decode(prepared, outputs, options)
         texts = {"text": prepared.input.text, "text_pair": prepared.input.text_pair}
         return {**texts, "logits": list(result.logits)}
+
+    def rows(self) -> ClassRows:
+        """Return the form of columns of texts, and classes."""
+        return ClassRows()
 
     def read_examples(
         self,

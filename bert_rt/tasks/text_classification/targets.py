@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from bert_rt.errors import InputError
 from bert_rt.support.faults import Dropped, listed
-from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
@@ -26,6 +25,7 @@ from bert_rt.tasks.text_classification.labelled import (
     class_indices,
     read_labelled,
 )
+from bert_rt.tasks.text_classification.rows import Columns
 
 __all__ = ["TARGETS", "Target", "label_matrix", "values_of"]
 

@@ -28,7 +28,6 @@ from bert_rt.model.checkpoint import (
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.metrics import macro_f1
-from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,
@@ -37,6 +36,7 @@ from bert_rt.tasks.text_classification.labelled import (
     encode_labelled,
     read_labelled,
 )
+from bert_rt.tasks.text_classification.rows import Columns
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
 from train.data.batching import EpochBatches, Padding

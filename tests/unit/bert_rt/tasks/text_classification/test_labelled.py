@@ -10,7 +10,6 @@ import pytest
 
 from bert_rt.errors import EmptyInputError, InputError
 from bert_rt.support.faults import Dropped
-from bert_rt.tasks.text_classification.columns import Columns
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
     class_index,
@@ -19,6 +18,7 @@ from bert_rt.tasks.text_classification.labelled import (
     encode_labelled,
     read_labelled,
 )
+from bert_rt.tasks.text_classification.rows import Columns
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 

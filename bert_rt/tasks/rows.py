@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from bert_rt.errors import InputError
-from bert_rt.support.flags import flag
+from bert_rt.support.flags import flag, known_flags
 
 __all__ = [
     "ALTERNATIVES",
@@ -54,6 +54,25 @@ class RowForm(ABC):
     columns_class: ClassVar[type[Any]]
     asked_class: ClassVar[type[Any]] = NoQuestions
     names: ClassVar[tuple[str, ...]]
+
+    def make_columns(self, given: Mapping[str, Any], task: str) -> Any:
+        """Make the columns of flags.
+
+        Args:
+            given: Fields of columns_class that were given.
+            task: The task's name, for messages.
+
+        Returns:
+            Columns of columns_class.
+
+        Raises:
+            ConfigError: A field is none of this task's.
+        """
+        return self.columns_class(**known_flags(given, self.columns_class, f"a row of {task}"))
+
+    def make_asked(self, given: Mapping[str, Any], task: str) -> dict[str, Any]:
+        """Return the fields of the task's options that were given; raises as make_columns."""
+        return known_flags(given, self.asked_class, f"a {task} model")
 
     @abstractmethod
     def required(self, names: Collection[str], columns: Any) -> list[str]:

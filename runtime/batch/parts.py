@@ -10,7 +10,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from bert_rt.errors import InputError
 from bert_rt.support.files import sync_directory
@@ -67,14 +67,16 @@ class Pipe(Growing):
         Args:
             name: The file, or "-".
         """
-        self._stream: IO[bytes] = sys.stdout.buffer
+        self._stream: Any = sys.stdout.buffer
         if name != STDIN:
-            self._stream = open(name, "wb")  # noqa: SIM115 (closed by close)
+            self._stream = io.FileIO(name, "w")
         self.size = 0
 
     def write(self, data: bytes) -> None:
         """Write through."""
-        self._stream.write(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._stream.write(view) :]
         self._stream.flush()
         self.size += len(data)
 

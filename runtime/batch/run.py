@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from bert_rt.errors import InputError
+from bert_rt.support.background import Background
 from bert_rt.support.progress import Progress, progress
 from bert_rt.tasks.rows import ColumnsError
 from runtime.batch.chunks import Chunk, Reading, make_chunks
@@ -97,6 +98,8 @@ def run(
                 chunks = _checked(
                     make_chunks(rows, reading), files, inputs, is_first=not before.rows
                 )
+                if inputs.num_rows is not None:  # a pipe may not give more for hours
+                    chunks = _ahead(chunks)
                 for chunk, computed in compute_all(chunks):
                     _raise_first(chunk.rows, computed, files)
                     writing.add(chunk, computed, encoder)
@@ -128,6 +131,7 @@ class _Writing:
         self._files = files
         self._journal: Journal | None = None
         self._parts: list[PartFile] = []
+        self._pipes: list[Pipe] = []
         self._synced_s = time.monotonic()
         self.done = Done()
         if not is_pipe(files.output):
@@ -165,7 +169,8 @@ class _Writing:
 
     def _open(self, name: str, size: int) -> Growing | None:
         if is_pipe(name) or self._journal is None:
-            return Pipe(name)
+            self._pipes.append(Pipe(name))
+            return self._pipes[-1]
         if self.done.complete and not part_of(name).exists():
             return None  # It has its name already.
         if not size and Path(name).exists():
@@ -218,13 +223,16 @@ class _Writing:
         """Give the files their names, once the journal says that all is written."""
         self.done = dataclasses.replace(self.done, complete=True)
         self._commit()
-        while self._parts:
-            self._parts.pop().finish()
+        for part in reversed(self._parts):  # the output last
+            part.finish()
+        self._parts.clear()
 
     def _close(self) -> None:
         is_begun = self._journal is not None and (
             self._journal.done.rows or self._journal.done.complete
         )
+        for pipe in self._pipes:
+            pipe.close()
         for part in self._parts:
             if is_begun:
                 part.close()
@@ -232,6 +240,21 @@ class _Writing:
                 part.remove()
         if self._journal is not None:
             self._journal.close()
+
+
+def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Read a chunk while the one before it is computed."""
+
+    def read() -> Background[Chunk | None]:
+        return Background(lambda: next(chunks, None))
+
+    coming = read()
+    try:
+        while (chunk := coming.result()) is not None:
+            coming = read()
+            yield chunk
+    finally:
+        coming.wait()
 
 
 def _checked(

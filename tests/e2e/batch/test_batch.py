@@ -126,7 +126,7 @@ _MEASURED = (
 
 
 def test_an_endless_stream_takes_constant_memory(tmp_path: Path, artifact_dir: Path) -> None:
-    """Rows through a pipe, hundreds of MB of them, which would not fit if they were kept."""
+    """Rows through a pipe; what is kept of them would be seen."""
     files = ("--input", "-", "--output", os.devnull)
     flags = ("--artifact", artifact_dir, "--engine", "onnxruntime", "--num_threads", 1)
     process = subprocess.Popen(
@@ -138,13 +138,14 @@ def test_an_endless_stream_takes_constant_memory(tmp_path: Path, artifact_dir: P
         text=True,
     )
     assert process.stdin is not None and process.stdout is not None
-    # Long fields that nobody reads: 400 MB in 800 rows.
+    # Long fields that nobody reads: 200 MB in 400 rows.
     row = json.dumps({"question": "who?", "context": "the cat", "image": "x" * 500_000}) + "\n"
-    for _ in range(800):
+    for _ in range(400):
         process.stdin.write(row)
     process.stdin.close()
-    figures = [float(line) for line in process.stdout]
+    lines = [line.strip() for line in process.stdout]
+    figures = [float(line) for line in lines if line.replace(".", "", 1).isdigit()]
     assert process.wait() == 0
     # Not counting its start; a chunk is bounded by its bytes as well as its rows.
-    assert max(figures) < 600
-    assert figures[-1] < figures[len(figures) // 3] + 150
+    assert max(figures) < 400
+    assert figures[-1] < figures[len(figures) // 3] + 60

@@ -145,6 +145,7 @@ def test_an_endless_stream_takes_constant_memory(tmp_path: Path, artifact_dir: P
     process.stdin.close()
     lines = [line.strip() for line in process.stdout]
     figures = [float(line) for line in lines if line.replace(".", "", 1).isdigit()]
+    process.stdout.close()
     assert process.wait() == 0
     # Not counting its start; a chunk is bounded by its bytes as well as its rows.
     assert max(figures) < 400

@@ -23,6 +23,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 VERBS = {
     "answer": "runtime.answer",
     "average": "train.average",
+    "batch": "runtime.batch",
     "bench": "runtime.bench",
     "classify": "runtime.classify",
     "demo": "runtime.demo",

@@ -14,6 +14,7 @@ from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
+from bert_rt.tasks.question_answering.rows import answer_fields
 from bert_rt.types import Answer
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
@@ -117,17 +118,10 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _print(answer: Answer, entry: Mapping[str, Any]) -> None:
     """Print an answer as one line of JSON, with the id of its question where there is one."""
-    result = _to_dict(answer)
-    if answer.alternatives:
-        result["alternatives"] = [_to_dict(other) for other in answer.alternatives]
+    result = answer_fields(answer)
     if "id" in entry:
         result = {"id": entry["id"], **result}
     print(json.dumps(result))
-
-
-def _to_dict(answer: Answer) -> dict[str, Any]:
-    names = ("text", "start", "end", "score", "logit", "null_score")
-    return {name: getattr(answer, name) for name in names}
 
 
 if __name__ == "__main__":

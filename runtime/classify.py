@@ -13,6 +13,7 @@ from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.text_classification.classifying import TextClassification
+from bert_rt.tasks.text_classification.rows import class_fields
 from bert_rt.types import Classification, TextInput
 from runtime.lines import at_line, batches, parse_line, parse_lines
 from runtime.loading import add_runtime_flags, load_runtime
@@ -112,16 +113,10 @@ _PARSERS = {"json": _json, "text": _text}
 
 def _print(classification: Classification, entry: Mapping[str, Any]) -> None:
     """Print a class as one line of JSON, with the id of its text where there is one."""
-    result = _to_dict(classification)
-    if classification.alternatives:
-        result["alternatives"] = [_to_dict(other) for other in classification.alternatives]
+    result = class_fields(classification)
     if "id" in entry:
         result = {"id": entry["id"], **result}
     print(json.dumps(result))
-
-
-def _to_dict(classification: Classification) -> dict[str, Any]:
-    return {name: getattr(classification, name) for name in ("label", "score", "index", "logit")}
 
 
 if __name__ == "__main__":

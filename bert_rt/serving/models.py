@@ -17,7 +17,7 @@ from bert_rt.errors import ConfigError
 from bert_rt.serving.failures import HttpFailure
 from bert_rt.serving.measures import Measures, TimedTask
 from bert_rt.tasks.base import Task
-from bert_rt.tasks.http import HttpForm
+from bert_rt.tasks.forms.http import HttpForm
 
 __all__ = ["Counts", "Model", "Models", "Source"]
 

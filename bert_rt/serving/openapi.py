@@ -11,7 +11,7 @@ import msgspec
 
 import bert_rt
 from bert_rt.serving.failures import ErrorBody
-from bert_rt.tasks.http import HttpForm
+from bert_rt.tasks.forms.http import HttpForm
 from bert_rt.tasks.registry import TASKS
 
 __all__ = ["document", "forms"]

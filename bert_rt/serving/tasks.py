@@ -14,7 +14,7 @@ from bert_rt.serving.measures import CONTENT_TYPE
 from bert_rt.serving.models import Model
 from bert_rt.serving.openapi import forms
 from bert_rt.serving.service import Service, decode_json, json_response, route
-from bert_rt.tasks.http import HttpForm, TaskRequest, Usage
+from bert_rt.tasks.forms.http import HttpForm, TaskRequest, Usage
 
 __all__ = ["routes"]
 

@@ -46,6 +46,7 @@ _EXTRAS = {
     "msgspec": "serve",
     "onnxscript": "compile",
     "prometheus_client": "serve",
+    "pyarrow": "batch",
     "rich": "train",
     "safetensors": "train",
     "starlette": "serve",

@@ -29,6 +29,7 @@ __all__ = [
     "check_replaceable",
     "directory_state",
     "read_text",
+    "sync_directory",
 ]
 
 
@@ -120,7 +121,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
         _remove_empty(made)
         _name_target(error, target)
         raise
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -182,7 +183,7 @@ def atomic_directory(
         _remove_empty(made)
         _name_target(error, target)
         raise
-    _sync_directory(target.parent)
+    sync_directory(target.parent)
 
 
 def check_replaceable(
@@ -223,6 +224,18 @@ def directory_state(path: str | os.PathLike[str]) -> DirectoryState:
     except FileNotFoundError:
         return DirectoryState()
     return DirectoryState((status.st_dev, status.st_ino, status.st_mtime_ns))
+
+
+def sync_directory(directory: Path) -> None:
+    """Put renames inside a directory onto the disk, where the system can."""
+    # A rename lasts through a power cut only once its directory is on the disk. Some systems
+    # cannot open or flush a directory; by now the content is safe, so that is no failure.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -295,18 +308,7 @@ def _sync_tree(directory: Path) -> None:
             # Windows flushes only what may be written; elsewhere a file may be read-only.
             with open(entry, "r+b" if os.name == "nt" else "rb") as file:
                 os.fsync(file.fileno())
-    _sync_directory(directory)
-
-
-def _sync_directory(directory: Path) -> None:
-    # A rename lasts through a power cut only once its directory is on the disk. Some systems
-    # cannot open or flush a directory; by now the content is safe, so that is no failure.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync_directory(directory)
 
 
 # Imported where they are used: whoever loads an artifact would wait for them.

@@ -24,13 +24,14 @@ from bert_rt.model.config import from_dict
 from bert_rt.model.head import HeadSpec
 from bert_rt.scheduling.requests import Asked
 from bert_rt.support.flags import known_flags
+from bert_rt.tasks.forms.rows import AnyRows, RowForm
 from bert_rt.types import Outputs, TokenSequence
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
-    from bert_rt.tasks.http import HttpForm
+    from bert_rt.tasks.forms.http import HttpForm
     from bert_rt.tasks.session import Session
 
 __all__ = ["CallOptions", "Evaluation", "Limits", "Prepared", "SelfTestItem", "Task", "limits_of"]
@@ -325,9 +326,15 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
 
     def http(self) -> HttpForm:
         """Return how the task is asked by HTTP; a task with fields of its own overrides it."""
-        from bert_rt.tasks.http import AnyForm  # needs msgspec, which servers have
+        from bert_rt.tasks.forms.http import AnyForm  # needs msgspec, which servers have
 
         return AnyForm(self.method, self.noun)
+
+    # Rows of tables.
+
+    def rows(self) -> RowForm:
+        """Return what rows mean; a task that takes more than a text overrides it."""
+        return AnyRows()
 
     # Labelled data.
 

@@ -13,7 +13,16 @@ from bert_rt.support.flags import add_flags, given_flags
 from bert_rt.tasks.base import Task
 from bert_rt.tasks.registry import TASKS
 
-__all__ = ["add_layout_flags", "add_limit_flags", "data_files", "given_layout", "given_limits"]
+__all__ = [
+    "add_layout_flags",
+    "add_limit_flags",
+    "add_row_flags",
+    "data_files",
+    "given_asked",
+    "given_columns",
+    "given_layout",
+    "given_limits",
+]
 
 AnyTask = Task[Any, Any, Any]
 
@@ -47,6 +56,27 @@ def add_layout_flags(parser: argparse.ArgumentParser) -> None:
 def given_layout(args: argparse.Namespace) -> dict[str, Any]:
     """Return the flags of add_layout_flags that were given, of whatever task."""
     return given_flags(args, [task.layout_class for task in TASKS.values()])
+
+
+def add_row_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say what the columns of all tasks' rows are, and what is asked of them.
+
+    Args:
+        parser: The command's parser.
+    """
+    group = parser.add_argument_group("columns", "of the input")
+    add_flags(group, [task.rows().columns_class for task in TASKS.values()])
+    add_flags(parser, [task.rows().asked_class for task in TASKS.values()])
+
+
+def given_columns(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the columns of add_row_flags that were given, of whatever task."""
+    return given_flags(args, [task.rows().columns_class for task in TASKS.values()])
+
+
+def given_asked(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what of add_row_flags is asked for, of whatever task."""
+    return given_flags(args, [task.rows().asked_class for task in TASKS.values()])
 
 
 def data_files() -> str:

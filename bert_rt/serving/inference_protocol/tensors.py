@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
 from bert_rt.errors import InputError
-from bert_rt.tasks.http import HttpForm
+from bert_rt.tasks.forms.http import HttpForm
 
 __all__ = ["InferRequest", "Tensor", "is_binary", "output_tensors", "read_texts", "split_body"]
 

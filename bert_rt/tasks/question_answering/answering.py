@@ -18,6 +18,7 @@ from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import check_question, make_features
 from bert_rt.tasks.question_answering.head_spec import HEAD
+from bert_rt.tasks.question_answering.rows import AnswerRows
 from bert_rt.tasks.question_answering.spans import decode
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.texts import with_place
@@ -232,6 +233,10 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
         from bert_rt.tasks.question_answering.http import AnswerForm
 
         return AnswerForm()
+
+    def rows(self) -> AnswerRows:
+        """Return the form of columns of questions and contexts, and answers."""
+        return AnswerRows()
 
     def read_examples(
         self,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from bert_rt.errors import InputError
-from bert_rt.tasks.http import HttpForm, TaskRequest, TaskResponse, Texts, Usage, align
+from bert_rt.tasks.forms.http import HttpForm, TaskRequest, TaskResponse, Texts, Usage, align
 from bert_rt.types import Answer
 
 __all__ = ["AnswerForm", "AnswerRequest", "AnswerResponse", "FoundAnswer"]

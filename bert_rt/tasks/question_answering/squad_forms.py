@@ -21,7 +21,7 @@ from typing import Any
 from bert_rt.errors import InputError
 from bert_rt.support.files import read_text
 
-__all__ = ["Record", "StructureError", "kind_of", "member", "read_records"]
+__all__ = ["Record", "StructureError", "kind_of", "member", "read_document", "read_records"]
 
 _KINDS = {
     type(None): "null",
@@ -76,8 +76,24 @@ def read_records(file: Path) -> Iterator[Record]:
         InputError: The file cannot be read, is not JSON, or has none of the forms. The message
             names file and place, what was found and which forms there are.
     """
+    yield from read_document(file, read_text(file))
+
+
+def read_document(file: Path, text: str) -> Iterator[Record]:
+    """Read the text of a file of questions, as read_records does.
+
+    Args:
+        file: Its name, for messages.
+        text: All of it.
+
+    Yields:
+        Records in the file's order.
+
+    Raises:
+        InputError: As in read_records.
+    """
     try:
-        for place, entry in _entries(file, read_text(file)):
+        for place, entry in _entries(file, text):
             yield from _records(entry, place)
     except StructureError as error:
         raise InputError(f"{file}: {error}") from None

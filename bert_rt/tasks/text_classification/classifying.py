@@ -28,8 +28,8 @@ from bert_rt.tasks.session import Session
 from bert_rt.tasks.text_classification.classes import rank_classes
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, ClassifierHead
 from bert_rt.tasks.text_classification.head_spec import HEAD
+from bert_rt.tasks.text_classification.rows import ClassRows, Columns
 from bert_rt.tasks.text_classification.sequences import make_sequences
-from bert_rt.tasks.text_classification.tables import Columns
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
 from bert_rt.types import Classification, Outputs, TextInput, TokenSequence
 
@@ -204,6 +204,10 @@ class TextClassification(Task[TextInput, PreparedText, Classification]):
         from bert_rt.tasks.text_classification.http import ClassifyForm
 
         return ClassifyForm()
+
+    def rows(self) -> ClassRows:
+        """Return the form of columns of texts, and classes."""
+        return ClassRows()
 
     def read_examples(
         self,

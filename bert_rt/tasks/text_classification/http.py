@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from bert_rt.errors import InputError
-from bert_rt.tasks.http import HttpForm, TaskRequest, TaskResponse, Texts, Usage, align
+from bert_rt.tasks.forms.http import HttpForm, TaskRequest, TaskResponse, Texts, Usage, align
 from bert_rt.types import Classification, TextInput
 
 __all__ = ["ClassifyForm", "ClassifyRequest", "ClassifyResponse", "FoundClass"]

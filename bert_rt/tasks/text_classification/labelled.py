@@ -9,13 +9,15 @@ import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from bert_rt.errors import InputError
 from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import read_text
+from bert_rt.tasks.forms.rows import ColumnsError, check_columns
+from bert_rt.tasks.text_classification.rows import Columns, text_columns
 from bert_rt.tasks.text_classification.sequences import make_sequences
-from bert_rt.tasks.text_classification.tables import READERS, Columns
+from bert_rt.tasks.text_classification.tables import READERS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, text_fault
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput, TokenSequence
@@ -28,8 +30,6 @@ __all__ = [
     "encode_labelled",
     "read_labelled",
 ]
-
-_TEXT_COLUMNS = ("sentence", "text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def read_labelled(
                 example, messages = _example(
                     row, columns, f"{file}, line {line}", read_label or _label
                 )
-            except _ColumnsError as error:
+            except ColumnsError as error:
                 # All rows of a table have the columns of its first line.
                 if kind != "jsonl":
                     raise InputError(f"{file}, line {line}: {error}") from None
@@ -219,15 +219,11 @@ def _listed(names: Sequence[str]) -> str:
     return shown + (", ..." if len(names) > 10 else "")
 
 
-class _ColumnsError(Exception):
-    """A row has a column missing; the message says which ones it has."""
-
-
 def _example(
     row: Mapping[str, Any], columns: Columns, place: str, read_label: Callable[[Any], str]
 ) -> tuple[LabelledText, list[str]]:
     """Make an example of a row, and say what is wrong with it."""
-    texts = [_field(row, name) for name in _text_columns(row, columns)]
+    texts = [_field(row, name) for name in text_columns(row.keys(), columns)]
     _, value = _field(row, columns.label_column)
     checked = [text_fault(name, text, max_chars=MAX_TEXT_CHARS) for name, text in texts]
     faults = [fault for fault in checked if fault is not None]
@@ -239,26 +235,9 @@ def _example(
     return LabelledText(TextInput(*(text for _, text in texts)), label, place), faults
 
 
-def _text_columns(row: Mapping[str, Any], columns: Columns) -> list[str]:
-    """Return the names of the one or two columns of text."""
-    text = columns.text_column
-    if text is None:
-        found = [name for name in _TEXT_COLUMNS if name in row]
-        if len(found) != 1:
-            want = " or ".join(map(repr, _TEXT_COLUMNS))
-            _refuse_columns(row, f"{want} among them, or --text_column")
-        (text,) = found
-    return [text] if columns.text_pair_column is None else [text, columns.text_pair_column]
-
-
 def _field(row: Mapping[str, Any], name: str) -> tuple[str, Any]:
-    if name not in row:
-        _refuse_columns(row, f"{name!r} among them")
+    check_columns(row.keys(), [name])
     return name, row[name]
-
-
-def _refuse_columns(row: Mapping[str, Any], want: str) -> NoReturn:
-    raise _ColumnsError(f"got the columns {_listed(list(row))}; want {want}")
 
 
 def _label(value: Any) -> str:

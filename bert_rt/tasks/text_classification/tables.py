@@ -10,40 +10,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from bert_rt.errors import InputError
-from bert_rt.support.flags import flag
 from bert_rt.support.strict_json import parse_json
 
-__all__ = ["READERS", "Columns", "Row"]
+__all__ = ["READERS", "Row"]
 
 Row: TypeAlias = Mapping[str, Any] | str
 """A row's fields by column; or what is wrong with the row."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Which columns of a file of labelled texts hold what.
-
-    Attributes:
-        text_column: The text; None for "sentence" or "text", whichever the file has.
-        text_pair_column: The second text of a pair; None where single texts are classified.
-        label_column: The class.
-    """
-
-    text_column: str | None = field(
-        default=None, metadata=flag(metavar="NAME", help="left out: sentence or text")
-    )
-    text_pair_column: str | None = field(
-        default=None, metadata=flag(metavar="NAME", help="the second text of a pair")
-    )
-    label_column: str = field(
-        default="label", metadata=flag(metavar="NAME", help="left out: label")
-    )
-
 
 _MAX_LINE_BYTES = 2**26
 _QUOTES_ADVICE = "; quotes are read where the first line has them too, and in .csv"

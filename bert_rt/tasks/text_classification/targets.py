@@ -25,7 +25,7 @@ from bert_rt.tasks.text_classification.labelled import (
     class_indices,
     read_labelled,
 )
-from bert_rt.tasks.text_classification.tables import Columns
+from bert_rt.tasks.text_classification.rows import Columns
 
 __all__ = ["TARGETS", "Target", "label_matrix", "values_of"]
 

@@ -17,7 +17,7 @@ from bert_rt.tasks.flags import (
 )
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.registry import TASKS
-from bert_rt.tasks.text_classification.tables import Columns
+from bert_rt.tasks.text_classification.rows import Columns
 
 ANSWERING, CLASSIFYING = TASKS["question-answering"], TASKS["text-classification"]
 

@@ -13,7 +13,7 @@ from bert_rt.errors import CheckpointError, ConfigError, InputError
 from bert_rt.model.checkpoint import label_names, read_config, save_checkpoint
 from bert_rt.tasks.checkpoints import build_model, load_model
 from bert_rt.tasks.text_classification.labelled import LabelledText
-from bert_rt.tasks.text_classification.tables import Columns
+from bert_rt.tasks.text_classification.rows import Columns
 from bert_rt.types import TextInput
 from tests.support.data.text import write_vocab
 from tests.unit.compile import tiny, tiny_classifier

@@ -18,7 +18,7 @@ from bert_rt.tasks.text_classification.labelled import (
     encode_labelled,
     read_labelled,
 )
-from bert_rt.tasks.text_classification.tables import Columns
+from bert_rt.tasks.text_classification.rows import Columns
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
 

@@ -122,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     pairs.add_argument(
         "--pair_safe",
         action="store_true",
-        help="INT8 weights that every engine multiplies exactly at full speed on x86 processors "
-        "without VNNI, too",
+        help="INT8 weights whose products saturate on no x86 processor without VNNI, so that "
+        "ONNX Runtime needs no slower exact mode there",
     )
     pairs.add_argument(
         "--no_pair_safe",

@@ -94,7 +94,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
         raise EngineUnavailableError(f"engine: 'openvino' cannot run here: {reason}")
     num_threads = resolve_num_threads(options.num_threads)
     device = _device_name(options.device)
-    settings = _settings(device, num_threads, is_pair_safe=artifact.manifest.is_pair_safe)
+    settings = _settings(device, num_threads)
     note_use(SPEC.name)
     core = _library().Core()
     try:
@@ -186,7 +186,7 @@ class OpenVinoEngine:
         self._request = None
 
 
-def _settings(device: str, num_threads: int, *, is_pair_safe: bool = False) -> dict[str, Any]:
+def _settings(device: str, num_threads: int) -> dict[str, Any]:
     """How a model is compiled."""
     settings: dict[str, Any] = {
         # On machines with AMX or AVX512-BF16 the default is bf16 for all that is not INT8, which
@@ -201,9 +201,10 @@ def _settings(device: str, num_threads: int, *, is_pair_safe: bool = False) -> d
         # Processes side by side would all pin their threads to the same first cores. Alone on a
         # machine it makes no difference that could be measured.
         settings["ENABLE_CPU_PINNING"] = False
-        if not (is_pair_safe or has_exact_int8(cpu_info())):
-            # Its INT8 products would saturate there, and answers change (0.6 F1 on SQuAD); as
-            # float products of the same integers they are exact, and slower.
+        if not has_exact_int8(cpu_info()):
+            # Its INT8 products would saturate there, and answers change (0.6 F1 on SQuAD); float
+            # products of the same integers are exact. They are quicker, too, so that a pair-safe
+            # artifact has them as well (benchmarks/results/2026-11-28-pair-safe.md).
             settings["LP_TRANSFORMS_MODE"] = False
     return settings
 

@@ -1,7 +1,7 @@
 """The pairs that compile.int8.pairs bounds are those that engines add in 16 bits.
 
-A graph with one INT8 product runs as an engine runs it for a pair-safe artifact, without the slower
-exact mode of processors that have no VNNI.
+A graph with one INT8 product runs without the exact modes that our engines set on processors that
+have no VNNI.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def run_openvino(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
     from bert_rt.engines.openvino import _library, _settings
 
     core = _library().Core()
-    settings = _settings("CPU", 1, is_pair_safe=True)
+    settings = _settings("CPU", 1)
+    # The engine itself keeps float products, which are quicker there: this is what others meet.
+    settings.pop("LP_TRANSFORMS_MODE", None)
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
     y: NDArray[np.float32] = compiled({"x": x})["y"]
     return y

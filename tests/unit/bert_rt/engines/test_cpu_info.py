@@ -96,12 +96,11 @@ def test_onnxruntime_is_warned_where_products_would_saturate(
     assert entries["precision"] == ("" if is_exact or is_pair_safe else "1")
 
 
-@pytest.mark.parametrize("is_pair_safe", [True, False])
 @pytest.mark.parametrize("is_exact", [True, False])
 def test_openvino_is_warned_where_products_would_saturate(
-    is_exact: bool, is_pair_safe: bool, monkeypatch: pytest.MonkeyPatch
+    is_exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_engine, "has_exact_int8", lambda _: is_exact)
-    settings = openvino_engine._settings("CPU", 1, is_pair_safe=is_pair_safe)
-    assert settings.get("LP_TRANSFORMS_MODE") is (None if is_exact or is_pair_safe else False)
+    settings = openvino_engine._settings("CPU", 1)
+    assert settings.get("LP_TRANSFORMS_MODE") is (None if is_exact else False)
     assert "LP_TRANSFORMS_MODE" not in openvino_engine._settings("GPU.0", 1)

@@ -102,7 +102,7 @@ void check_damage(Random& random, const std::string& model, int rounds) {
     try {
       Engine engine(damaged, {1, "", 0, 0});
       const Sequences s = random_sequences(random, engine.model());
-      if (engine.model().head == Head::kQuestionAnswering) logits(engine, s);
+      if (engine.model().head == HeadKind::kSpans) logits(engine, s);
     } catch (const std::invalid_argument&) {
     } catch (const std::bad_alloc&) {
     }

@@ -25,11 +25,13 @@ from bert_rt.pipelines.feature_extraction import FeatureExtractionPipeline
 from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
+from bert_rt.pipelines.token_classification import TokenClassificationPipeline
 
 PAGE = _ROOT / "docs" / "reference.md"
 _PIPELINES = (
     QuestionAnsweringPipeline,
     TextClassificationPipeline,
+    TokenClassificationPipeline,
     FillMaskPipeline,
     FeatureExtractionPipeline,
 )

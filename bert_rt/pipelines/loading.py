@@ -94,10 +94,10 @@ def open_model(
     engine: str,
     options: EngineOptions,
 ) -> OpenModel:
-    """Open the model of a pipeline that answers or classifies.
+    """Open the model of a pipeline that answers, classifies or labels words.
 
     Args:
-        task: "question-answering" or "text-classification".
+        task: "question-answering", "text-classification" or "token-classification".
         model: An artifact or a checkpoint directory, a Runtime, or None for the embedded model,
             which answers questions.
         engine: The engine's name or "auto"; for a checkpoint "auto" is torch.
@@ -166,7 +166,7 @@ def open_torch_model(
         got = "an artifact" if path is not None else repr(model)
         raise ConfigError(
             f"model: got {got}; {pipeline_task} runs on a checkpoint directory only, with torch: "
-            "artifacts hold question answering and text classification"
+            "artifacts hold models that answer, classify or label words"
         )
     _check_torch(engine, options)
     from bert_rt.pipelines.torch_model import TorchModel
@@ -241,9 +241,9 @@ def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions)
     _check_torch(engine, options)
     config, raw = read_config(path)
     task_of(raw, task)
-    is_classifier = task == "text-classification"
     # Before the weights, which take longer.
-    labels = label_names(raw) if is_classifier else ()
+    labels = label_names(raw) if find_task(task).head_spec.has_labels else ()
+    is_classifier = task == "text-classification"
     function = function_of_config(raw, len(labels)) if is_classifier else "none"
     tokenizer = Tokenizer.from_directory(path)
     from bert_rt.engines.torch import TorchEngine

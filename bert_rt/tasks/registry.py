@@ -10,6 +10,7 @@ from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.tasks.base import Task
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.text_classification.classifying import TextClassification
+from bert_rt.tasks.token_classification.tagging import TokenClassification
 
 __all__ = ["TASKS", "find_task", "register", "task_of_artifact"]
 
@@ -24,6 +25,7 @@ def register(task: Task[Any, Any, Any]) -> None:
 
 register(QuestionAnswering())
 register(TextClassification())
+register(TokenClassification())
 
 
 def find_task(name: str) -> Task[Any, Any, Any]:

@@ -14,6 +14,7 @@ from compile.judge.gate import Measure
 from compile.tasks.base import CompileTask, Settings
 from compile.tasks.question_answering import QuestionAnswering
 from compile.tasks.text_classification import TextClassification
+from compile.tasks.token_classification import TokenClassification
 
 __all__ = [
     "COMPILE_TASKS",
@@ -57,6 +58,7 @@ def register(task: TaskPart) -> None:
 
 register(QuestionAnswering)
 register(TextClassification)
+register(TokenClassification)
 
 
 def all_bars() -> dict[str, tuple[str, float]]:

@@ -36,6 +36,7 @@ _WRAPPERS = (
     "bert_rt.pipelines.torch_model",
     "bert_rt.tasks.question_answering.model",
     "bert_rt.tasks.text_classification.model",
+    "bert_rt.tasks.token_classification.model",
 )
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from train.tasks.base import TrainTask
 from train.tasks.question_answering.task import QuestionAnswering
 from train.tasks.text_classification.task import TextClassification
+from train.tasks.token_classification.task import TokenClassification
 
 __all__ = ["TRAIN_TASKS", "register"]
 
@@ -22,3 +23,4 @@ def register(task: TrainTask) -> None:
 
 register(QuestionAnswering())
 register(TextClassification())
+register(TokenClassification())

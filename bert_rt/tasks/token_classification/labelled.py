@@ -120,7 +120,10 @@ def tag_indices(examples: Sequence[LabelledWords], names: Sequence[str]) -> list
     Raises:
         InputError: Labels are none of the model's; the message names each, with file and line.
     """
-    first = {tag: example.place for example in reversed(examples) for tag in example.tags}
+    first: dict[str, str] = {}
+    for example in examples:
+        for tag in example.tags:
+            first.setdefault(tag, example.place)
     index_of = {tag: class_index(tag, names) for tag in first}
     faults = [
         f"{first[tag]}: tags: got {reprlib.repr(tag)}"

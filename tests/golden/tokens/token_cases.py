@@ -46,7 +46,7 @@ CHECKPOINTS: dict[str, tuple[dict[str, Any], Any, dict[str, Any], tuple[str, ...
     "unigram": (
         _ROBERTA | {"model_type": "xlm-roberta"},
         write_unigram,
-        {"tokenizer_class": "PreTrainedTokenizerFast"},
+        {"tokenizer_class": "XLMRobertaTokenizer"},
         _CHUNKS,
     ),
 }

@@ -1,7 +1,7 @@
 """Calls of the token-classification pipeline whose results in Transformers 4.57 are kept.
 
-Weights come from NumPy's generator, as in tests.golden.pipeline; tokenizers of three kinds are
-trained by tests.support.families, always on the same text.
+Weights come from NumPy's generator, as in tests.golden.pipeline, and tokenizers are the same every
+time: the trainer of SentencePiece's model is not.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.model.config import BertConfig
 from bert_rt.tasks.checkpoints import build_model
-from tests.support.families import write_byte_level_bpe, write_unigram, write_wordpiece
+from tests.support.families import write_byte_level_bpe, write_pieces, write_wordpiece
 
 __all__ = ["CASES", "CHECKPOINTS", "GOLDEN_FILE", "Case", "write_checkpoint"]
 
@@ -45,7 +45,7 @@ CHECKPOINTS: dict[str, tuple[dict[str, Any], Any, dict[str, Any], tuple[str, ...
     ),
     "unigram": (
         _ROBERTA | {"model_type": "xlm-roberta"},
-        write_unigram,
+        write_pieces,
         {"tokenizer_class": "XLMRobertaTokenizer"},
         _CHUNKS,
     ),
@@ -64,7 +64,7 @@ class Case:
 
 _SHORT = "The cat sat on the mat in Paris; who is unaffable?"
 _HARD = "na\u00efve caf\u00e9  in\tParis: (42%) \U0001f600 \u4e2d\u6587\u5b57, e\u0301. "
-_LONG = "unaffable cats (42%) sat on the mat in paris, where the cat is; who is on it? " * 6
+_LONG = "unaffable cats (42%) sat on the mat in paris, where the cat is; who is on it? " * 4
 _STRATEGIES = ("none", "simple", "first", "average", "max")
 _WORDS = ["The", "unaffable", "cat", "is", "in", "Paris", "."]
 
@@ -91,7 +91,7 @@ _SPLIT = (
     ((_WORDS,), {"is_split_into_words": True}),
     ((_WORDS,), {"is_split_into_words": True, "delimiter": "", "aggregation_strategy": "simple"}),
     (([_WORDS, ["in", "Paris"]],), {"is_split_into_words": True, "aggregation_strategy": "first"}),
-    ((_WORDS * 9,), {"is_split_into_words": True, "aggregation_strategy": "max", "stride": 5}),
+    ((_WORDS * 7,), {"is_split_into_words": True, "aggregation_strategy": "max", "stride": 5}),
 )
 
 CASES: dict[str, Case] = {
@@ -104,8 +104,9 @@ CASES: dict[str, Case] = {
     ),
     "plain labels": Case("plain", _EVERY),
     "bytes": Case("bytes", _EVERY),
-    "spaced bytes": Case("spaced bytes", (*_EVERY, *_SPLIT)),
-    "unigram": Case("unigram", _EVERY),
+    # Without a stride: 4.57 gives an entity without characters twice.
+    "spaced bytes": Case("spaced bytes", (*_EVERY, *_SPLIT[:-1])),
+    "unigram": Case("unigram", (*_EVERY, *_SPLIT)),
 }
 
 
@@ -130,7 +131,9 @@ def write_checkpoint(name: str, directory: Path) -> None:
     with torch.no_grad():
         for key, parameter in model.named_parameters():
             is_scale = key.endswith("LayerNorm.weight")
-            scale = 0.05 if is_scale else 0.8 if key.startswith("classifier") else 0.3
+            # Tokens differ by their embeddings, so that they get many labels.
+            is_wide = "embeddings" in key or key == "classifier.weight"
+            scale = 0.05 if is_scale else 0.8 if is_wide else 0.1
             values = generator.normal(float(is_scale), scale, parameter.shape)
             # In float32 before it is used, so that both sides read the same numbers.
             parameter.copy_(torch.from_numpy(values.astype(np.float32)))

@@ -47,13 +47,15 @@ if TYPE_CHECKING:
     from bert_rt.pipelines import pipeline
     from bert_rt.pipelines.base import Pipeline
     from bert_rt.tasks.base import CallOptions, Limits, Task
-    from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, WindowLimits
+    from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, SummaryConfig, WindowLimits
     from bert_rt.tasks.session import Session
     from bert_rt.types import (
         Answer,
         Classification,
         Entity,
         Question,
+        Summary,
+        SummarySentence,
         TaggedWord,
         Tagging,
         TextInput,
@@ -93,6 +95,9 @@ __all__ = [
     "Runtime",
     "SequenceLimits",
     "Session",
+    "Summary",
+    "SummaryConfig",
+    "SummarySentence",
     "TaggedWord",
     "Tagging",
     "Task",
@@ -118,9 +123,11 @@ _NAMES = {
     "bert_rt.pipelines": "pipeline",
     "bert_rt.pipelines.base": "Pipeline",
     "bert_rt.tasks.base": "CallOptions Limits Task",
-    "bert_rt.tasks.limits": "AnsweringConfig SequenceLimits WindowLimits",
+    "bert_rt.tasks.limits": "AnsweringConfig SequenceLimits SummaryConfig WindowLimits",
     "bert_rt.tasks.session": "Session",
-    "bert_rt.types": "Answer Classification Entity Question TaggedWord Tagging TextInput",
+    "bert_rt.types": (
+        "Answer Classification Entity Question Summary SummarySentence TaggedWord Tagging TextInput"
+    ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

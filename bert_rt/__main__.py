@@ -31,6 +31,7 @@ VERBS = {
     "export": "compile.export",
     "finetune": "train.finetune",
     "pretrain": "train.pretrain",
+    "summarize": "runtime.summarize",
     "tag": "runtime.tag",
     "unanswerable": "train.unanswerable",
     "verify": "compile.verify",

@@ -3,6 +3,7 @@
     Question -> Encoding -> Feature -> PackedBatch -> Outputs -> Answer
     TextInput -> Encoding -> TokenSequence -> PackedBatch -> Outputs -> Classification
     a text or words -> Encoding -> Feature -> PackedBatch -> Outputs -> Tagging
+    a document -> Encodings of sentences -> windows -> PackedBatch -> Outputs -> Summary
 
 Every arrow is one function; each value is frozen, so a step can only make the next one.
 
@@ -34,6 +35,8 @@ __all__ = [
     "Outputs",
     "PackedBatch",
     "Question",
+    "Summary",
+    "SummarySentence",
     "TaggedWord",
     "Tagging",
     "TextInput",
@@ -263,3 +266,38 @@ class Tagging:
     text: str
     words: tuple[TaggedWord, ...]
     entities: tuple[Entity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SummarySentence:
+    """A sentence of the caller's text: `text[sentence.start:sentence.end] == sentence.text`.
+
+    Attributes:
+        text: The exact slice.
+        start: First character, in Python string indices.
+        end: One past the last character.
+        score: Probability in [0, 1] that the sentence belongs into a summary, by the artifact's
+            score_temperature.
+        index: Place of the sentence among all sentences of the document, from 0.
+        logit: The model's raw score.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    index: int
+    logit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The sentences of a document that sum it up.
+
+    Attributes:
+        text: The sentences with single spaces between them.
+        sentences: The sentences in the order of the document.
+    """
+
+    text: str
+    sentences: tuple[SummarySentence, ...]

@@ -133,6 +133,23 @@ def conll_base() -> Recipe:
     )
 
 
+def scitldr() -> Recipe:
+    """One sentence of an abstract with a small encoder (MiniLM), on SciTLDR.
+
+    For it --max_sentences 1; a summary of news has 3.
+    """
+    return Recipe(
+        batch_size=16,
+        max_seq_length=384,
+        options={
+            "learning_rate": 5e-5,
+            "num_train_epochs": 5.0,
+            "warmup_ratio": 0.1,
+            "dropout": 0.1,
+        },
+    )
+
+
 def _small_pretraining(learning_rate: float, batch_size: int) -> Recipe:
     # Adam's second mean over 50 steps in place of 1,000: such runs have some thousand steps.
     return Recipe(
@@ -214,6 +231,7 @@ FINETUNING: Mapping[str, Callable[[], Recipe]] = {
     "sst2_base": sst2_base,
     "conll": conll,
     "conll_base": conll_base,
+    "scitldr": scitldr,
 }
 PRETRAINING: Mapping[str, Callable[[], Recipe]] = {
     "tiny": pretrain_tiny,

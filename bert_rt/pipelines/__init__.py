@@ -1,4 +1,4 @@
-"""The pipelines of Transformers 4.x over the engines of bert-rt: a drop-in for six tasks.
+"""The pipelines of Transformers 4.x over the engines of bert-rt: a drop-in for seven tasks.
 
     from bert_rt import pipeline
 
@@ -23,6 +23,7 @@ from bert_rt.pipelines.feature_extraction import FeatureExtractionPipeline
 from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.loading import AnyModel, open_model, open_torch_model, task_of_directory
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
+from bert_rt.pipelines.summarization import SummarizationPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
 from bert_rt.pipelines.token_classification import TokenClassificationPipeline
 from bert_rt.text.probing import difference
@@ -33,6 +34,7 @@ __all__ = ["pipeline"]
 _ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 _ENGINE_TASKS: dict[str, Callable[..., Pipeline]] = {
     "question-answering": QuestionAnsweringPipeline,
+    "summarization": SummarizationPipeline,
     "text-classification": TextClassificationPipeline,
     "token-classification": TokenClassificationPipeline,
 }
@@ -76,8 +78,8 @@ def pipeline(
 
     Args:
         task: "question-answering", "text-classification" (or "sentiment-analysis"),
-            "token-classification" (or "ner"), "fill-mask" or "feature-extraction"; None for what
-            the model was made for.
+            "token-classification" (or "ner"), "summarization", "fill-mask" or
+            "feature-extraction"; None for what the model was made for.
         model: An artifact directory, a checkpoint directory in the Hugging Face layout, or a
             Runtime that is open already. None for the embedded model, which answers questions.
             Fill-mask and feature-extraction take checkpoints only.

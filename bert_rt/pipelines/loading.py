@@ -68,6 +68,7 @@ class OpenModel:
         labels: Names of a classifier's classes.
         function_to_apply: What makes scores of a classifier's logits where the caller does not
             say: "softmax", "sigmoid" or "none".
+        limits: The artifact's limits; None for a checkpoint.
     """
 
     session: Session
@@ -76,6 +77,7 @@ class OpenModel:
     model_max_length: int
     labels: tuple[str, ...] = ()
     function_to_apply: str = "softmax"
+    limits: Any = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -94,10 +96,10 @@ def open_model(
     engine: str,
     options: EngineOptions,
 ) -> OpenModel:
-    """Open the model of a pipeline that answers, classifies or labels words.
+    """Open the model of a pipeline that any engine runs.
 
     Args:
-        task: "question-answering", "text-classification" or "token-classification".
+        task: The name of a task that artifacts are for, such as "question-answering".
         model: An artifact or a checkpoint directory, a Runtime, or None for the embedded model,
             which answers questions.
         engine: The engine's name or "auto"; for a checkpoint "auto" is torch.
@@ -166,7 +168,7 @@ def open_torch_model(
         got = "an artifact" if path is not None else repr(model)
         raise ConfigError(
             f"model: got {got}; {pipeline_task} runs on a checkpoint directory only, with torch: "
-            "artifacts hold models that answer, classify or label words"
+            "artifacts hold models of other tasks"
         )
     _check_torch(engine, options)
     from bert_rt.pipelines.torch_model import TorchModel
@@ -234,6 +236,7 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
         runtime.limits.max_seq_length,
         manifest.labels,
         getattr(runtime.head, "function_to_apply", "none"),
+        runtime.limits,
     )
 
 

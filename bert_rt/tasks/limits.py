@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import check_float, check_int
 
-__all__ = ["AnsweringConfig", "SequenceLimits", "WindowLimits"]
+__all__ = ["AnsweringConfig", "SequenceLimits", "SummaryConfig", "WindowLimits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,3 +113,38 @@ class WindowLimits:
                 f"(max_seq_length {self.max_seq_length} - 2 special tokens), else windows cannot "
                 "move"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryConfig:
+    """How a document is cut into windows of sentences, and sentences are picked.
+
+    Attributes:
+        max_seq_length: Longest window in tokens, special tokens included.
+        doc_stride: Tokens that neighbouring windows share at most, in whole sentences.
+        max_sentence_length: Tokens of a sentence beyond this many are not read.
+        max_sentences: Sentences of a summary, where a call does not say.
+    """
+
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    max_sentence_length: int = 128
+    max_sentences: int = 3
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: A field is out of range, or no sentence fits into a window.
+        """
+        check_int("SummaryConfig", "max_seq_length", self.max_seq_length, 8, 2**16)
+        check_int("SummaryConfig", "doc_stride", self.doc_stride, 0, 2**16)
+        check_int("SummaryConfig", "max_sentence_length", self.max_sentence_length, 1, 2**16)
+        check_int("SummaryConfig", "max_sentences", self.max_sentences, 1, 10_000)
+        for name in ("doc_stride", "max_sentence_length"):
+            value, room = getattr(self, name), self.max_seq_length - 2
+            if value > room:
+                raise ConfigError(
+                    f"SummaryConfig.{name}: got {value}, want at most {room} (max_seq_length "
+                    f"{self.max_seq_length} - 2 special tokens)"
+                )

@@ -11,8 +11,8 @@ import pytest
 from tests.kernels import graphs
 from tests.kernels.support import ISAS, _native
 
-# Root of what INT8 attention moves logits by, over their spread; seen 0.02 to 0.1.
-MAX_INT8_ATTENTION_ERROR = 0.3
+# Most that INT8 attention moves a logit by, over their spread; seen 0.02 to 0.07 with 30 models.
+MAX_INT8_ATTENTION_ERROR = 0.15
 SPEC = replace(graphs.TINY, num_labels=5, max_position_embeddings=100)
 
 

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
 from bert_rt.artifact.manifest import ModelEntry
 from bert_rt.model.config import BertConfig, to_dict
-from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, WindowLimits
+from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, SummaryConfig, WindowLimits
 from tests.support.data.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(
@@ -35,6 +35,7 @@ LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=12, max_query_length=16, 
 LABELS = ("bad", "good", "neither")
 CLASSIFIER_LIMITS = SequenceLimits(max_seq_length=48)
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+SUMMARY_LIMITS = SummaryConfig(max_seq_length=40, doc_stride=12, max_sentence_length=24)
 TAGGER_LIMITS = WindowLimits(max_seq_length=24, doc_stride=8)
 
 # Questions over contexts of one to four windows, in the words and letters of VOCAB.
@@ -221,6 +222,22 @@ def write_tiny_tagger(directory: Path, **fields: Any) -> Artifact:
     )
     files = {
         "model.onnx": make_model(num_labels=len(TAGS), per_token=True),
+        "tokenizer.json": make_tokenizer().to_json(),
+    }
+    return write_artifact(directory, files=files, **_plain({**values, **fields}))
+
+
+def write_tiny_summarizer(directory: Path, **fields: Any) -> Artifact:
+    """Write the artifact that chooses sentences; fields replace those of the manifest."""
+    values = ManifestFields(
+        task="summarization",
+        architecture=CONFIG,
+        precision="float32",
+        limits=to_dict(SUMMARY_LIMITS),
+        models={"model": ModelEntry(file="model.onnx", outputs={"logits": "token"})},
+    )
+    files = {
+        "model.onnx": make_model(num_labels=1, per_token=True),
         "tokenizer.json": make_tokenizer().to_json(),
     }
     return write_artifact(directory, files=files, **_plain({**values, **fields}))

@@ -59,7 +59,18 @@ def write_unigram(directory: Path) -> int:
 def write_pieces(directory: Path) -> int:
     """Write a tokenizer.json as write_unigram does, of pieces that are the same every time."""
     words = ["\u2581" + word for word in _WORDS.split()]
-    parts = ["\u2581", *"abcdefghijklmnopqrstuvwxyzTPU", "aff", "able", ".", ",", "(", ")", "%", "4"]
+    parts = [
+        "\u2581",
+        *"abcdefghijklmnopqrstuvwxyzTPU",
+        "aff",
+        "able",
+        ".",
+        ",",
+        "(",
+        ")",
+        "%",
+        "4",
+    ]
     pieces = [(token, 0.0) for token in _SPECIAL_TOKENS]
     pieces += [(piece, -2.0 - len(piece) / 64) for piece in dict.fromkeys(words)]
     pieces += [(piece, -5.0 - index / 64) for index, piece in enumerate(parts)]

@@ -1,4 +1,4 @@
-"""Tests of bert_rt.text.sentences; tests/unit/train/data/test_text.py has more of split_sentences."""
+"""Tests of bert_rt.text.sentences; those of train.data.text have more of split_sentences."""
 
 from __future__ import annotations
 

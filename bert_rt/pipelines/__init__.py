@@ -77,9 +77,8 @@ def pipeline(
     """Make a pipeline.
 
     Args:
-        task: "question-answering", "text-classification" (or "sentiment-analysis"),
-            "token-classification" (or "ner"), "summarization", "fill-mask" or
-            "feature-extraction"; None for what the model was made for.
+        task: "question-answering", "text-classification", "token-classification" (or "ner"),
+            "summarization", "fill-mask", "feature-extraction"; None for what the model is for.
         model: An artifact directory, a checkpoint directory in the Hugging Face layout, or a
             Runtime that is open already. None for the embedded model, which answers questions.
             Fill-mask and feature-extraction take checkpoints only.

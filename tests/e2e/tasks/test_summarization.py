@@ -27,9 +27,7 @@ from train import finetune
 _WORDS = ("the", "cat", "sat", "on", "mat", "in", "paris", "who", "is", "42")
 # The sentence with this word is the summary.
 _SIGN = "Unaffable"
-TEXT = (
-    f"The cat sat. {_SIGN} is paris on the mat!\n\nWho is on the mat? The cat in paris sat on 42."
-)
+TEXT = f"The cat sat. {_SIGN} is paris on the mat!\n\nWho is on it? The cat in paris sat on 42. "
 WINDOWS = ("--max_seq_length", 40, "--max_sentences", 1)
 
 pytestmark = pytest.mark.timeout(900)

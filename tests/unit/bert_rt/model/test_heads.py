@@ -174,7 +174,7 @@ def test_build_model_knows_the_tasks() -> None:
     assert isinstance(classifier, BertForSequenceClassification)
     assert classifier.classifier.out_features == 4
     with pytest.raises(ConfigError, match="'summarization'"):
-        build_model("summarization", CONFIG)
+        build_model("translation", CONFIG)
 
 
 # Nodes of the traced graph: those made once, and those of each layer. At opset 18 there is no

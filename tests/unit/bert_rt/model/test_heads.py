@@ -173,7 +173,7 @@ def test_build_model_knows_the_tasks() -> None:
     classifier = build_model("text-classification", CONFIG, 4)
     assert isinstance(classifier, BertForSequenceClassification)
     assert classifier.classifier.out_features == 4
-    with pytest.raises(ConfigError, match="'summarization'"):
+    with pytest.raises(ConfigError, match="'translation'"):
         build_model("translation", CONFIG)
 
 

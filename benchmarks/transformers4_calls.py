@@ -47,7 +47,8 @@ def main() -> None:
         "results": [values for values, _ in done],
         "seconds": [seconds for _, seconds in done],
     }
-    Path(results).write_text(json.dumps(output))
+    # Numbers of NumPy, which some pipelines return, become numbers of JSON.
+    Path(results).write_text(json.dumps(output, default=lambda value: value.item()))
 
 
 if __name__ == "__main__":

@@ -47,9 +47,19 @@ if TYPE_CHECKING:
     from bert_rt.pipelines.base import Pipeline
     from bert_rt.scheduling.scheduler import QueueStats
     from bert_rt.tasks.base import CallOptions, Limits, Task
-    from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
+    from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, SummaryConfig, WindowLimits
     from bert_rt.tasks.session import Session
-    from bert_rt.types import Answer, Classification, Question, TextInput
+    from bert_rt.types import (
+        Answer,
+        Classification,
+        Entity,
+        Question,
+        Summary,
+        SummarySentence,
+        TaggedWord,
+        Tagging,
+        TextInput,
+    )
 
 __all__ = [
     "Answer",
@@ -72,6 +82,7 @@ __all__ = [
     "EngineInfo",
     "EngineInternalError",
     "EngineUnavailableError",
+    "Entity",
     "InputError",
     "InputTooLongError",
     "Limits",
@@ -84,10 +95,16 @@ __all__ = [
     "Runtime",
     "SequenceLimits",
     "Session",
+    "Summary",
+    "SummaryConfig",
+    "SummarySentence",
+    "TaggedWord",
+    "Tagging",
     "Task",
     "TextInput",
     "TrainingError",
     "UnsupportedOpError",
+    "WindowLimits",
     "__version__",
     "load_artifact",
     "pipeline",
@@ -106,9 +123,11 @@ _NAMES = {
     "bert_rt.pipelines": "pipeline",
     "bert_rt.pipelines.base": "Pipeline",
     "bert_rt.tasks.base": "CallOptions Limits Task",
-    "bert_rt.tasks.limits": "AnsweringConfig SequenceLimits",
+    "bert_rt.tasks.limits": "AnsweringConfig SequenceLimits SummaryConfig WindowLimits",
     "bert_rt.tasks.session": "Session",
-    "bert_rt.types": "Answer Classification Question TextInput",
+    "bert_rt.types": (
+        "Answer Classification Entity Question Summary SummarySentence TaggedWord Tagging TextInput"
+    ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

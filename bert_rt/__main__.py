@@ -33,6 +33,8 @@ VERBS = {
     "finetune": "train.finetune",
     "pretrain": "train.pretrain",
     "serve": "runtime.serve",
+    "summarize": "runtime.summarize",
+    "tag": "runtime.tag",
     "unanswerable": "train.unanswerable",
     "verify": "compile.verify",
     "vocab": "train.vocab",

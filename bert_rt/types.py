@@ -2,6 +2,8 @@
 
     Question -> Encoding -> Feature -> PackedBatch -> Outputs -> Answer
     TextInput -> Encoding -> TokenSequence -> PackedBatch -> Outputs -> Classification
+    a text or words -> Encoding -> Feature -> PackedBatch -> Outputs -> Tagging
+    a document -> Encodings of sentences -> windows -> PackedBatch -> Outputs -> Summary
 
 Every arrow is one function; each value is frozen, so a step can only make the next one.
 
@@ -26,12 +28,17 @@ __all__ = [
     "Answer",
     "Classification",
     "Encoding",
+    "Entity",
     "Feature",
     "FloatArray",
     "IntArray",
     "Outputs",
     "PackedBatch",
     "Question",
+    "Summary",
+    "SummarySentence",
+    "TaggedWord",
+    "Tagging",
     "TextInput",
     "TokenSequence",
 ]
@@ -201,3 +208,96 @@ class Classification:
     logit: float
     logits: tuple[float, ...]
     alternatives: tuple[Classification, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedWord:
+    """A word of a text with its label: `tagging.text[word.start:word.end] == word.text`.
+
+    Attributes:
+        text: The exact slice.
+        start: First character, in Python string indices.
+        end: One past the last character.
+        label: The label's name, such as "B-PER" or "O".
+        score: Probability in [0, 1] of this label among all labels, by the artifact's
+            score_temperature.
+        index: Place of the label among the artifact's labels.
+        logits: Raw scores of all labels, in the order of the artifact's labels.
+    """
+
+    text: str
+    start: int
+    end: int
+    label: str
+    score: float
+    index: int
+    logits: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Neighbouring words of one kind: `tagging.text[entity.start:entity.end] == entity.text`.
+
+    Attributes:
+        text: The exact slice, from the first word to the last one.
+        start: First character, in Python string indices.
+        end: One past the last character.
+        label: The kind, such as "PER": the words' labels without their prefixes.
+        score: Mean of the words' scores, in [0, 1].
+    """
+
+    text: str
+    start: int
+    end: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """The labels of a text's words, and the entities that they make.
+
+    Attributes:
+        text: The text; of words that the caller gave, those with single spaces between them.
+        words: The words in order.
+        entities: The entities in order; words with the label "O" are in none.
+    """
+
+    text: str
+    words: tuple[TaggedWord, ...]
+    entities: tuple[Entity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SummarySentence:
+    """A sentence of the caller's text: `text[sentence.start:sentence.end] == sentence.text`.
+
+    Attributes:
+        text: The exact slice.
+        start: First character, in Python string indices.
+        end: One past the last character.
+        score: Probability in [0, 1] that the sentence belongs into a summary, by the artifact's
+            score_temperature.
+        index: Place of the sentence among all sentences of the document, from 0.
+        logit: The model's raw score.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    index: int
+    logit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The sentences of a document that sum it up.
+
+    Attributes:
+        text: The sentences with single spaces between them.
+        sentences: The sentences in the order of the document.
+    """
+
+    text: str
+    sentences: tuple[SummarySentence, ...]

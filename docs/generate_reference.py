@@ -24,12 +24,16 @@ from bert_rt.__main__ import VERBS
 from bert_rt.pipelines.feature_extraction import FeatureExtractionPipeline
 from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
+from bert_rt.pipelines.summarization import SummarizationPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
+from bert_rt.pipelines.token_classification import TokenClassificationPipeline
 
 PAGE = _ROOT / "docs" / "reference.md"
 _PIPELINES = (
     QuestionAnsweringPipeline,
     TextClassificationPipeline,
+    TokenClassificationPipeline,
+    SummarizationPipeline,
     FillMaskPipeline,
     FeatureExtractionPipeline,
 )

@@ -15,7 +15,7 @@ from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.text_classification.classifying import TextClassification
 from bert_rt.tasks.text_classification.rows import class_fields
 from bert_rt.types import Classification, TextInput
-from runtime.lines import at_line, batches, parse_line, parse_lines
+from runtime.lines import at_line, batches, parse_line, parse_lines, parse_text_line
 from runtime.loading import add_runtime_flags, load_runtime
 
 __all__ = ["main"]
@@ -101,14 +101,7 @@ def _json(line: bytes) -> dict[str, Any]:
     return parse_line(line, ("text",))
 
 
-def _text(line: bytes) -> dict[str, Any]:
-    try:
-        return {"text": line.removesuffix(b"\r").decode("utf-8")}
-    except UnicodeDecodeError as error:
-        raise InputError(f"is not UTF-8 at byte {error.start}") from None
-
-
-_PARSERS = {"json": _json, "text": _text}
+_PARSERS = {"json": _json, "text": parse_text_line}
 
 
 def _print(classification: Classification, entry: Mapping[str, Any]) -> None:

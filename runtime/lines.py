@@ -11,7 +11,7 @@ from typing import Any
 from bert_rt.errors import InputError
 from bert_rt.support.strict_json import parse_json
 
-__all__ = ["at_line", "batches", "parse_line", "parse_lines"]
+__all__ = ["at_line", "batches", "parse_line", "parse_lines", "parse_text_line"]
 
 # Lines answered together at most, and the longest line: a context of the greatest length, escaped.
 _MAX_LINES = 512
@@ -111,6 +111,14 @@ def parse_line(line: bytes, fields: Sequence[str]) -> dict[str, Any]:
         if name not in entry:
             raise InputError(f"{name}: is missing")
     return entry
+
+
+def parse_text_line(line: bytes) -> dict[str, Any]:
+    """Return {"text": the line}; raises InputError where it is not UTF-8."""
+    try:
+        return {"text": line.removesuffix(b"\r").decode("utf-8")}
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not UTF-8 at byte {error.start}") from None
 
 
 def at_line(number: int, error: InputError) -> InputError:

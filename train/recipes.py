@@ -110,6 +110,46 @@ def sst2_base() -> Recipe:
     )
 
 
+def conll() -> Recipe:
+    """Named entities with a small encoder (MiniLM) on data like CoNLL-2003's."""
+    return Recipe(
+        batch_size=32,
+        max_seq_length=128,
+        options={
+            "learning_rate": 1e-4,
+            "num_train_epochs": 5.0,
+            "warmup_ratio": 0.06,
+            "dropout": 0.1,
+        },
+    )
+
+
+def conll_base() -> Recipe:
+    """Named entities with BERT-base on CoNLL-2003, at a rate of the paper's, appendix A.3."""
+    return Recipe(
+        batch_size=32,
+        max_seq_length=128,
+        options={"learning_rate": 5e-5, "num_train_epochs": 4.0, "warmup_ratio": 0.1},
+    )
+
+
+def scitldr() -> Recipe:
+    """One sentence of an abstract with a small encoder (MiniLM), on SciTLDR.
+
+    For it --max_sentences 1; a summary of news has 3.
+    """
+    return Recipe(
+        batch_size=16,
+        max_seq_length=384,
+        options={
+            "learning_rate": 5e-5,
+            "num_train_epochs": 5.0,
+            "warmup_ratio": 0.1,
+            "dropout": 0.1,
+        },
+    )
+
+
 def _small_pretraining(learning_rate: float, batch_size: int) -> Recipe:
     # Adam's second mean over 50 steps in place of 1,000: such runs have some thousand steps.
     return Recipe(
@@ -189,6 +229,9 @@ FINETUNING: Mapping[str, Callable[[], Recipe]] = {
     "squad_v2": squad_v2,
     "sst2": sst2,
     "sst2_base": sst2_base,
+    "conll": conll,
+    "conll_base": conll_base,
+    "scitldr": scitldr,
 }
 PRETRAINING: Mapping[str, Callable[[], Recipe]] = {
     "tiny": pretrain_tiny,

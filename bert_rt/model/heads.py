@@ -22,7 +22,7 @@ from bert_rt.model.config import BertConfig
 from bert_rt.model.encoder import BertModel, TaskModel, initialize
 from bert_rt.model.head import PRETRAINING, HeadSpec
 
-__all__ = ["BertForPreTraining", "make_model"]
+__all__ = ["BertForPreTraining", "BertWithTokenHead", "make_model"]
 
 
 class BertLMPredictionHead(nn.Module):
@@ -111,6 +111,28 @@ class BertForPreTraining(TaskModel):
         x_BSD, pooled_BD = self.bert(input_ids, attention_mask, token_type_ids)
         x = x_BSD if masked_positions is None else x_BSD.flatten(0, 1)[masked_positions]
         return self.cls.predictions(x), self.cls.seq_relationship(pooled_BD)
+
+
+class BertWithTokenHead(TaskModel):
+    """BERT with one linear layer over all tokens, no pooler; tasks derive their models of it.
+
+    The scores at padding mean nothing.
+    """
+
+    def __init__(self, config: BertConfig, num_labels: int) -> None:
+        """Make and initialize the model with num_labels scores a token, C."""
+        super().__init__()
+        self.num_labels = num_labels
+        self.bert = BertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, num_labels)
+        initialize(self.classifier.named_parameters(), config.initializer_range)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Return logits_BSC; arguments as in BertModel.forward."""
+        x_BSD, _ = self.bert(input_ids, attention_mask, token_type_ids)
+        logits_BSC: Tensor = self.classifier(self.dropout(x_BSD))
+        return logits_BSC
 
 
 def make_model(

@@ -1,16 +1,16 @@
 """What config.json says of a classifier: the names of its classes, and what its scores are.
 
-Its names are for the module checkpoint, which is the one to call.
+What reads config.json is for the module checkpoint, which is the one to call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_rt.errors import CheckpointError
 
-__all__ = ["label_names", "problem_type"]
+__all__ = ["class_index", "label_names", "problem_type"]
 
 _CONFIG = "config.json"
 _MAX_LABELS = 2**16
@@ -77,3 +77,22 @@ def problem_type(raw_config: Mapping[str, Any]) -> str | None:
             f"{_CONFIG}: problem_type: got {name!r}, want one of {', '.join(_PROBLEM_TYPES)}"
         )
     return name
+
+
+def class_index(label: str, names: Sequence[str]) -> int | None:
+    """Find a label among a model's classes.
+
+    Args:
+        label: As a file has it.
+        names: The classes' names in the order of the logits.
+
+    Returns:
+        The place of the name; or, where no class is named by a number, the number that the label
+        is, since many data sets number the classes that a model names. None where it is neither.
+    """
+    if label in names:
+        return names.index(label)
+    if any(name.isdigit() for name in names) or not (label.isascii() and label.isdigit()):
+        return None
+    # The length first: turning a million digits into a number takes a while.
+    return int(label) if len(label) < 7 and int(label) < len(names) else None

@@ -1,4 +1,4 @@
-"""The pipelines of Transformers 4.x over the engines of bert-rt: a drop-in for five tasks.
+"""The pipelines of Transformers 4.x over the engines of bert-rt: a drop-in for seven tasks.
 
     from bert_rt import pipeline
 
@@ -23,16 +23,20 @@ from bert_rt.pipelines.feature_extraction import FeatureExtractionPipeline
 from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.loading import AnyModel, open_model, open_torch_model, task_of_directory
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
+from bert_rt.pipelines.summarization import SummarizationPipeline
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
+from bert_rt.pipelines.token_classification import TokenClassificationPipeline
 from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
 
 __all__ = ["pipeline"]
 
-_ALIASES = {"sentiment-analysis": "text-classification"}
+_ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
 _ENGINE_TASKS: dict[str, Callable[..., Pipeline]] = {
     "question-answering": QuestionAnsweringPipeline,
+    "summarization": SummarizationPipeline,
     "text-classification": TextClassificationPipeline,
+    "token-classification": TokenClassificationPipeline,
 }
 _TORCH_TASKS: dict[str, Callable[..., Pipeline]] = {
     "fill-mask": FillMaskPipeline,
@@ -73,8 +77,8 @@ def pipeline(
     """Make a pipeline.
 
     Args:
-        task: "question-answering", "text-classification" (or "sentiment-analysis"), "fill-mask"
-            or "feature-extraction"; None for what the model was made for.
+        task: "question-answering", "text-classification", "token-classification" (or "ner"),
+            "summarization", "fill-mask", "feature-extraction"; None for what the model is for.
         model: An artifact directory, a checkpoint directory in the Hugging Face layout, or a
             Runtime that is open already. None for the embedded model, which answers questions.
             Fill-mask and feature-extraction take checkpoints only.
@@ -111,8 +115,8 @@ def pipeline(
         if not isinstance(model, Runtime):
             opened_model.close()
         raise
-    arguments = {"task": task, "model": _absolute(model), "engine": engine, **options}
-    made.made_by = (pipeline, arguments | opened)
+    opened |= {"task": task, "model": _absolute(model), "engine": engine}
+    made.made_by = (pipeline, options | opened)
     return made
 
 

@@ -68,6 +68,7 @@ class OpenModel:
         labels: Names of a classifier's classes.
         function_to_apply: What makes scores of a classifier's logits where the caller does not
             say: "softmax", "sigmoid" or "none".
+        limits: The artifact's limits; None for a checkpoint.
     """
 
     session: Session
@@ -76,6 +77,7 @@ class OpenModel:
     model_max_length: int
     labels: tuple[str, ...] = ()
     function_to_apply: str = "softmax"
+    limits: Any = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -94,10 +96,10 @@ def open_model(
     engine: str,
     options: EngineOptions,
 ) -> OpenModel:
-    """Open the model of a pipeline that answers or classifies.
+    """Open the model of a pipeline that any engine runs.
 
     Args:
-        task: "question-answering" or "text-classification".
+        task: The name of a task that artifacts are for, such as "question-answering".
         model: An artifact or a checkpoint directory, a Runtime, or None for the embedded model,
             which answers questions.
         engine: The engine's name or "auto"; for a checkpoint "auto" is torch.
@@ -166,7 +168,7 @@ def open_torch_model(
         got = "an artifact" if path is not None else repr(model)
         raise ConfigError(
             f"model: got {got}; {pipeline_task} runs on a checkpoint directory only, with torch: "
-            "artifacts hold question answering and text classification"
+            "artifacts hold models of other tasks"
         )
     _check_torch(engine, options)
     from bert_rt.pipelines.torch_model import TorchModel
@@ -234,6 +236,7 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
         runtime.limits.max_seq_length,
         manifest.labels,
         getattr(runtime.head, "function_to_apply", "none"),
+        runtime.limits,
     )
 
 
@@ -241,9 +244,9 @@ def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions)
     _check_torch(engine, options)
     config, raw = read_config(path)
     task_of(raw, task)
-    is_classifier = task == "text-classification"
     # Before the weights, which take longer.
-    labels = label_names(raw) if is_classifier else ()
+    labels = label_names(raw) if find_task(task).head_spec.has_labels else ()
+    is_classifier = task == "text-classification"
     function = function_of_config(raw, len(labels)) if is_classifier else "none"
     tokenizer = Tokenizer.from_directory(path)
     from bert_rt.engines.torch import TorchEngine

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import check_float, check_int
 
-__all__ = ["AnsweringConfig", "SequenceLimits"]
+__all__ = ["AnsweringConfig", "SequenceLimits", "SummaryConfig", "WindowLimits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,3 +84,67 @@ class SequenceLimits:
             ConfigError: It is out of range.
         """
         check_int("SequenceLimits", "max_seq_length", self.max_seq_length, 8, 2**16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowLimits:
+    """How a long text is cut into windows, for tasks that read all of it.
+
+    Attributes:
+        max_seq_length: Longest window in tokens, special tokens included.
+        doc_stride: Tokens that neighbouring windows share.
+    """
+
+    max_seq_length: int = 384
+    doc_stride: int = 128
+
+    def __post_init__(self) -> None:
+        """Check both fields.
+
+        Raises:
+            ConfigError: A field is out of range, or doc_stride leaves no room to move.
+        """
+        check_int("WindowLimits", "max_seq_length", self.max_seq_length, 8, 2**16)
+        check_int("WindowLimits", "doc_stride", self.doc_stride, 0, 2**16)
+        room = self.max_seq_length - 2
+        if room <= self.doc_stride:
+            raise ConfigError(
+                f"WindowLimits.doc_stride: got {self.doc_stride}, want less than {room} "
+                f"(max_seq_length {self.max_seq_length} - 2 special tokens), else windows cannot "
+                "move"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummaryConfig:
+    """How a document is cut into windows of sentences, and sentences are picked.
+
+    Attributes:
+        max_seq_length: Longest window in tokens, special tokens included.
+        doc_stride: Tokens that neighbouring windows share at most, in whole sentences.
+        max_sentence_length: Tokens of a sentence beyond this many are not read.
+        max_sentences: Sentences of a summary, where a call does not say.
+    """
+
+    max_seq_length: int = 384
+    doc_stride: int = 128
+    max_sentence_length: int = 128
+    max_sentences: int = 3
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: A field is out of range, or no sentence fits into a window.
+        """
+        check_int("SummaryConfig", "max_seq_length", self.max_seq_length, 8, 2**16)
+        check_int("SummaryConfig", "doc_stride", self.doc_stride, 0, 2**16)
+        check_int("SummaryConfig", "max_sentence_length", self.max_sentence_length, 1, 2**16)
+        check_int("SummaryConfig", "max_sentences", self.max_sentences, 1, 10_000)
+        for name in ("doc_stride", "max_sentence_length"):
+            value, room = getattr(self, name), self.max_seq_length - 2
+            if value > room:
+                raise ConfigError(
+                    f"SummaryConfig.{name}: got {value}, want at most {room} (max_seq_length "
+                    f"{self.max_seq_length} - 2 special tokens)"
+                )

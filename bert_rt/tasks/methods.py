@@ -7,10 +7,12 @@ type checkers and editors find it.
 from __future__ import annotations
 
 from bert_rt.tasks.question_answering.methods import AnswerMethods
+from bert_rt.tasks.summarization.methods import SummarizeMethods
 from bert_rt.tasks.text_classification.methods import ClassifyMethods
+from bert_rt.tasks.token_classification.methods import TagMethods
 
 __all__ = ["TaskMethods"]
 
 
-class TaskMethods(AnswerMethods, ClassifyMethods):
+class TaskMethods(AnswerMethods, ClassifyMethods, TagMethods, SummarizeMethods):
     """What a Runtime can be asked by name."""

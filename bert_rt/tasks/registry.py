@@ -9,7 +9,9 @@ from typing import Any
 from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.tasks.base import Task
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
+from bert_rt.tasks.summarization.summarizing import Summarization
 from bert_rt.tasks.text_classification.classifying import TextClassification
+from bert_rt.tasks.token_classification.tagging import TokenClassification
 
 __all__ = ["TASKS", "find_task", "register", "task_of_artifact"]
 
@@ -24,6 +26,8 @@ def register(task: Task[Any, Any, Any]) -> None:
 
 register(QuestionAnswering())
 register(TextClassification())
+register(TokenClassification())
+register(Summarization())
 
 
 def find_task(name: str) -> Task[Any, Any, Any]:

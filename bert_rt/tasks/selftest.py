@@ -78,7 +78,8 @@ def run_self_test(
             is_logit = "logit" in name
             # Written so that NaN is a difference, too.
             is_same = (
-                np.allclose(got[name], want[name], rtol=0, atol=atol)
+                np.shape(got[name]) == np.shape(want[name])
+                and np.allclose(got[name], want[name], rtol=0, atol=atol)
                 if is_logit
                 else got[name] == want[name]
             )

@@ -33,6 +33,7 @@ from bert_rt.errors import ArtifactFormatError, CheckpointError, InputError
 from bert_rt.support.shutdown import native_call
 from bert_rt.text.backend import backend_from_bytes
 from bert_rt.text.control_tokens import ControlTokens
+from bert_rt.text.token_texts import TokenTexts
 from bert_rt.text.word_spans import WordSpans, read_trimming, word_spans
 from bert_rt.text.wordpiece import NativeWordPiece
 from bert_rt.types import Encoding, IntArray
@@ -80,6 +81,7 @@ class Tokenizer:
         num_separators: How many of the latter stand between two texts: 1, or RoBERTa's 2.
         second_type_id: Token type of the second of two texts: BERT's 1, RoBERTa's 0.
         vocab_size: One more than the largest id, the least size of an embedding table.
+        token_texts: What the tokens are called.
     """
 
     cls_id: int
@@ -115,6 +117,7 @@ class Tokenizer:
         if unknown is not None and backend.model.token_to_id(unknown) is None:
             raise ArtifactFormatError(f"tokenizer: unk_token {unknown!r} is not in the vocabulary")
         self._backend = backend
+        self.token_texts = TokenTexts(backend)
         pair = _pair_template(backend)
         self.cls_id, self.sep_id, self.num_separators, self.second_type_id = pair
         roles = roles or {}

@@ -24,6 +24,7 @@ __all__ = [
     "percentile_interval",
     "resampled_means",
     "resampled_rank_correlations",
+    "resampled_sums",
 ]
 
 _CONFIDENCE = 0.95
@@ -71,15 +72,39 @@ def resampled_means(
     Returns:
         Shape (R, M), float64: the mean of every column in every draw.
     """
+    sizes_Q1 = np.ones((len(values_QM), 1))
+    sum_RM = resampled_sums(
+        np.concatenate([values_QM, sizes_Q1], axis=1),
+        cluster_Q,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
+    return sum_RM[:, :-1] / sum_RM[:, -1:]
+
+
+def resampled_sums(
+    values_QM: NDArray[np.float64],
+    cluster_Q: NDArray[np.intp],
+    *,
+    num_resamples: int = _NUM_RESAMPLES,
+    seed: int = _SEED,
+) -> NDArray[np.float64]:
+    """Draw clusters as resampled_means does, and add up their questions' values.
+
+    Args:
+        values_QM: Shape (Q, M), float64; every column sees the same draws.
+        cluster_Q: Shape (Q,), what cluster_ids returned.
+        num_resamples: Number of draws.
+        seed: Of the draws.
+
+    Returns:
+        Shape (R, M), float64: the sum of every column in every draw, for figures that are no means.
+    """
     num_clusters = int(cluster_Q.max()) + 1
     sum_CM = np.zeros((num_clusters, values_QM.shape[1]))
     np.add.at(sum_CM, cluster_Q, values_QM)
-    size_C = np.bincount(cluster_Q).astype(np.float64)
-    means = [
-        (count_RC @ sum_CM) / (count_RC @ size_C)[:, None]
-        for count_RC in _draws(num_clusters, num_resamples, seed)
-    ]
-    return np.concatenate(means)
+    draws = _draws(num_clusters, num_resamples, seed)
+    return np.concatenate([count_RC @ sum_CM for count_RC in draws])
 
 
 def resampled_rank_correlations(

@@ -13,7 +13,9 @@ from bert_rt.tasks.base import Task
 from compile.judge.gate import Measure
 from compile.tasks.base import CompileTask, Settings
 from compile.tasks.question_answering import QuestionAnswering
+from compile.tasks.summarization import Summarization
 from compile.tasks.text_classification import TextClassification
+from compile.tasks.token_classification import TokenClassification
 
 __all__ = [
     "COMPILE_TASKS",
@@ -57,6 +59,8 @@ def register(task: TaskPart) -> None:
 
 register(QuestionAnswering)
 register(TextClassification)
+register(TokenClassification)
+register(Summarization)
 
 
 def all_bars() -> dict[str, tuple[str, float]]:

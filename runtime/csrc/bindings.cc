@@ -50,14 +50,14 @@ nb::object run(Engine& engine, const Ints& input_ids, const Ints& token_type_ids
   const Model& model = engine.model();
   Output out{};
   nb::object result;
-  if (model.head == Head::kQuestionAnswering) {
+  if (model.head == HeadKind::kSpans) {
     nb::object start = make_array({tokens}, out.start_logits);
     nb::object end = make_array({tokens}, out.end_logits);
     result = nb::make_tuple(start, end);
   } else {
-    result = make_array(
-        {static_cast<size_t>(batch.num_sequences), static_cast<size_t>(model.num_labels)},
-        out.logits);
+    const size_t rows =
+        model.head == HeadKind::kTokens ? tokens : static_cast<size_t>(batch.num_sequences);
+    result = make_array({rows, static_cast<size_t>(model.num_labels)}, out.logits);
   }
   {
     const nb::gil_scoped_release released;
@@ -135,11 +135,11 @@ nb::dict info(const Engine& engine) {
   d["ceiling_bytes"] = engine.ceiling_bytes();
   d["group_tokens"] = engine.group_tokens();
   nb::dict outputs; // name to kind, in the order of run's arrays
-  if (m.head == Head::kQuestionAnswering) {
+  if (m.head == HeadKind::kSpans) {
     outputs["start_logits"] = "token";
     outputs["end_logits"] = "token";
   } else {
-    outputs["logits"] = "sequence";
+    outputs["logits"] = m.head == HeadKind::kTokens ? "token" : "sequence";
   }
   d["outputs"] = outputs;
   d["num_labels"] = m.num_labels;
@@ -205,7 +205,8 @@ NB_MODULE(_native, m) {
            "max_memory_mb"_a = 0, "group_tokens"_a = 0)
       .def("run", &run, "input_ids"_a, "token_type_ids"_a, "cu_seqlens"_a,
            "logit_ranges"_a = nb::none(),
-           "Compute (start_logits, end_logits) of shape (T,), or logits of shape (B, C). Beside "
+           "Compute (start_logits, end_logits) of shape (T,), or logits of shape (T, C) or (B, C). "
+           "Beside "
            "those of first tokens, only logits in the ranges of shape (B, 2) are computed; others "
            "are 0.")
       .def("info", &info, "Instruction set, threads, memory and architecture.");

@@ -51,8 +51,8 @@ Workspace carve_workspace(const Model& model, int tokens, uint8_t* block) {
   if (std::any_of(model.layers.begin(), model.layers.end(),
                   [](const Layer& l) { return l.outliers_up.n > 0; }))
     w.outliers = carver.take<float>(t * kPanel);
-  w.head = carver.take<float>(
-      std::max(t * kPanel, d + static_cast<size_t>(round_up(model.num_labels, kPanel))));
+  const size_t labels = static_cast<size_t>(round_up(model.num_labels, kPanel));
+  w.head = carver.take<float>(model.head == HeadKind::kPooled ? d + labels : t * labels);
   w.rows = carver.take<int>(t);
   w.positions = carver.take<int>(t);
   w.sequences = carver.take<int>(t);
@@ -75,7 +75,7 @@ int Encoder::gather(const Batch& batch, const int* sequences, int count, Workspa
     const int s = sequences[i];
     const int32_t first = batch.cu_seqlens[s], length = batch.cu_seqlens[s + 1] - first;
     int32_t begin = 0, end = length;
-    if (model_.head == Head::kClassification) {
+    if (model_.head == HeadKind::kPooled) {
       end = 0;
     } else if (batch.logit_ranges != nullptr) {
       begin = batch.logit_ranges[2 * s];
@@ -145,8 +145,8 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, c
   attend(layer, count, w, read.offsets, seat);
   meet();
   finish(layer, nullptr, read, read_range);
-  if (model_.head == Head::kQuestionAnswering) {
-    find_spans(read, read_range, out);
+  if (model_.head != HeadKind::kPooled) {
+    score_tokens(read, read_range, out);
   } else {
     meet();
     if (seat.rank == 0) classify(count, read, out);
@@ -323,13 +323,19 @@ void Encoder::feed_forward(const Layer& layer, const Workspace& w, Range r) cons
   add_linear(down, w.hidden, w.ldf, w.hidden_f32, f, w, r);
 }
 
-void Encoder::find_spans(const Workspace& w, Range r, const Output& out) const {
-  const ptrdiff_t d = model_.hidden_size;
-  float* logits = w.head + ptrdiff_t{r.begin} * kPanel;
-  kernels_.gemm_f32(float_args(model_.output, w.x + r.begin * d, d, logits, kPanel, r.size()));
+void Encoder::score_tokens(const Workspace& w, Range r, const Output& out) const {
+  const ptrdiff_t d = model_.hidden_size, n = model_.output.n;
+  float* first = w.head + r.begin * n;
+  kernels_.gemm_f32(float_args(model_.output, w.x + r.begin * d, d, first, n, r.size()));
   for (int row = r.begin; row < r.end; ++row) {
-    out.start_logits[w.rows[row]] = w.head[row * kPanel];
-    out.end_logits[w.rows[row]] = w.head[row * kPanel + 1];
+    const float* logits = w.head + row * n;
+    const ptrdiff_t token = w.rows[row];
+    if (model_.head == HeadKind::kTokens) {
+      std::copy_n(logits, model_.num_labels, out.logits + token * model_.num_labels);
+    } else {
+      out.start_logits[token] = logits[0];
+      out.end_logits[token] = logits[1];
+    }
   }
 }
 

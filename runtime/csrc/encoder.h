@@ -15,15 +15,15 @@ struct Batch {
   const int32_t* cu_seqlens;     // [B + 1]
   int num_sequences;
   // Tokens of a sequence, first and one past the last, whose logits are read beside those of its
-  // first token: [B][2], or null for all. A classifier's are the first token's alone.
+  // first token: [B][2], or null for all. Of a pooled head they are the first token's alone.
   const int32_t* logit_ranges = nullptr;
 };
 
 // Where the logits go. Those of tokens that are not read stay as they are.
 struct Output {
-  float* start_logits; // [T], question answering
+  float* start_logits; // [T], kSpans
   float* end_logits;   // [T]
-  float* logits;       // [B][classes], classification
+  float* logits;       // [T][labels], kTokens; [B][labels], kPooled
 };
 
 // Every buffer of a group, carved from one block. T is the group's capacity in tokens.
@@ -38,7 +38,7 @@ struct Workspace {
   float* hidden_f32 = nullptr;  // [T][F], likewise
   float* sum_f32 = nullptr;     // [T][D], likewise
   float* outliers = nullptr;    // [T][16], only where a layer has outlier channels
-  float* head = nullptr;        // [T][16] or one row of D and classes
+  float* head = nullptr;        // [T][labels, padded], or one row of D and of labels
   ptrdiff_t ldx = 0, ldc = 0, ldf = 0, ld_panel = 0;
   int* rows = nullptr;      // [T] index of each token in the batch
   int* positions = nullptr; // [T]
@@ -94,7 +94,7 @@ class Encoder {
   void feed_forward(const Layer& layer, const Workspace& w, Range r) const;
   void activate(float* pooled) const;
   void classify(int count, const Workspace& w, const Output& out) const;
-  void find_spans(const Workspace& w, Range r, const Output& out) const;
+  void score_tokens(const Workspace& w, Range r, const Output& out) const;
 
   const Model& model_;
   const Kernels& kernels_;

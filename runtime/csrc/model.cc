@@ -225,13 +225,13 @@ Model load_model(std::string_view file, int num_threads, bool sums_in_16_bits) {
   model.layers = std::vector<Layer>(view.layers.size());
   for (size_t i = 0; i < view.layers.size(); ++i)
     build_layer(view.layers[i], model, model.layers[i], jobs);
-  model.head = view.is_question_answering ? Head::kQuestionAnswering : Head::kClassification;
+  model.head = view.head;
   require(!view.output.is_int8 && !view.pooler.is_int8, "the head must be in float");
   model.num_labels = view.output.n;
   check_shape(view.output, d, view.output.n, "head weight");
   build_linear(view.output, identity(d, kPanel), identity(view.output.n, kPanel), model.output,
                jobs);
-  if (model.head == Head::kClassification) {
+  if (model.head == HeadKind::kPooled) {
     check_shape(view.pooler, d, d, "pooler weight");
     build_linear(view.pooler, identity(d, kPanel), identity(d, kPanel), model.pooler, jobs);
     model.pooler_activation = view.pooler_activation;

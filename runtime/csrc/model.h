@@ -52,8 +52,6 @@ struct Layer {
   float attention_scale = 0.0f;
 };
 
-enum class Head { kQuestionAnswering, kClassification };
-
 struct Model {
   int vocab_size = 0, hidden_size = 0, num_heads = 0, head_dim = 0, intermediate_size = 0;
   int max_position_embeddings = 0; // rows from the first token's on: the longest sequence
@@ -68,9 +66,9 @@ struct Model {
   LayerNorm embedding_norm;
   Linear projection; // float: [E] -> [D]; n is 0 where E is D
   std::vector<Layer> layers;
-  Head head = Head::kQuestionAnswering;
-  Linear output; // float: [D] -> 2 or classes, columns padded to 16
-  Linear pooler; // float, classification only
+  HeadKind head = HeadKind::kSpans;
+  Linear output; // float: [D] -> num_labels, columns padded to 16
+  Linear pooler; // float, kPooled only
   Activation pooler_activation = Activation::kTanh;
   int num_labels = 0;
 

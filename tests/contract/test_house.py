@@ -35,7 +35,9 @@ _WRAPPERS = (
     "bert_rt.model.heads",
     "bert_rt.pipelines.torch_model",
     "bert_rt.tasks.question_answering.model",
+    "bert_rt.tasks.summarization.model",
     "bert_rt.tasks.text_classification.model",
+    "bert_rt.tasks.token_classification.model",
 )
 
 

@@ -21,7 +21,9 @@ def main() -> None:
     )
     # The embeddings of RoBERTa and ELECTRA at once.
     family = replace(spec, embedding_size=16, token_types="first", position_offset=2)
-    for name, one in (("tiny", spec), ("family", family)):
+    # One linear layer over all tokens, of more labels than a panel has columns.
+    tokens = replace(spec, num_labels=19, pooler="")
+    for name, one in (("tiny", spec), ("family", family), ("tokens", tokens)):
         path = Path(__file__).with_name(f"{name}.onnx")
         path.write_bytes(graphs.build(one).SerializeToString())
 

@@ -28,7 +28,7 @@ class GraphSpec:
         token_types: "learned", "first" (one row for all tokens) or "none" (no table).
         position_offset: Row of the table of positions that the first token takes.
         embedding_size: Width of embeddings that are projected; 0 for none.
-        pooler: Operator between a classifier's two layers.
+        pooler: Operator between a classifier's two layers; "" for one layer over all tokens.
     """
 
     vocab_size: int = 97
@@ -277,6 +277,10 @@ class _Builder:
         return helper.make_model(graph, opset_imports=opset, ir_version=10)
 
     def heads(self, x: str) -> list[onnx.ValueInfoProto]:
+        if self.spec.num_labels and not self.spec.pooler:
+            self.linear("head", x, out="logits")
+            shape = ["batch_size", "sequence_length", self.spec.num_labels]
+            return [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
         if self.spec.num_labels:
             first = self.op("Gather", [x, self.const("first", np.int64(0))], axis=1)
             pooled = self.op(self.spec.pooler, [self.linear("pooler", first)])
@@ -369,10 +373,10 @@ def build_calibrated(
 
 
 def ort_logits(model: onnx.ModelProto, ids: Array, types: Array, cu_seqlens: Array) -> Any:
-    """ONNX Runtime's results, packed: (start, end) of shape (T,), or logits of shape (B, C)."""
+    """ONNX Runtime's results, packed: (start, end) of shape (T,), or logits of (T, C) or (B, C)."""
     feeds = padded_inputs(ids, types, cu_seqlens)
     results = _session(model).run(None, feeds)
-    if len(results) == 1:
-        return results[0]
     keep = feeds["attention_mask"].astype(bool)
+    if len(results) == 1:
+        return results[0][keep] if results[0].ndim == 3 else results[0]
     return tuple(r[keep] for r in results)

@@ -16,6 +16,7 @@ import transformers
 from numpy.typing import NDArray
 
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
+from bert_rt.artifact.manifest import ModelEntry
 from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.native import NativeEngine
 from bert_rt.engines.packing import pack, pad, unpad
@@ -43,9 +44,11 @@ from tests.unit.compile import tiny
 
 Logits = NDArray[np.float32]
 
+WORDS = "token-classification"
 ENDINGS = {
     "question-answering": "ForQuestionAnswering",
     "text-classification": "ForSequenceClassification",
+    "token-classification": "ForTokenClassification",
     "encoder": "Model",
 }
 # Each architecture's own arithmetic once, since tracing takes seconds: no token types; positions
@@ -55,8 +58,10 @@ COMPILED = [
     ("roberta", "question-answering"),
     ("electra", "question-answering"),
     ("electra", "text-classification"),
+    ("roberta", "token-classification"),
+    ("electra", "token-classification"),
 ]
-HEADS = [(name, "question-answering") for name in FAMILIES] + [
+HEADS = [(name, task) for name in FAMILIES for task in ("question-answering", WORDS)] + [
     (name, task)
     for name in ("distilbert", "roberta", "electra")
     for task in ("text-classification", "encoder")
@@ -86,16 +91,16 @@ def make_batch(tokenizer: Tokenizer, task: str) -> PackedBatch:
 
 
 def theirs_logits(model: Any, loaded: LoadedModel, batch: PackedBatch) -> Logits:
-    """Return what Transformers computes, as engines give it: (2, T), or (B, C)."""
+    """Return what Transformers computes, as engines give it: (2, T), (B, C) or (T, C)."""
     feeds = [torch.from_numpy(array) for array in pad(batch, loaded.config.pad_token_id)]
     names = ["input_ids", "attention_mask", "token_type_ids"]
     if not loaded.config.uses_token_types:
         names.pop()
     with torch.inference_mode():
         result = model(**dict(zip(names, feeds, strict=False)))
-    if loaded.task == "text-classification":
+    if loaded.task != "question-answering":
         logits: Logits = result.logits.numpy()
-        return logits
+        return unpad(logits, batch.cu_seqlens) if loaded.task == WORDS else logits
     pair = (result.start_logits.numpy(), result.end_logits.numpy())
     return np.stack([unpad(array, batch.cu_seqlens) for array in pair])
 
@@ -150,7 +155,8 @@ def compiled(name: str, task: str) -> Compiled:
         architecture=loaded.config,
         precision="float32",
         limits=to_dict(tiny.LIMITS),
-        labels=("no", "yes") if task == "text-classification" else (),
+        labels=() if task == "question-answering" else ("no", "yes"),
+        models={"model": ModelEntry(file="model.onnx", outputs=loaded.model.spec.outputs)},
         fusions=fusions,
         provenance={"checkpoint_sha256": checkpoint_hash(place / "checkpoint")},
     )
@@ -274,7 +280,8 @@ def test_native_is_the_same_on_every_instruction_set_and_alone(name: str, task: 
         max_seqlen=made.batch.max_seqlen,
     )
     got = _stacked(NativeEngine(model, num_threads=1).run(alone))
-    want = results[0][-1:] if task == "text-classification" else results[0][:, last:]
+    ours = {"text-classification": np.s_[-1:], WORDS: np.s_[last:]}
+    want = results[0][ours.get(task, np.s_[:, last:])]
     np.testing.assert_array_equal(got, want)
 
 

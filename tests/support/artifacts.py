@@ -1,4 +1,4 @@
-"""Tiny artifacts with random weights, made without torch: one answers, one classifies.
+"""Tiny artifacts with random weights, made without torch, for answers, classes and labels of words.
 
 The graph is the float form that the compile stage writes: the standard's fused operators (opset
 23) with merged QKV, so that it runs on every portable engine.
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from bert_rt.artifact.artifact import Artifact, ManifestFields, write_artifact
+from bert_rt.artifact.manifest import ModelEntry
 from bert_rt.model.config import BertConfig, to_dict
-from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits
+from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, SummaryConfig, WindowLimits
 from tests.support.data.text import VOCAB, make_tokenizer
 
 CONFIG = BertConfig(
@@ -33,6 +34,9 @@ LIMITS = AnsweringConfig(max_seq_length=48, doc_stride=12, max_query_length=16, 
 
 LABELS = ("bad", "good", "neither")
 CLASSIFIER_LIMITS = SequenceLimits(max_seq_length=48)
+TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+SUMMARY_LIMITS = SummaryConfig(max_seq_length=40, doc_stride=12, max_sentence_length=24)
+TAGGER_LIMITS = WindowLimits(max_seq_length=24, doc_stride=8)
 
 # Questions over contexts of one to four windows, in the words and letters of VOCAB.
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -133,14 +137,27 @@ def _class_head(
     return [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
 
 
-def make_model(config: BertConfig = CONFIG, *, seed: int = 0, num_labels: int = 0) -> bytes:
+def _token_head(
+    graph: _Graph, x: str, config: BertConfig, num_labels: int
+) -> list[onnx.ValueInfoProto]:
+    product = graph.add("MatMul", x, graph.weight(config.hidden_size, num_labels))
+    graph.add("Add", product, graph.weight(num_labels), outputs=["logits"])
+    shape = ["batch_size", "sequence_length", num_labels]
+    return [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)]
+
+
+def make_model(
+    config: BertConfig = CONFIG, *, seed: int = 0, num_labels: int = 0, per_token: bool = False
+) -> bytes:
     """Return the bytes of a model.onnx with random weights: a classifier's with num_labels."""
     graph = _Graph(seed)
     x = _embeddings(graph, config)
     mask = _mask(graph)
     for _ in range(config.num_hidden_layers):
         x = _layer(graph, x, mask, config)
-    if num_labels:
+    if per_token:
+        outputs = _token_head(graph, x, config, num_labels)
+    elif num_labels:
         outputs = _class_head(graph, x, config, num_labels)
     else:
         outputs = _span_head(graph, x, config)
@@ -188,6 +205,39 @@ def write_tiny_classifier(directory: Path, **fields: Any) -> Artifact:
     )
     files = {
         "model.onnx": make_model(num_labels=len(LABELS)),
+        "tokenizer.json": make_tokenizer().to_json(),
+    }
+    return write_artifact(directory, files=files, **_plain({**values, **fields}))
+
+
+def write_tiny_tagger(directory: Path, **fields: Any) -> Artifact:
+    """Write the artifact that labels words with TAGS; fields replace those of the manifest."""
+    values = ManifestFields(
+        task="token-classification",
+        architecture=CONFIG,
+        precision="float32",
+        limits=to_dict(TAGGER_LIMITS),
+        labels=TAGS,
+        models={"model": ModelEntry(file="model.onnx", outputs={"logits": "token"})},
+    )
+    files = {
+        "model.onnx": make_model(num_labels=len(TAGS), per_token=True),
+        "tokenizer.json": make_tokenizer().to_json(),
+    }
+    return write_artifact(directory, files=files, **_plain({**values, **fields}))
+
+
+def write_tiny_summarizer(directory: Path, **fields: Any) -> Artifact:
+    """Write the artifact that chooses sentences; fields replace those of the manifest."""
+    values = ManifestFields(
+        task="summarization",
+        architecture=CONFIG,
+        precision="float32",
+        limits=to_dict(SUMMARY_LIMITS),
+        models={"model": ModelEntry(file="model.onnx", outputs={"logits": "token"})},
+    )
+    files = {
+        "model.onnx": make_model(num_labels=1, per_token=True),
         "tokenizer.json": make_tokenizer().to_json(),
     }
     return write_artifact(directory, files=files, **_plain({**values, **fields}))

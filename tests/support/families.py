@@ -48,13 +48,40 @@ def write_byte_level_bpe(directory: Path) -> int:
 def write_unigram(directory: Path) -> int:
     """Write a tokenizer.json as XLM-RoBERTa's: SentencePiece's unigram model."""
     backend = tokenizers.Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.NFKC()
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
     trainer = trainers.UnigramTrainer(
         vocab_size=60, special_tokens=_SPECIAL_TOKENS, unk_token="<unk>", show_progress=False
     )
+    backend.normalizer, backend.pre_tokenizer = normalizers.NFKC(), pre_tokenizers.Metaspace()
     backend.train_from_iterator([_WORDS] * 8, trainer)
+    return _write_sentencepiece(directory, backend)
+
+
+def write_pieces(directory: Path) -> int:
+    """Write a tokenizer.json as write_unigram does, of pieces that are the same every time."""
+    words = ["\u2581" + word for word in _WORDS.split()]
+    parts = [
+        "\u2581",
+        *"abcdefghijklmnopqrstuvwxyzTPU",
+        "aff",
+        "able",
+        ".",
+        ",",
+        "(",
+        ")",
+        "%",
+        "4",
+    ]
+    pieces = [(token, 0.0) for token in _SPECIAL_TOKENS]
+    pieces += [(piece, -2.0 - len(piece) / 64) for piece in dict.fromkeys(words)]
+    pieces += [(piece, -5.0 - index / 64) for index, piece in enumerate(parts)]
+    backend = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=3, byte_fallback=False))
+    return _write_sentencepiece(directory, backend)
+
+
+def _write_sentencepiece(directory: Path, backend: tokenizers.Tokenizer) -> int:
+    backend.normalizer = normalizers.NFKC()
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
         pair="<s> $A </s> </s> $B </s>",

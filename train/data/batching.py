@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bert_rt.types import TokenSequence
+
 __all__ = ["EpochBatches", "Padding", "length_bucketed_batches"]
 
 # Batches that are sorted by length together. More save padding, fewer leave the order more random;
@@ -107,3 +109,23 @@ class Padding:
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
         return padded
+
+    def inputs(
+        self, sequences: Sequence[TokenSequence], pad_id: int
+    ) -> dict[str, NDArray[np.int64]]:
+        """Lay the inputs of a model out.
+
+        Args:
+            sequences: B sequences.
+            pad_id: The token that fills rows up.
+
+        Returns:
+            "input_ids", "attention_mask" and "token_type_ids", in the order of the model's
+            arguments, each of shape (B, S), int64.
+        """
+        ids = [sequence.input_ids for sequence in sequences]
+        return {
+            "input_ids": self.rectangle(ids, pad_id),
+            "attention_mask": self.rectangle([np.ones_like(row) for row in ids], 0),
+            "token_type_ids": self.rectangle([s.token_type_ids for s in sequences], 0),
+        }

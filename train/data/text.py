@@ -7,58 +7,18 @@ document. Lines with several sentences are split, so plain prose serves as well.
 from __future__ import annotations
 
 import gzip
-import re
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from bert_rt.errors import InputError
+from bert_rt.text.sentences import split_sentences
 
-__all__ = ["MAX_LINE_BYTES", "read_documents", "read_lines", "split_sentences"]
+__all__ = ["MAX_LINE_BYTES", "read_documents", "read_lines"]
 
 # No paragraph is as long; a file that is no text at all often has no line ends.
 MAX_LINE_BYTES = 1 << 24
-
-# The end of a sentence: a full stop and what may close behind it, then what opens the next one.
-_BOUNDARY = re.compile(r"[.!?]+[\"')\]\u2019\u201d]*\s+(?=[\"'(\[\u2018\u201c]*(\w))")
-# What looks like an end and is none: titles, initials and abbreviations that names follow.
-_ABBREVIATION = re.compile(
-    r"(?:^|[^\w.])(?:[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]|Mr|Mrs|Ms|Messrs|Mme|Mlle|Dr|Prof|St|Sr|Jr|Rev|Hon"
-    r"|Gen|Col|Capt|Lt|Sgt|Gov|Sen|Rep|Pres|Mt|Ft|No|Nos|vs|cf|al|ca|approx|Jan|Feb|Mar|Apr|Aug"
-    r"|Sept|Oct|Nov|Dec)$"
-)
-_ABBREVIATION_CHARS = 12
-
-
-def split_sentences(line: str) -> list[str]:
-    """Split a line into sentences by its punctuation.
-
-    A rule for European languages, of the kind that needs no model: a sentence ends at ".", "!" or
-    "?" before white space and something other than a small letter, unless an abbreviation stands
-    before a lone ".". Text without such ends stays in one piece.
-
-    Args:
-        line: Any text.
-
-    Returns:
-        Sentences that are not empty, each with single spaces for all its white space; all
-        together hold every other character of the line.
-    """
-    line = " ".join(line.split())
-    sentences = []
-    start = 0
-    for match in _BOUNDARY.finditer(line):
-        if match[1].islower():
-            continue
-        head = line[max(start, match.start() - _ABBREVIATION_CHARS) : match.start()]
-        if line.startswith(". ", match.start()) and _ABBREVIATION.search(head):
-            continue
-        sentences.append(line[start : match.end()].rstrip())
-        start = match.end()
-    if start < len(line):
-        sentences.append(line[start:])
-    return sentences
 
 
 def read_lines(file: Path) -> Iterator[str]:

@@ -7,7 +7,9 @@ from types import MappingProxyType
 
 from train.tasks.base import TrainTask
 from train.tasks.question_answering.task import QuestionAnswering
+from train.tasks.summarization.task import Summarization
 from train.tasks.text_classification.task import TextClassification
+from train.tasks.token_classification.task import TokenClassification
 
 __all__ = ["TRAIN_TASKS", "register"]
 
@@ -22,3 +24,5 @@ def register(task: TrainTask) -> None:
 
 register(QuestionAnswering())
 register(TextClassification())
+register(TokenClassification())
+register(Summarization())

@@ -13,24 +13,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bert_rt.errors import ConfigError, EmptyInputError, InputTooLongError
+from bert_rt.errors import ConfigError, EmptyInputError
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
+from bert_rt.text.windows import cut_windows, max_context
 from bert_rt.types import Encoding, Feature
 
 __all__ = [
     "MAX_QUESTION_CHARS",
-    "MAX_WINDOWS",
     "check_question",
     "make_features",
 ]
 
 MAX_QUESTION_CHARS = 100_000
-# A context of the greatest length at one token a character makes 53,000 windows of the default
-# size; more than this come only from a doc_stride that barely lets the windows move.
-MAX_WINDOWS = 100_000
 
 
 def check_question(question: Any, context: Any) -> None:
@@ -91,9 +87,9 @@ def make_features(
     query_ids = question.input_ids[: config.max_query_length]
     context_offset = len(query_ids) + 1 + num_separators
     room = _room(config, context_offset + 1)
-    starts, lengths = _windows(len(context.input_ids), room, room - config.doc_stride)
+    starts, lengths = cut_windows(len(context.input_ids), room, room - config.doc_stride, "context")
     features = []
-    views = _max_context(starts, lengths)
+    views = max_context(starts, lengths)
     for start, length, is_max_context in zip(starts, lengths, views, strict=True):
         input_ids = np.empty(context_offset + length + 1, np.int32)
         input_ids.fill(sep_id)
@@ -117,48 +113,3 @@ def _room(config: AnsweringConfig, num_taken: int) -> int:
             "windows cannot move"
         )
     return room
-
-
-def _windows(num_tokens: int, room: int, step: int) -> tuple[list[int], list[int]]:
-    """Return the first context token and the number of context tokens of every window."""
-    num_windows = 1 + max(0, -(-(num_tokens - room) // step))
-    if num_windows > MAX_WINDOWS:
-        raise InputTooLongError(
-            f"context: got {num_tokens} tokens, which are {num_windows} windows that move by "
-            f"{step} tokens, want at most {MAX_WINDOWS} windows"
-        )
-    starts = [index * step for index in range(num_windows)]
-    return starts, [min(room, num_tokens - start) for start in starts]
-
-
-def _max_context(starts: list[int], lengths: list[int]) -> list[NDArray[np.bool_]]:
-    """Mark, window by window, the tokens that no other window shows with more context around.
-
-    Args:
-        starts: First context token of every window, ascending.
-        lengths: Context tokens of every window.
-
-    Returns:
-        One array of shape (lengths[w],), bool, for every window w.
-
-    Source: `_check_is_max_context` of run_squad.py: the least of the tokens to the left and to
-        the right, plus 0.01 x length in the same float64 arithmetic; the first window wins ties.
-    """
-    if len(starts) == 1:
-        is_max_context = np.empty(lengths[0], np.bool_)
-        is_max_context.fill(True)
-        return [is_max_context]
-    num_tokens = starts[-1] + lengths[-1]
-    best_score = np.full(num_tokens, -1.0)
-    best_window = np.zeros(num_tokens, np.int32)
-    for window, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-        left = np.arange(length)
-        score = np.minimum(left, left[::-1]) + 0.01 * length
-        view = slice(start, start + length)
-        is_better = score > best_score[view]
-        best_score[view][is_better] = score[is_better]
-        best_window[view][is_better] = window
-    return [
-        best_window[start : start + length] == window
-        for window, (start, length) in enumerate(zip(starts, lengths, strict=True))
-    ]

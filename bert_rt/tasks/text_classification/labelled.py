@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from bert_rt.errors import InputError
+from bert_rt.model.labels import class_index
 from bert_rt.support.faults import Dropped, Faults, listed
 from bert_rt.support.files import read_text
+from bert_rt.support.tables import READERS
 from bert_rt.tasks.forms.rows import ColumnsError, check_columns
 from bert_rt.tasks.text_classification.rows import Columns, text_columns
 from bert_rt.tasks.text_classification.sequences import make_sequences
-from bert_rt.tasks.text_classification.tables import READERS
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, text_fault
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput, TokenSequence
 
 __all__ = [
     "LabelledText",
-    "class_index",
     "class_indices",
     "class_names",
     "encode_labelled",
@@ -126,25 +126,6 @@ def class_names(examples: Sequence[LabelledText]) -> tuple[str, ...]:
     # "01" and "1" are two names of one number, and so are names.
     are_numbers = all(name.isascii() and name.isdigit() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if are_numbers else 0, name)))
-
-
-def class_index(label: str, names: Sequence[str]) -> int | None:
-    """Find a label among a model's classes.
-
-    Args:
-        label: As a file has it.
-        names: The classes' names in the order of the logits.
-
-    Returns:
-        The place of the name; or, where no class is named by a number, the number that the label
-        is, since many data sets number the classes that a model names. None where it is neither.
-    """
-    if label in names:
-        return names.index(label)
-    if any(name.isdigit() for name in names) or not (label.isascii() and label.isdigit()):
-        return None
-    # The length first: turning a million digits into a number takes a while.
-    return int(label) if len(label) < 7 and int(label) < len(names) else None
 
 
 def class_indices(examples: Sequence[LabelledText], names: Sequence[str]) -> list[int]:

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.errors import InputError
+from bert_rt.model.labels import class_index
 from bert_rt.support.faults import Dropped, listed
 from bert_rt.tasks.text_classification.head import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
-    class_index,
     class_indices,
     read_labelled,
 )

@@ -313,13 +313,18 @@ class Matcher : private GraphWalk {
       const string_view both = span_source("start_logits", 0);
       if (span_source("end_logits", 1) != both)
         fail_graph("start_logits and end_logits come from different layers");
-      view.is_question_answering = true;
+      view.head = HeadKind::kSpans;
       view.output = match_linear(both);
       if (view.output.n != 2) fail_graph("the head must give two logits a token");
       return view.output.input;
     }
     if (!has("logits")) fail_graph("its outputs are neither start_logits, end_logits nor logits");
     view.output = match_linear("logits");
+    if (is(view.output.input, "LayerNormalization")) { // of the last layer
+      view.head = HeadKind::kTokens;
+      return view.output.input;
+    }
+    view.head = HeadKind::kPooled;
     view.pooler = match_linear(match_activation(view));
     const Node& gather = want(view.pooler.input, "Gather", 2);
     if (integer(gather, "axis", 0) != 1 || !is_index(gather.inputs[1], 0))

@@ -54,15 +54,22 @@ struct EmbeddingView {
 
 enum class Activation { kTanh, kRelu, kGelu };
 
+// What the last linear layer reads, and what its columns are called.
+enum class HeadKind {
+  kSpans,  // every token; two columns, start_logits and end_logits
+  kTokens, // every token; all columns together, logits
+  kPooled, // the first token through another layer and an activation; logits
+};
+
 struct BertView {
   EmbeddingView embeddings;
   NormView embedding_norm;
   bool has_projection = false;
   LinearView projection; // of embeddings of another width than the layers
   std::vector<LayerView> layers;
-  bool is_question_answering = false;
+  HeadKind head = HeadKind::kSpans;
   LinearView output;
-  LinearView pooler; // classification only
+  LinearView pooler; // kPooled only
   Activation pooler_activation = Activation::kTanh;
 };
 

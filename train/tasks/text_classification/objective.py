@@ -25,12 +25,12 @@ from bert_rt.model.checkpoint import (
     read_tokenizer_files,
     save_checkpoint,
 )
+from bert_rt.model.labels import class_index
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.metrics import macro_f1
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
-    class_index,
     class_indices,
     class_names,
     encode_labelled,
@@ -138,14 +138,8 @@ class ClassificationObjective:
 
     def _inputs(self, sequences: Sequence[TokenSequence]) -> dict[str, Tensor]:
         """Pad sequences: three tensors of shape (B, S), int64."""
-        pad = self.padding.rectangle
-        ids = [sequence.input_ids for sequence in sequences]
-        arrays = (
-            pad(ids, self._loaded.config.pad_token_id),
-            pad([np.ones_like(row) for row in ids], 0),
-            pad([sequence.token_type_ids for sequence in sequences], 0),
-        )
-        return dict(zip(_INPUTS, map(torch.from_numpy, arrays), strict=True))
+        arrays = self.padding.inputs(sequences, self._loaded.config.pad_token_id)
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _entropy(class_Q: NDArray[np.int64]) -> float:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from bert_rt.tasks.question_answering.squad import SquadExample
-from train.data.text import split_sentences
+from bert_rt.text.sentences import split_sentences
 from train.tasks.unanswerable.wording import content_words, number_kind, words_of
 
 __all__ = ["Article", "holds_answer", "without_answer"]

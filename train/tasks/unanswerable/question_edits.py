@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from bert_rt.tasks.question_answering.squad import SquadExample
-from train.data.text import split_sentences
+from bert_rt.text.sentences import split_sentences
 from train.tasks.unanswerable.wording import Span, WordKinds, content_words, words_of
 
 __all__ = ["EDITS", "Passage", "edit_question"]

@@ -255,8 +255,10 @@ def test_the_task_is_given_where_none_is_named() -> None:
     with pytest.raises(ConfigError, match=message):
         task_of(named, "text-classification")
     # Heads for tokens and for texts have the same names.
-    with pytest.raises(CheckpointError, match=r"got .'BertForTokenClassification'.; supported"):
+    with pytest.raises(ConfigError, match="got a model for token-classification, want one for te"):
         task_of({"architectures": ["BertForTokenClassification"]}, "text-classification")
+    with pytest.raises(CheckpointError, match=r"got .'BertForMultipleChoice'.; supported"):
+        task_of({"architectures": ["BertForMultipleChoice"]}, "text-classification")
 
 
 @pytest.mark.parametrize(

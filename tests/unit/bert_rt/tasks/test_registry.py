@@ -34,7 +34,12 @@ def shouting(monkeypatch: pytest.MonkeyPatch) -> Shouting:
 
 
 def test_the_tasks_by_name() -> None:
-    assert list(TASKS) == ["question-answering", "text-classification"]
+    assert list(TASKS) == [
+        "question-answering",
+        "text-classification",
+        "token-classification",
+        "summarization",
+    ]
     for name, task in TASKS.items():
         assert task.name == name
         assert find_task(name) is task_of_artifact(name) is task
@@ -48,7 +53,8 @@ def test_nobody_changes_the_table_but_register() -> None:
 
 @pytest.mark.parametrize("name", ["", "translation", "Question-Answering"])
 def test_an_unknown_name(name: str) -> None:
-    message = f"task: got {name!r}, want one of question-answering, text-classification"
+    known = "question-answering, text-classification, token-classification, summarization"
+    message = f"task: got {name!r}, want one of {known}"
     with pytest.raises(ConfigError, match=f"^{message}$"):
         find_task(name)
     with pytest.raises(ArtifactFormatError, match=rf"^manifest\.{message}$"):

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bert_rt.errors import InputError
-from train.data.text import MAX_LINE_BYTES, read_documents, read_lines, split_sentences
+from bert_rt.text.sentences import split_sentences
+from train.data.text import MAX_LINE_BYTES, read_documents, read_lines
 
 
 @pytest.mark.parametrize(

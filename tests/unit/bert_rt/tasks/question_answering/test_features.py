@@ -10,13 +10,13 @@ import tokenizers
 
 from bert_rt.errors import EmptyInputError, InputTooLongError
 from bert_rt.tasks.limits import AnsweringConfig
-from bert_rt.tasks.question_answering import features as features_module
 from bert_rt.tasks.question_answering.features import (
     MAX_QUESTION_CHARS,
     check_question,
     make_features,
 )
 from bert_rt.tasks.texts import MAX_TEXT_CHARS
+from bert_rt.text import windows as windows_module
 from bert_rt.text.tokenization import Tokenizer
 from tests.support.data.text import make_encoding, make_windows
 
@@ -158,7 +158,7 @@ def test_text_without_tokens_is_refused(tokenizer: Tokenizer, field: str) -> Non
 def test_too_many_windows_are_refused_before_they_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(features_module, "MAX_WINDOWS", 3)
+    monkeypatch.setattr(windows_module, "MAX_WINDOWS", 3)
     assert len(make_windows(35, CONFIG)) == 3
     with pytest.raises(InputTooLongError, match="got 36 tokens, which are 4 windows that move by"):
         make_windows(36, CONFIG)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from bert_rt.errors import EmptyInputError, InputError
+from bert_rt.model.labels import class_index
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.text_classification.labelled import (
     LabelledText,
-    class_index,
     class_indices,
     class_names,
     encode_labelled,

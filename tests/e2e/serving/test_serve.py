@@ -35,6 +35,7 @@ QUESTION, CONTEXT = PAIRS[0]
 BODY = {"question": QUESTION, "context": CONTEXT}
 MARKER = "zebramarker"
 _MAX_BODY = 2**20
+_IDLE = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +239,40 @@ def test_an_engine_that_fails_once_fails_no_later_request(faulty: Served) -> Non
         good = list(pool.map(lambda _: faulty.ask("/v1/answer", BODY)[0], range(20)))
     assert good == [200] * 20
     assert faulty.state()[0] == 200
+
+
+def test_a_request_that_fails_the_engine_fails_alone(faulty: Served) -> None:
+    bodies = [BODY] * 10 + [_asking(FAILS)] + [BODY] * 10
+    with ThreadPoolExecutor(22) as pool:
+        # While it is computed the others come, and are computed together.
+        slow = pool.submit(faulty.ask, "/v1/answer", _asking(IS_SLOW))
+        _eventually(lambda: _figure(faulty, 'bert_rt_queue_depth{model="squad"}') > 0)
+        codes = [reply[0] for reply in pool.map(lambda it: faulty.ask("/v1/answer", it), bodies)]
+    assert codes == [200] * 10 + [500] + [200] * 10
+    assert slow.result()[0] == 200
+
+
+def test_idle_connections_hinder_nobody(artifact: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard < _IDLE + 500:
+        pytest.skip(f"ulimit -Hn is {hard}: too few for {_IDLE} connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    options = json.dumps({"header_timeout_s": 60})
+    with served(["tests.support.serving.server", str(artifact), options]) as server:
+        before = server.peak_mib()
+        idle = [server.connect() for _ in range(_IDLE)]
+        try:
+            began_s = time.monotonic()
+            _answered(server)
+            assert time.monotonic() - began_s < 5
+            idle[0].setblocking(False)
+            with pytest.raises(BlockingIOError):  # It is open still.
+                idle[0].recv(1)
+            assert server.peak_mib() - before < 200
+        finally:
+            for connection in idle:
+                connection.close()
+        _answered(server)
 
 
 def test_deadlines(faulty: Served) -> None:

@@ -72,6 +72,3 @@ class Simulation:
 
     def lengths(self) -> list[list[int]]:
         return [[request.lengths[index] for request, index in batch] for batch in self.batches]
-
-
-# One caller alone.

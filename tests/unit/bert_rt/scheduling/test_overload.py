@@ -66,6 +66,3 @@ def test_under_twice_the_load_work_is_done_for_those_who_wait(timeouts: list[flo
     assert stats.num_unwanted_windows <= 0.02 * stats.num_windows
     assert stats.num_requests == stats.num_tokens == 0
     assert stats.num_batch_tokens / stats.num_batches > 0.8 * 4096
-
-
-# Whatever happens.

@@ -323,9 +323,6 @@ def test_a_deferred_request_is_given_out_beside_bulk_work() -> None:
     assert short in batch.requests
 
 
-# Overload.
-
-
 @settings(max_examples=200)
 @given(data=st.data(), is_packed=st.booleans())
 def test_every_window_is_computed_once_or_its_request_has_an_error(

@@ -9,10 +9,11 @@ import hmac
 import json
 import logging
 import math
+import os
+import random
 import re
 import time
 import traceback
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ class Gate:
         began_s = time.monotonic()
         headers = Headers(scope=scope)
         given_id = headers.get("x-request-id", "")
-        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else uuid.uuid4().hex
+        request_id = given_id if _REQUEST_ID.fullmatch(given_id) else _new_id()
         exchange = Exchange(request_id, _METHODS.get(scope["method"], "other"))
         scope["bert_rt.exchange"] = exchange
         is_begun = False
@@ -187,6 +188,17 @@ class Gate:
                 "inputs": exchange.num_inputs,
             }
             _ACCESS.info("%s", json.dumps(entry), extra={"bert_rt": entry})
+
+
+# Ids need not be secret. Asking the system for random bytes gives up the interpreter's lock, which
+# the event loop then has to wait for while the engine's thread is in Python.
+_IDS = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_IDS.seed)  # else forked workers would give the same ones
+
+
+def _new_id() -> str:
+    return f"{_IDS.getrandbits(128):032x}"
 
 
 _METHODS = {name: name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}

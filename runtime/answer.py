@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
-from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.question_answering.rows import answer_fields
-from bert_rt.types import Answer
-from runtime.lines import at_line, batches, parse_line, parse_lines
+from runtime.lines import parse_line
 from runtime.loading import add_runtime_flags, load_runtime
+from runtime.streams import compute_lines, print_result
 
 __all__ = ["main"]
 
@@ -61,14 +58,13 @@ def main(argv: Sequence[str]) -> int:
                 top_k=args.top_k,
                 max_overlap=args.max_overlap,
             )
-        _print(answer, {})
+        print_result(answer_fields(answer), {})
         return 0
     with load_runtime(args) as runtime:
         options = runtime.options(
             QuestionAnswering(), top_k=args.top_k, max_overlap=args.max_overlap
         )
-        for lines in batches(sys.stdin.fileno()):
-            _answer_lines(runtime, lines, options)
+        compute_lines(runtime, options, {"json": _parse}, _pair, answer_fields)
     return 0
 
 
@@ -92,36 +88,12 @@ def _read_text(path: str) -> str:
         raise InputError(f"context_file: {path} is not UTF-8 at byte {error.start}") from None
 
 
-def _answer_lines(
-    runtime: Runtime, lines: Sequence[tuple[int, bytes]], options: CallOptions
-) -> None:
-    """Answer what stands before the first bad line, then raise its error."""
-    entries, failure = parse_lines(lines, _parse)
-    pairs = ((entry["question"], entry["context"]) for _, entry in entries)
-    answers = runtime.session.stream(runtime.task, pairs, options, place="")
-    try:
-        for number, entry in entries:
-            try:
-                answer = next(answers)
-            except InputError as error:
-                raise at_line(number, error) from None
-            _print(answer, entry)
-    finally:
-        sys.stdout.flush()
-    if failure is not None:
-        raise failure
-
-
 def _parse(line: bytes) -> dict[str, Any]:
     return parse_line(line, ("question", "context"))
 
 
-def _print(answer: Answer, entry: Mapping[str, Any]) -> None:
-    """Print an answer as one line of JSON, with the id of its question where there is one."""
-    result = answer_fields(answer)
-    if "id" in entry:
-        result = {"id": entry["id"], **result}
-    print(json.dumps(result))
+def _pair(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+    return entry["question"], entry["context"]
 
 
 if __name__ == "__main__":

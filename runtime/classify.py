@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bert_rt.api import Runtime
-from bert_rt.errors import InputError
 from bert_rt.support.cli import int_at_least, make_parser, run_command
-from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.text_classification.classifying import TextClassification
 from bert_rt.tasks.text_classification.rows import class_fields
-from bert_rt.types import Classification, TextInput
-from runtime.lines import at_line, batches, parse_line, parse_lines, parse_text_line
+from bert_rt.types import TextInput
+from runtime.lines import parse_line, parse_text_line
 from runtime.loading import add_runtime_flags, load_runtime
+from runtime.streams import compute_lines, print_result
 
 __all__ = ["main"]
 
@@ -53,16 +50,11 @@ def main(argv: Sequence[str]) -> int:
     _check_texts(parser, args)
     with load_runtime(args) as runtime:
         if args.text is not None:
-            _print(runtime.classify(args.text, args.text_pair, top_k=args.top_k), {})
+            result = runtime.classify(args.text, args.text_pair, top_k=args.top_k)
+            print_result(class_fields(result), {})
             return 0
         options = runtime.options(TextClassification(), top_k=args.top_k)
-        parse = _PARSERS.get(args.format)
-        for lines in batches(sys.stdin.fileno()):
-            first = next((line for _, line in lines if line.strip()), None)
-            if parse is None and first is not None:
-                parse = _PARSERS["json" if first.lstrip().startswith(b"{") else "text"]
-            if parse is not None:
-                _classify_lines(runtime, *parse_lines(lines, parse), options)
+        compute_lines(runtime, options, _PARSERS, _text, class_fields, form=args.format)
     return 0
 
 
@@ -75,41 +67,15 @@ def _check_texts(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         parser.error("--text: got none, nor lines on stdin")
 
 
-def _classify_lines(
-    runtime: Runtime,
-    entries: Sequence[tuple[int, Mapping[str, Any]]],
-    failure: InputError | None,
-    options: CallOptions,
-) -> None:
-    """Classify what stands before the first bad line, then raise its error."""
-    inputs = (TextInput(entry["text"], entry.get("text_pair")) for _, entry in entries)
-    results = runtime.session.stream(runtime.task, inputs, options, place="")
-    try:
-        for number, entry in entries:
-            try:
-                result = next(results)
-            except InputError as error:
-                raise at_line(number, error) from None
-            _print(result, entry)
-    finally:
-        sys.stdout.flush()
-    if failure is not None:
-        raise failure
-
-
 def _json(line: bytes) -> dict[str, Any]:
     return parse_line(line, ("text",))
 
 
+def _text(entry: Mapping[str, Any]) -> TextInput:
+    return TextInput(entry["text"], entry.get("text_pair"))
+
+
 _PARSERS = {"json": _json, "text": parse_text_line}
-
-
-def _print(classification: Classification, entry: Mapping[str, Any]) -> None:
-    """Print a class as one line of JSON, with the id of its text where there is one."""
-    result = class_fields(classification)
-    if "id" in entry:
-        result = {"id": entry["id"], **result}
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

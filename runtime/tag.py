@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bert_rt.api import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import make_parser, run_command
 from bert_rt.tasks.token_classification.tagging import TokenClassification
 from bert_rt.types import Entity, TaggedWord, Tagging
-from runtime.lines import at_line, batches, parse_line, parse_lines, parse_text_line
+from runtime.lines import parse_line, parse_text_line
 from runtime.loading import add_runtime_flags, load_runtime
+from runtime.streams import compute_lines, print_result
 
 __all__ = ["main"]
 
@@ -43,41 +42,14 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.text is None and sys.stdin.isatty():
         parser.error("--text: got none, nor lines on stdin")
+    fields_of = _entities_and_words if args.words else _entities
     with load_runtime(args) as runtime:
         if args.text is not None:
-            _print(runtime.tag(args.text), {}, args.words)
+            print_result(fields_of(runtime.tag(args.text)), {})
             return 0
-        parse = _PARSERS.get(args.format)
-        for lines in batches(sys.stdin.fileno()):
-            first = next((line for _, line in lines if line.strip()), None)
-            if parse is None and first is not None:
-                parse = _PARSERS["json" if first.lstrip().startswith(b"{") else "text"]
-            if parse is not None:
-                _tag_lines(runtime, *parse_lines(lines, parse), args.words)
+        options = runtime.options(TokenClassification())
+        compute_lines(runtime, options, _PARSERS, _words_or_text, fields_of, form=args.format)
     return 0
-
-
-def _tag_lines(
-    runtime: Runtime,
-    entries: Sequence[tuple[int, Mapping[str, Any]]],
-    failure: InputError | None,
-    with_words: bool,
-) -> None:
-    """Label what stands before the first bad line, then raise its error."""
-    task = TokenClassification()
-    inputs = (entry.get("words", entry.get("text")) for _, entry in entries)
-    results = runtime.session.stream(task, inputs, runtime.options(task), place="")
-    try:
-        for number, entry in entries:
-            try:
-                result = next(results)
-            except InputError as error:
-                raise at_line(number, error) from None
-            _print(result, entry, with_words)
-    finally:
-        sys.stdout.flush()
-    if failure is not None:
-        raise failure
 
 
 def _json(line: bytes) -> dict[str, Any]:
@@ -92,14 +64,16 @@ def _json(line: bytes) -> dict[str, Any]:
 _PARSERS = {"json": _json, "text": parse_text_line}
 
 
-def _print(tagging: Tagging, entry: Mapping[str, Any], with_words: bool) -> None:
-    """Print the entities of a text as one line of JSON, with its id where there is one."""
-    result: dict[str, Any] = {"entities": [_to_dict(entity) for entity in tagging.entities]}
-    if with_words:
-        result["words"] = [_to_dict(word) for word in tagging.words]
-    if "id" in entry:
-        result = {"id": entry["id"], **result}
-    print(json.dumps(result))
+def _words_or_text(entry: Mapping[str, Any]) -> Any:
+    return entry.get("words", entry.get("text"))
+
+
+def _entities(tagging: Tagging) -> dict[str, Any]:
+    return {"entities": [_to_dict(entity) for entity in tagging.entities]}
+
+
+def _entities_and_words(tagging: Tagging) -> dict[str, Any]:
+    return {**_entities(tagging), "words": [_to_dict(word) for word in tagging.words]}
 
 
 def _to_dict(item: TaggedWord | Entity) -> dict[str, Any]:

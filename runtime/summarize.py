@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_rt.support.cli import make_parser, run_command
+from bert_rt.tasks.summarization.rows import summary_fields
 from bert_rt.tasks.summarization.summarizing import Summarization
-from bert_rt.types import Summary
 from runtime.lines import parse_line
 from runtime.loading import add_runtime_flags, load_runtime
 from runtime.streams import compute_lines, print_result
@@ -44,10 +44,12 @@ def main(argv: Sequence[str]) -> int:
     blocking = not args.keep_repetitions
     with load_runtime(args) as runtime:
         if args.text is not None:
-            print_result(_fields(runtime.summarize(args.text, trigram_blocking=blocking)), {})
+            print_result(
+                summary_fields(runtime.summarize(args.text, trigram_blocking=blocking)), {}
+            )
             return 0
         options = runtime.options(Summarization(), trigram_blocking=blocking)
-        compute_lines(runtime, options, {"json": _json}, _text, _fields)
+        compute_lines(runtime, options, {"json": _json}, _text, summary_fields)
     return 0
 
 
@@ -57,12 +59,6 @@ def _json(line: bytes) -> dict[str, Any]:
 
 def _text(entry: Mapping[str, Any]) -> Any:
     return entry["text"]
-
-
-def _fields(summary: Summary) -> dict[str, Any]:
-    names = ("text", "start", "end", "score", "index")
-    sentences = [{name: getattr(s, name) for name in names} for s in summary.sentences]
-    return {"summary": summary.text, "sentences": sentences}
 
 
 if __name__ == "__main__":

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_rt.errors import InputError
 from bert_rt.support.cli import make_parser, run_command
+from bert_rt.tasks.token_classification.rows import tag_fields
 from bert_rt.tasks.token_classification.tagging import TokenClassification
-from bert_rt.types import Entity, TaggedWord, Tagging
 from runtime.lines import parse_line, parse_text_line
 from runtime.loading import add_runtime_flags, load_runtime
 from runtime.streams import compute_lines, print_result
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if args.text is None and sys.stdin.isatty():
         parser.error("--text: got none, nor lines on stdin")
-    fields_of = _entities_and_words if args.words else _entities
+    fields_of = functools.partial(tag_fields, with_words=args.words)
     with load_runtime(args) as runtime:
         if args.text is not None:
             print_result(fields_of(runtime.tag(args.text)), {})
@@ -66,18 +67,6 @@ _PARSERS = {"json": _json, "text": parse_text_line}
 
 def _words_or_text(entry: Mapping[str, Any]) -> Any:
     return entry.get("words", entry.get("text"))
-
-
-def _entities(tagging: Tagging) -> dict[str, Any]:
-    return {"entities": [_to_dict(entity) for entity in tagging.entities]}
-
-
-def _entities_and_words(tagging: Tagging) -> dict[str, Any]:
-    return {**_entities(tagging), "words": [_to_dict(word) for word in tagging.words]}
-
-
-def _to_dict(item: TaggedWord | Entity) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in ("text", "start", "end", "label", "score")}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,16 @@ from msgspec import Meta
 from bert_rt.errors import InputError
 from bert_rt.scheduling.requests import LOWEST_PRIORITY
 
-__all__ = ["AnyForm", "HttpForm", "TaskRequest", "TaskResponse", "Texts", "Usage", "align"]
+__all__ = [
+    "AnyForm",
+    "HttpForm",
+    "TaskRequest",
+    "TaskResponse",
+    "TextForm",
+    "Texts",
+    "Usage",
+    "align",
+]
 
 # One text or several.
 Texts = str | Annotated[list[str], Meta(min_length=1)]
@@ -165,6 +174,31 @@ def align(columns: Mapping[str, str | Sequence[str]]) -> list[tuple[str, ...]]:
         num_rows, first = len(texts), name
     full = [texts * num_rows if len(texts) == 1 else texts for texts in lists.values()]
     return list(zip(*full, strict=True))
+
+
+class TextForm(HttpForm):
+    """The form of a task that takes a text: what it asks, by the field `text`."""
+
+    inputs = ("text",)
+
+    def items(self, request: Any) -> list[Any]:
+        """Return the texts."""
+        return [text for (text,) in align({"text": request.text})]
+
+    def kind(self, result: Any) -> str:
+        """Return the only one."""
+        del result
+        return self.kinds[0]
+
+    def items_of_tensors(self, tensors: Mapping[str, Sequence[str]]) -> list[Any]:
+        """Return the texts."""
+        return list(tensors["text"])
+
+    def items_of_inputs(self, inputs: Any) -> list[Any] | None:
+        """Take a text, or a list of texts."""
+        entries = inputs if isinstance(inputs, list) else [inputs]
+        is_text = all(isinstance(entry, str) for entry in entries)
+        return entries if entries and is_text else None
 
 
 class AnyRequest(TaskRequest):

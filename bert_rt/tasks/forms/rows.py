@@ -129,7 +129,7 @@ class AnyRows(RowForm):
     """The rows of a task that says nothing of them: a text in, the result as it is out."""
 
     columns_class = TextColumn
-    names = ("result",)
+    names: ClassVar[tuple[str, ...]] = ("result",)
 
     def required(self, names: Collection[str], columns: TextColumn) -> list[str]:
         """Return the column of the text; raises ColumnsError where it is missing."""

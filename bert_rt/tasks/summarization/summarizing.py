@@ -17,6 +17,7 @@ from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.limits import SummaryConfig
 from bert_rt.tasks.session import Session
 from bert_rt.tasks.summarization.head_spec import HEAD
+from bert_rt.tasks.summarization.rows import SummaryRows
 from bert_rt.tasks.summarization.selection import choose_sentences
 from bert_rt.tasks.summarization.windows import SentenceWindow, make_windows
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.summarization.documents import SummarizedText
     from bert_rt.tasks.summarization.evaluation import SummaryEvaluation
+    from bert_rt.tasks.summarization.http import SummarizeForm
 
 __all__ = ["PreparedDocument", "Summarization", "SummaryOptions", "prepare_document"]
 
@@ -212,6 +214,16 @@ class Summarization(Task[str, PreparedDocument, Summary]):
         from bert_rt.tasks.summarization.documents import read_documents
 
         return read_documents(path, dropped=dropped)
+
+    def http(self) -> SummarizeForm:
+        """Return how it is asked by HTTP."""
+        from bert_rt.tasks.summarization.http import SummarizeForm  # needs msgspec
+
+        return SummarizeForm()
+
+    def rows(self) -> SummaryRows:
+        """Return the form of a column of documents, and summaries."""
+        return SummaryRows()
 
     def evaluate(
         self,

@@ -30,6 +30,7 @@ from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text, with_place
 from bert_rt.tasks.token_classification.chunks import find_chunks
 from bert_rt.tasks.token_classification.head_spec import HEAD
 from bert_rt.tasks.token_classification.layout import WordFields
+from bert_rt.tasks.token_classification.rows import TagRows
 from bert_rt.tasks.token_classification.windows import make_windows
 from bert_rt.tasks.token_classification.words import Words, find_words, join_words, place_words
 from bert_rt.text.tokenization import Tokenizer
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from bert_rt.support.faults import Dropped
     from bert_rt.support.progress import Progress
     from bert_rt.tasks.token_classification.evaluation import TagEvaluation
+    from bert_rt.tasks.token_classification.http import TagForm
     from bert_rt.tasks.token_classification.labelled import LabelledWords
 
 __all__ = [
@@ -224,6 +226,16 @@ class TokenClassification(Task[TextOfWords, PreparedWords, Tagging]):
         examples = read_labelled(path, layout, dropped=dropped)
         tag_indices(examples, labels)
         return examples
+
+    def http(self) -> TagForm:
+        """Return how it is asked by HTTP."""
+        from bert_rt.tasks.token_classification.http import TagForm  # needs msgspec
+
+        return TagForm()
+
+    def rows(self) -> TagRows:
+        """Return the form of a column of texts, and entities."""
+        return TagRows()
 
     def evaluate(
         self,

@@ -20,6 +20,8 @@ from bert_rt.types import PER_SEQUENCE, PER_TOKEN
 from tests.kernels.support import ISAS
 
 ROOT = Path(__file__).parent / "artifacts_v1"
+# Later tasks have no artifacts of this version.
+_TASKS = ("question-answering", "text-classification")
 # Rounding of numpy's exp, which differs between processors. All else is compared to the bit.
 SCORE_RTOL = 1e-12
 
@@ -45,7 +47,7 @@ def assert_same(got: dict[str, Any], want: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", _TASKS)
 def test_the_native_engine_answers_the_same_to_the_bit(
     task: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +63,7 @@ def test_the_native_engine_answers_the_same_to_the_bit(
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "reference"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", _TASKS)
 def test_every_engine_opens_them_and_passes_their_self_test(task: str, engine: str) -> None:
     with Runtime.load(ROOT / task, engine=engine) as runtime:
         runtime.ask(golden(task)[0][0])
@@ -90,7 +92,7 @@ def test_what_version_1_means() -> None:
     assert limits == SequenceLimits(max_seq_length=48)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", _TASKS)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -105,13 +105,13 @@ def test_schemathesis(tmp_path: Path) -> None:
     (tmp_path / "schemathesis.toml").write_text(_CONFIG)
     with served(["runtime.serve", "--port", "0", "--no_access_log", *models]) as server:
         command = [str(_client("schemathesis")), "run", "--no-color", "--continue-on-failure"]
-        command += ["--max-examples", "125", "--seed", "1", "--checks", "all"]
+        command += ["--max-examples", "105", "--seed", "1", "--checks", "all"]
         command += ["--exclude-checks", _EXCLUDED]
         url = f"http://127.0.0.1:{server.port}/openapi.json"
         result = subprocess.run([*command, url], cwd=tmp_path, capture_output=True, text=True)
         paths = server.ask("/openapi.json")[1]["paths"]
     assert result.returncode == 0, result.stdout
-    num_operations = sum(map(len, paths.values()))
+    num_operations = sum(len(set(path) & {"get", "post"}) for path in paths.values())
     assert f"Tested: {num_operations}\n" in f"{result.stdout}\n", result.stdout
     cases = re.findall(r"(\d[\d,]*) generated", result.stdout)
     assert int(cases[0].replace(",", "")) >= _NUM_CASES, result.stdout

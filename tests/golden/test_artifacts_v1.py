@@ -70,7 +70,7 @@ def test_every_engine_opens_them_and_passes_their_self_test(task: str, engine: s
 
 
 @pytest.mark.parametrize(
-    "path", [*(ROOT / task for task in TASKS), default_artifact_path()], ids=lambda path: path.name
+    "path", [*(ROOT / task for task in _TASKS), default_artifact_path()], ids=lambda path: path.name
 )
 def test_they_are_written_back_as_they_were(path: Path) -> None:
     data = (path / "manifest.json").read_bytes()
@@ -80,7 +80,7 @@ def test_they_are_written_back_as_they_were(path: Path) -> None:
 
 
 def test_what_version_1_means() -> None:
-    spans, classes = (load_artifact(ROOT / task).manifest for task in TASKS)
+    spans, classes = (load_artifact(ROOT / task).manifest for task in _TASKS)
     assert spans.outputs == {"start_logits": PER_TOKEN, "end_logits": PER_TOKEN}
     assert classes.outputs == {"logits": PER_SEQUENCE}
     assert spans.model.file == classes.model.file == "model.onnx"

@@ -17,7 +17,9 @@ from typing import Any
 
 def main() -> None:
     """Run what the command line says."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
+    # Shells ignore both for what they start in the background, nohup the second one.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     _, number, place, command, *argv = sys.argv
     module_name, name = place.split(":")
     module = importlib.import_module(module_name)

@@ -11,8 +11,8 @@ statically: so a wheel runs on systems since 2014 whatever this machine has. The
 C++ library (their folder includes none that has code), so that the two do not mix.
 
 Then auditwheel and abi3audit look at each wheel, and a bare Python of each version that Debian has
-answers a question with it; all must give the same answer with the same score to 12 digits. What cannot be
-had here is skipped and named.
+answers a question with it; all must give the same answer with the same score to 12 digits. What
+cannot be had here is skipped and named.
 """
 
 from __future__ import annotations

@@ -329,7 +329,7 @@ def main(argv: Sequence[str]) -> int:
                     skipped.append(f"question to {kind.tag} on Python {python}, {machine}: {error}")
                     continue
                 # Logits are equal to the bit; numpy's exp is not on all processors.
-                answers.add((told["answer"], round(told["score"], 12)))
+                answers.add((told["answer"], round(float(told["score"]), 12)))
                 print("  " + ", ".join(f"{name} {value}" for name, value in told.items()))
     if len(answers) > 1:
         sys.exit(f"error: wheels answer differently: {sorted(answers)}")

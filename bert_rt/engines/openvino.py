@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -65,7 +66,7 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     if device == "CPU":
         return None
     note_use(SPEC.name)
-    available: list[str] = _library().Core().available_devices
+    available: list[str] = _core().available_devices
     # "GPU.0" and "GPU" are both good names for a device that is listed under either; composed
     # ones ("AUTO:GPU,CPU") are OpenVINO's to judge when the model is compiled.
     known = {part for name in available for part in (name, name.partition(".")[0])}
@@ -96,7 +97,7 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     device = _device_name(options.device)
     settings = _settings(device, num_threads)
     note_use(SPEC.name)
-    core = _library().Core()
+    core = _core()
     try:
         model = core.read_model(artifact.read(artifact.manifest.model.file))
     except Exception as error:  # RuntimeError by documentation, others by experience.
@@ -244,6 +245,17 @@ def _library() -> ModuleType:
             del sys.modules[_TELEMETRY]
     module: ModuleType = openvino
     return module
+
+
+@functools.cache
+def _core() -> Any:
+    """Return the process's one Core, which is never freed.
+
+    With its last user the CPU plugin goes, and unmaps the alternate signal stack that it gave to
+    the thread that loaded it. Where another thread does that (a garbage collection, a server's
+    worker), the first thread dies of the next signal that it handles.
+    """
+    return _library().Core()
 
 
 def _short(error: Exception) -> str:

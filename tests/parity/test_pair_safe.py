@@ -37,9 +37,9 @@ def run_onnxruntime(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]
 
 def run_openvino(model: bytes, x: NDArray[np.float32]) -> NDArray[np.float32]:
     pytest.importorskip("openvino")
-    from bert_rt.engines.openvino import _library, _settings
+    from bert_rt.engines.openvino import _core, _settings
 
-    core = _library().Core()
+    core = _core()
     settings = _settings("CPU", 1)
     # The engine itself keeps float products, which are quicker there: this is what others meet.
     settings.pop("LP_TRANSFORMS_MODE", None)

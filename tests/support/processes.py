@@ -2,6 +2,7 @@
 
     python tests/support/processes.py fork ENGINE DIRECTORY COUNT
     python tests/support/processes.py exit ENGINE DIRECTORY
+    python tests/support/processes.py signal ENGINE DIRECTORY
 
 DIRECTORY holds the checkpoint "squad" of tests.golden.pipeline.pipeline_cases, which torch runs;
 the other engines run the embedded model.
@@ -9,6 +10,7 @@ the other engines run the embedded model.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -86,11 +88,29 @@ def fork(engine: str, directory: str, count: int) -> None:
         assert status == 0, f"child {index}: status {status}"
 
 
+def handle_a_signal(engine: str, directory: str) -> None:
+    """Free what this thread opened in another thread, and handle a signal here."""
+    held = [open_engine(engine, directory)]
+    held[0](3)
+
+    def free() -> None:
+        held.clear()
+        gc.collect()
+
+    thread = threading.Thread(target=free)
+    thread.start()
+    thread.join()
+    signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Run the program that the command line names."""
     program, engine, directory, *rest = sys.argv[1:]
     if program == "fork":
         fork(engine, directory, int(rest[0]))
+    elif program == "signal":
+        handle_a_signal(engine, directory)
     else:
         answer = open_engine(engine, directory)
         keep_busy(answer)

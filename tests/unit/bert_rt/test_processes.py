@@ -67,6 +67,15 @@ def test_a_process_ends_quietly_while_threads_answer(engine: str, models: Path) 
         assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM's handlers")
+@pytest.mark.parametrize("engine", _ENGINES)
+def test_a_signal_is_handled_after_another_thread_freed_the_model(
+    engine: str, models: Path
+) -> None:
+    result = run_program("signal", engine, str(models))
+    assert (result.returncode, result.stdout) == (0, "handled\n"), result.stderr
+
+
 def ask_runtime(runtime: Runtime) -> str:
     """Answer in another process; a function of a module, so that it can be sent there."""
     with runtime:

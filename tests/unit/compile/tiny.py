@@ -231,9 +231,9 @@ def openvino_logits(model: bytes, feeds: Mapping[str, NDArray[np.int64]]) -> NDA
 @functools.lru_cache(maxsize=8)
 def openvino_model(model: bytes) -> Any:
     """Compile a model for the CPU, as the engine does."""
-    from bert_rt.engines.openvino import _library, _settings
+    from bert_rt.engines.openvino import _core, _settings
 
-    core = _library().Core()
+    core = _core()
     return core.compile_model(core.read_model(model), "CPU", _settings("CPU", 1))
 
 

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kDefaultGroupTokens = 256;
 constexpr int kLateGroupShare = 4; // a late group has this part of the others' tokens
+constexpr size_t kMostSplit = 5;   // below so many groups each number is tried, then only all
 constexpr int kMaxThreads = 1024;
 constexpr size_t kMiB = size_t{1} << 20;
 
@@ -20,13 +21,15 @@ std::string number(int64_t x) { return std::to_string(x); }
 } // namespace
 
 struct Engine::Team {
-  explicit Team(int size) : pool(size), barrier(size), pid(getpid()) {}
+  explicit Team(int size)
+      : pool(size), barrier(size), pid(getpid()), loads(static_cast<size_t>(size)) {}
   std::mutex lock;
   ThreadPool pool;
   Barrier barrier;
   pid_t pid;
   std::vector<int> order; // kept from run to run, so that nothing is allocated
   std::vector<Group> groups;
+  std::vector<double> loads;
 };
 
 Engine::Engine(std::string_view onnx_file, const EngineSettings& settings)
@@ -142,18 +145,40 @@ void Engine::plan(const Batch& batch, std::vector<int>& order, std::vector<Group
   }
 }
 
-// Whether the team should work on one group at a time: where whole groups would leave threads idle.
-bool Engine::should_split(const std::vector<Group>& groups) const {
-  if (num_threads_ == 1) return false;
-  std::vector<double> loads(static_cast<size_t>(num_threads_), 0.0);
-  double total = 0.0;
-  for (const Group& g : groups) {
-    *std::min_element(loads.begin(), loads.end()) += g.cost;
-    total += g.cost;
-  }
-  const double longest = *std::max_element(loads.begin(), loads.end());
+// When the last thread is done if the groups outside [first, last) are dealt out whole, each to the
+// thread that is free first.
+double Engine::finish(const std::vector<Group>& groups, Span split,
+                      std::vector<double>& loads) const {
   constexpr double kSplitLoss = 1.2; // what barriers and smaller pieces cost
-  return longest > kSplitLoss * total / num_threads_;
+  double shared = 0.0;
+  std::fill(loads.begin(), loads.end(), 0.0);
+  for (size_t i = 0; i < groups.size(); ++i) {
+    if (i >= split.first && i < split.last)
+      shared += groups[i].cost;
+    else
+      *std::min_element(loads.begin(), loads.end()) += groups[i].cost;
+  }
+  return kSplitLoss * shared / num_threads_ + *std::max_element(loads.begin(), loads.end());
+}
+
+// The groups that the whole team computes, one after another, because threads would wait for each
+// other if all were dealt out: as many of the longest or of the shortest as are done the soonest.
+Engine::Span Engine::choose_split(const std::vector<Group>& groups,
+                                  std::vector<double>& loads) const {
+  Span best{0, 0};
+  if (num_threads_ == 1) return best;
+  double soonest = finish(groups, best, loads);
+  const auto consider = [&](Span span) {
+    const double at = finish(groups, span, loads);
+    if (at < soonest) soonest = at, best = span;
+  };
+  const size_t n = groups.size();
+  for (size_t count = 1; count < std::min(n, kMostSplit); ++count) {
+    consider({0, count});
+    consider({n - count, n});
+  }
+  consider({0, n});
+  return best;
 }
 
 void Engine::run(const Batch& batch, const Output& out) {
@@ -163,31 +188,31 @@ void Engine::run(const Batch& batch, const Output& out) {
   std::vector<int>& order = team.order;
   std::vector<Group>& groups = team.groups;
   plan(batch, order, groups);
-  std::atomic<size_t> next{0};
-  if (should_split(groups)) {
-    Workspace w = carve_workspace(model_, group_tokens_, workspaces_[0].data());
-    for (const Group& g : groups) {
-      const int rows = encoder_.gather(batch, order.data() + g.first, g.count, w);
-      team.pool.run([&](int rank) {
-        const Seat seat{rank, num_threads_, &team.barrier,
-                        scratch_[static_cast<size_t>(rank)].data()};
-        encoder_.run(batch, g.count, rows, w, seat, out);
-      });
-    }
-    return;
+  const Span split = choose_split(groups, team.loads);
+  Workspace shared = carve_workspace(model_, group_tokens_, workspaces_[0].data());
+  for (size_t i = split.first; i < split.last; ++i) {
+    const Group& g = groups[i];
+    const int rows = encoder_.gather(batch, order.data() + g.first, g.count, shared);
+    team.pool.run([&](int rank) {
+      const Seat seat{rank, num_threads_, &team.barrier,
+                      scratch_[static_cast<size_t>(rank)].data()};
+      encoder_.run(batch, g.count, rows, shared, seat, out);
+    });
   }
+  std::atomic<size_t> next{0};
+  const size_t num_whole = groups.size() - (split.last - split.first);
   const auto serve = [&](int rank) {
     const auto at = static_cast<size_t>(rank);
     Workspace w = carve_workspace(model_, group_tokens_, workspaces_[at].data());
-    for (size_t i = next++; i < groups.size(); i = next++) {
-      const Group& g = groups[i];
+    for (size_t i = next++; i < num_whole; i = next++) {
+      const Group& g = groups[i < split.first ? i : i + (split.last - split.first)];
       const int rows = encoder_.gather(batch, order.data() + g.first, g.count, w);
       encoder_.run(batch, g.count, rows, w, {0, 1, nullptr, scratch_[at].data()}, out);
     }
   };
-  if (groups.size() == 1 || num_threads_ == 1)
+  if (num_whole == 1 || num_threads_ == 1)
     serve(0);
-  else
+  else if (num_whole > 1)
     team.pool.run(serve);
 }
 

@@ -47,7 +47,11 @@ class Engine {
     double cost;
   };
   void plan(const Batch& batch, std::vector<int>& order, std::vector<Group>& groups) const;
-  bool should_split(const std::vector<Group>& groups) const;
+  struct Span {
+    size_t first, last; // of the groups
+  };
+  double finish(const std::vector<Group>& groups, Span split, std::vector<double>& loads) const;
+  Span choose_split(const std::vector<Group>& groups, std::vector<double>& loads) const;
   double cost(int tokens) const;
   Team& team();
 

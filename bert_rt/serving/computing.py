@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from bert_rt.errors import DeadlineExceededError, InputTooLongError
 from bert_rt.serving.bodies import ClientGoneError
-from bert_rt.serving.measures import TimedResult
+from bert_rt.serving.measures import Stage, TimedResult, stages
 from bert_rt.serving.models import Model
 from bert_rt.serving.settings import Settings
 
@@ -52,10 +52,12 @@ class Computed:
     Attributes:
         results: One an input, in order.
         num_tokens: Tokens that the model read.
+        stages: When the request was tokenized, waited and was computed.
     """
 
     results: list[Any]
     num_tokens: int
+    stages: tuple[Stage, ...]
 
 
 async def compute(model: Model, wanted: Wanted, receive: Receive, settings: Settings) -> Computed:
@@ -92,6 +94,7 @@ async def compute(model: Model, wanted: Wanted, receive: Receive, settings: Sett
 async def _compute(model: Model, wanted: Wanted, receive: Receive, settings: Settings) -> Computed:
     runtime = model.runtime
     assert runtime is not None
+    admitted_s = time.monotonic()
     timeout_s = min(wanted.timeout_ms or settings.timeout_ms, settings.max_timeout_ms) / 1000
     options = runtime.options(
         top_k=wanted.top_k,
@@ -114,7 +117,9 @@ async def _compute(model: Model, wanted: Wanted, receive: Receive, settings: Set
     for result in results:
         model.count_result(result.value, result.queue_s)
     return Computed(
-        [result.value for result in results], sum(result.num_tokens for result in results)
+        [result.value for result in results],
+        sum(result.num_tokens for result in results),
+        stages(admitted_s, results),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -18,7 +18,7 @@ from bert_rt.tasks.base import CallOptions, Prepared, Task
 from bert_rt.tasks.session import Session
 from bert_rt.types import Outputs, TokenSequence
 
-__all__ = ["CODES", "CONTENT_TYPE", "Measures", "TimedResult", "TimedTask"]
+__all__ = ["CODES", "CONTENT_TYPE", "Measures", "Stage", "TimedResult", "TimedTask", "stages"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -146,11 +146,55 @@ class Measures:
 
 @dataclass(frozen=True, slots=True)
 class TimedResult:
-    """A result, its tokens, and the seconds that its input waited for the batches of others."""
+    """A result, its tokens, and when its input got on, by time.monotonic().
+
+    Attributes:
+        value: The result.
+        num_tokens: Tokens that the model read.
+        ready_s: When it was tokenized and waited for a batch.
+        began_s: When its last batch began.
+        ended_s: When that had ended.
+    """
 
     value: Any
     num_tokens: int
-    queue_s: float
+    ready_s: float
+    began_s: float
+    ended_s: float
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that the input waited for other batches than its last one."""
+        return self.began_s - self.ready_s
+
+
+class Stage(NamedTuple):
+    """A part of a request's way, by time.monotonic()."""
+
+    name: str
+    began_s: float
+    ended_s: float
+
+
+def stages(admitted_s: float, results: Sequence[TimedResult]) -> tuple[Stage, ...]:
+    """Say when a request was tokenized, when it waited and when it was computed.
+
+    Args:
+        admitted_s: When its inputs were taken, by time.monotonic().
+        results: At least one.
+
+    Returns:
+        Three stages, one behind the other. That of the queue ends as the first input's last batch
+        begins; other inputs may wait longer, while this one is computed.
+    """
+    ready_s = min(result.ready_s for result in results)
+    began_s = min(result.began_s for result in results)
+    ended_s = max(result.ended_s for result in results)
+    return (
+        Stage("prepare", admitted_s, ready_s),
+        Stage("queue", ready_s, began_s),
+        Stage("inference", began_s, ended_s),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +244,11 @@ class TimedTask:
     def decode(
         self, prepared: _Prepared, outputs: Sequence[Outputs], options: CallOptions
     ) -> TimedResult:
-        """Decode, and tell how long the input waited for other batches than its last one."""
+        """Decode, and tell how the input got on."""
+        ended_s = time.monotonic()
         last = None if self._engine is None else self._engine.last
         last_s = 0.0 if last is None else last.duration_s
-        queue_s = max(0.0, time.monotonic() - prepared.ready_s - last_s)
+        began_s = max(prepared.ready_s, ended_s - last_s)
         value = self._task.decode(prepared.prepared, outputs, options)
-        return TimedResult(value, sum(it.num_tokens for it in prepared.sequences), queue_s)
+        num_tokens = sum(it.num_tokens for it in prepared.sequences)
+        return TimedResult(value, num_tokens, prepared.ready_s, began_s, ended_s)

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bert_rt.errors import OverloadedError
 from bert_rt.serving.bodies import ClientGoneError
 from bert_rt.serving.failures import ErrorBody, HttpFailure, failure_of
+from bert_rt.serving.measures import Stage
 
 if TYPE_CHECKING:
     from bert_rt.serving.service import Service
@@ -52,6 +53,7 @@ class Exchange:
         task: Its task's name, or "".
         num_inputs: Inputs that were computed.
         status: Of the response; 0 before it begins.
+        stages: Of an answer: when it was tokenized, waited and was computed.
     """
 
     request_id: str
@@ -61,6 +63,7 @@ class Exchange:
     task: str = ""
     num_inputs: int = 0
     status: int = 0
+    stages: tuple[Stage, ...] = ()
 
 
 class Gate:

@@ -116,7 +116,9 @@ class Service:
         if header:
             client = request.headers.get(header, "")[:_MAX_CLIENT_CHARS]
             wanted = dataclasses.replace(wanted, client=client)
-        return await compute(model, wanted, request.receive, self.settings)
+        computed = await compute(model, wanted, request.receive, self.settings)
+        exchange.stages = computed.stages
+        return computed
 
 
 def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:

@@ -45,6 +45,7 @@ _EXTRAS = {
     "matplotlib": "train",
     "msgspec": "serve",
     "onnxscript": "compile",
+    "opentelemetry": "traces",
     "prometheus_client": "serve",
     "pyarrow": "batch",
     "rich": "train",

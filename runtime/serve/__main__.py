@@ -13,6 +13,7 @@ from bert_rt.serving import app
 from bert_rt.support.cli import run_command
 from runtime.loading import load_runtime
 from runtime.serve.flags import artifacts, parse_flags, server_options, settings
+from runtime.serve.layers import with_layers
 from runtime.serve.logs import set_up_logs
 from runtime.serve.server import end_at_once, listen, serve
 
@@ -32,7 +33,8 @@ def main(argv: Sequence[str]) -> int:
     set_up_logs(args.log_level, has_access_log=not args.no_access_log)
     models = {name: functools.partial(_load, args, path) for name, path in artifacts(args).items()}
     application = app(models, settings(args))
-    code = serve(application, listen(args.host, args.port), server_options(args))
+    outermost = with_layers(application, args)
+    code = serve(application, listen(args.host, args.port), server_options(args), outermost)
     if code:
         end_at_once(code)
     return code

@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 
-from bert_rt.serving import Application, app
+from starlette.types import ASGIApp
+
+from bert_rt.serving import app
 from runtime.loading import load_runtime
 from runtime.serve.flags import artifacts, parse_flags, settings
+from runtime.serve.layers import with_layers
 
 __all__ = ["create"]
 
 
-def create() -> Application:
+def create() -> ASGIApp:
     """Make the application that the environment describes.
 
     Returns:
@@ -33,4 +36,4 @@ def create() -> Application:
         )
         for name, path in artifacts(args).items()
     }
-    return app(models, settings(args))
+    return with_layers(app(models, settings(args)), args)

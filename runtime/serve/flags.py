@@ -84,13 +84,7 @@ def make_serve_parser() -> argparse.ArgumentParser:
         help="header that names who asks (X-Forwarded-For): one turn for all requests of a client",
     )
     parser.add_argument("--no_page", action="store_true", help="serve no page at /")
-    parser.add_argument("--no_access_log", action="store_true", help="no line for every request")
-    parser.add_argument(
-        "--log_level",
-        default="info",
-        choices=("debug", "info", "warning", "error"),
-        help="least level of what is logged",
-    )
+    _add_logging(parser)
     group = parser.add_argument_group("limits and deadlines")
     group.add_argument(
         "--max_batch_ms",
@@ -105,6 +99,22 @@ def make_serve_parser() -> argparse.ArgumentParser:
             if field.name in _HELP:
                 _add_number(group, field)
     return parser
+
+
+def _add_logging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no_access_log", action="store_true", help="no line for every request")
+    parser.add_argument(
+        "--log_level",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        help="least level of what is logged",
+    )
+    parser.add_argument(
+        "--traces",
+        action="store_true",
+        help="send a trace of every request by OpenTelemetry (OTEL_EXPORTER_OTLP_ENDPOINT, ...); "
+        "needs the extra traces",
+    )
 
 
 def _add_number(group: Any, field: dataclasses.Field[Any]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from bert_rt.errors import ConfigError
 from bert_rt.serving import Application
@@ -69,20 +70,26 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def serve(application: Application, listener: socket.socket, options: ServerOptions) -> int:
+def serve(
+    application: Application,
+    listener: socket.socket,
+    options: ServerOptions,
+    outermost: ASGIApp | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         application: The application.
         listener: What listen returned.
         options: Deadlines.
+        outermost: The application with layers around it; None where it has none.
 
     Returns:
         The exit code: 0, or 1 where an engine hangs, so that the process must be ended at once.
     """
     _raise_file_limit()
     config = uvicorn.Config(
-        application,
+        outermost or application,
         http=protocol_class(
             header_timeout_s=options.header_timeout_s, body_timeout_s=options.body_timeout_s
         ),

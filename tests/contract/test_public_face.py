@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import pkgutil
 import re
 import subprocess
@@ -122,15 +123,22 @@ def test_questions_and_texts_are_asked_alike() -> None:
 
 
 def _modules_imported() -> set[str]:
-    """Return the first parts of all modules that the packages import, and name to be imported."""
+    """Return the names of all modules that the packages import, and of the packages above them.
+
+    Dots are underscores, as in the names of distributions (opentelemetry-sdk).
+    """
     found = set()
     for package in ("bert_rt", "train", "compile", "runtime"):
         for path in (_ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
-                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                    names = [alias.name for alias in node.names]
                 elif isinstance(node, ast.ImportFrom) and node.module:
-                    found.add(node.module.partition(".")[0])
+                    names = [node.module]
+                else:
+                    continue
+                for name in names:
+                    found |= set(itertools.accumulate(name.split("."), "{}_{}".format))
     return found
 
 

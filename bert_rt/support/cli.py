@@ -44,6 +44,7 @@ _EXTRAS = {
     "matplotlib": "train",
     "onnxscript": "compile",
     "pyarrow": "batch",
+    "ray": "ray",
     "rich": "train",
     "safetensors": "train",
     "tensorboard": "train",

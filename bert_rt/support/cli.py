@@ -47,6 +47,7 @@ _EXTRAS = {
     "onnxscript": "compile",
     "prometheus_client": "serve",
     "pyarrow": "batch",
+    "ray": "ray",
     "rich": "train",
     "safetensors": "train",
     "starlette": "serve",

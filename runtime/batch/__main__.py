@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import re
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 from bert_rt import __version__
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import MANIFEST_NAME, default_artifact_path
+from bert_rt.computing import Computed, compute
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
@@ -27,7 +29,6 @@ from bert_rt.support.cli import (
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.flags import add_row_flags, given_asked, given_columns
 from runtime.batch.chunks import Chunk, Reading
-from runtime.batch.computing import Computed, compute
 from runtime.batch.encoding import Encoder, is_table
 from runtime.batch.inputs import Inputs, Shard
 from runtime.batch.run import ComputeAll, Files, Summary, run
@@ -65,23 +66,47 @@ def main(argv: Sequence[str]) -> int:
         columns = reading.output_columns(has_alternatives=options.top_k > 1)
         inputs = Inputs(args.input, args.format, reading, args.shard)
         files = Files(args.output, errors, _identity(args, runtime, reading, options))
-        summary = run(
-            inputs, reading, Encoder(args.output, columns), files, _here(runtime, options)
-        )
+        encoder = Encoder(args.output, columns)
+        with _computing(args, runtime, options, asked) as compute_all:
+            summary = run(inputs, reading, encoder, files, compute_all)
         info = runtime.info
     _report(args, summary, {"engine": info.name, "num_threads": info.num_threads})
     return 0
 
 
-def _here(runtime: Runtime, options: CallOptions) -> ComputeAll:
-    """Return what computes chunks in this process, one after the other."""
+@contextlib.contextmanager
+def _computing(
+    args: argparse.Namespace, runtime: Runtime, options: CallOptions, asked: dict[str, Any]
+) -> Iterator[ComputeAll]:
+    """Lend what computes chunks: this process, one after the other, or a cluster."""
     form = runtime.task.rows()
 
     def compute_all(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Computed]]:
         for chunk in chunks:
             yield chunk, compute(runtime, form, chunk.items, options)
 
-    return compute_all
+    if args.ray is None:
+        yield compute_all
+        return
+    from runtime.batch.cluster import Cluster, Engines
+
+    info = runtime.info
+    num_threads = args.num_threads or info.num_threads
+    engines = Engines(
+        artifact=args.artifact,
+        options={
+            "engine": info.name,  # not "auto", which another machine may take as another one
+            "device": args.device,
+            "num_threads": num_threads,
+            "checkpoint": args.checkpoint,
+            "config": runtime.limits,
+        },
+        asked={"top_k": args.top_k, **asked},
+        num_threads=num_threads,
+        count=args.ray_workers,
+    )
+    with contextlib.closing(Cluster(args.ray, engines)) as cluster:
+        yield cluster
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +153,19 @@ def _parser() -> argparse.ArgumentParser:
         default=Shard(),
         metavar="I/N",
         help="only part I of N, from 1; each part has an output of its own",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="compute on a cluster of Ray: its address, auto for the one of this machine, or local "
+        "to start one here",
+    )
+    parser.add_argument(
+        "--ray_workers",
+        type=int_at_least(1),
+        metavar="N",
+        help="engines on the cluster, of --num_threads cores each; left out: as many as it has "
+        "room for",
     )
     parser.add_argument(
         "--top_k",

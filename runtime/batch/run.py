@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bert_rt.computing import Computed
 from bert_rt.errors import InputError
 from bert_rt.support.background import Background
 from bert_rt.support.progress import Progress, progress
 from bert_rt.tasks.forms.rows import ColumnsError
 from runtime.batch.chunks import Chunk, Reading, make_chunks
-from runtime.batch.computing import Computed
 from runtime.batch.encoding import Encoder, encode_lines
 from runtime.batch.inputs import Inputs
 from runtime.batch.journal import Done, Journal

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,27 +67,30 @@ def main(argv: Sequence[str]) -> int:
         inputs = Inputs(args.input, args.format, reading, args.shard)
         files = Files(args.output, errors, _identity(args, runtime, reading, options))
         encoder = Encoder(args.output, columns)
-        with _computing(args, runtime, options, asked) as compute_all:
-            summary = run(inputs, reading, encoder, files, compute_all)
+        summary = run(inputs, reading, encoder, files, _computing(args, runtime, options, asked))
         info = runtime.info
     _report(args, summary, {"engine": info.name, "num_threads": info.num_threads})
     return 0
 
 
-@contextlib.contextmanager
 def _computing(
     args: argparse.Namespace, runtime: Runtime, options: CallOptions, asked: dict[str, Any]
-) -> Iterator[ComputeAll]:
-    """Lend what computes chunks: this process, one after the other, or a cluster."""
+) -> ComputeAll:
+    """Return what computes chunks: this process, one after the other, or a cluster."""
+    if args.ray is not None:
+        return _computing_on_ray(args, runtime, {"top_k": args.top_k, **asked})
     form = runtime.task.rows()
 
-    def compute_all(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Computed]]:
+    def compute_all(chunks: Iterable[Chunk]) -> Generator[tuple[Chunk, Computed]]:
         for chunk in chunks:
             yield chunk, compute(runtime, form, chunk.items, options)
 
-    if args.ray is None:
-        yield compute_all
-        return
+    return compute_all
+
+
+def _computing_on_ray(
+    args: argparse.Namespace, runtime: Runtime, asked: dict[str, Any]
+) -> ComputeAll:
     from runtime.batch.cluster import Cluster, Engines
 
     info = runtime.info
@@ -101,12 +104,20 @@ def _computing(
             "checkpoint": args.checkpoint,
             "config": runtime.limits,
         },
-        asked={"top_k": args.top_k, **asked},
+        asked=asked,
         num_threads=num_threads,
         count=args.ray_workers,
     )
-    with contextlib.closing(Cluster(args.ray, engines)) as cluster:
-        yield cluster
+
+    def compute_all(chunks: Iterable[Chunk]) -> Generator[tuple[Chunk, Computed]]:
+        # Ray prints messages of the cluster, and the results may go to standard output.
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            contextlib.closing(Cluster(args.ray, engines)) as cluster,
+        ):
+            yield from cluster(chunks)
+
+    return compute_all
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -200,6 +211,8 @@ def _errors_file(args: argparse.Namespace) -> str | None:
                 writable_path(path)
             except argparse.ArgumentTypeError as error:
                 raise ConfigError(f"{name}: {error}") from None
+    if args.ray_workers is not None and args.ray is None:
+        raise ConfigError(f"ray_workers: got {args.ray_workers}, want --ray ADDRESS beside it")
     if args.errors == args.output:
         raise ConfigError(f"errors: got {args.errors!r}, want another file than the output")
     return None if args.on_error == "stop" else args.errors

@@ -1,70 +1,19 @@
-"""Rows on a cluster: engines as actors of Ray. Needs `pip install 'bert-rt[ray]'`.
-
-dataset.map_batches(bert_rt.ray.answerer("ART", num_threads=4), concurrency=8, num_cpus=4)
-"""
+"""Rows of Ray Data: an engine an actor, which adds the columns of results."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bert_rt.api import Runtime
-from bert_rt.artifact.artifact import MANIFEST_NAME, default_artifact_path, load_artifact
 from bert_rt.computing import compute
 from bert_rt.errors import ConfigError, InputError
+from bert_rt.ray.artifacts import open_runtime
 
-__all__ = ["answerer", "open_runtime", "put_artifact"]
+__all__ = ["answerer"]
 
 _ERROR = "error"
-
-
-def put_artifact(path: str | os.PathLike[str] | None = None) -> Any:
-    """Put an artifact into Ray's object store, for machines that cannot read its path.
-
-    Args:
-        path: The artifact directory; None for the embedded default model.
-
-    Returns:
-        A reference, which answerer takes in place of a path.
-
-    Raises:
-        ArtifactError: The artifact cannot be used.
-    """
-    import ray
-
-    directory = Path(default_artifact_path() if path is None else path)
-    names = [MANIFEST_NAME, *load_artifact(directory).manifest.files]
-    return ray.put({name: (directory / name).read_bytes() for name in names})
-
-
-def open_runtime(artifact: Any, **options: Any) -> Runtime:
-    """Load a Runtime inside an actor.
-
-    Args:
-        artifact: A path, None for the embedded model, or what put_artifact gave.
-        **options: As in Runtime.load.
-
-    Returns:
-        A Runtime that is ready to answer.
-
-    Raises:
-        BertRtError: As in Runtime.load.
-    """
-    if artifact is None or isinstance(artifact, str | os.PathLike):
-        return Runtime.load(artifact, **options)
-    import ray
-
-    files: Mapping[str, bytes] = ray.get(artifact)
-    with tempfile.TemporaryDirectory(prefix="bert_rt-") as folder:
-        for name, data in files.items():
-            place = Path(folder) / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
-        return Runtime.load(folder, **options)
 
 
 def answerer(
@@ -150,7 +99,7 @@ class _Answerer:
         return {**batch, **added}
 
     @contextlib.contextmanager
-    def _catching(self, items: list[Any]) -> Any:
+    def _catching(self, items: list[Any]) -> Iterator[None]:
         try:
             yield
         except InputError as error:

@@ -189,6 +189,8 @@ def _connect(address: str) -> None:
     try:
         if address == _LOCAL:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # The default, 15, starves engines beside any other work: one took minutes to start.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             ray.init(
                 address=_LOCAL,
                 include_dashboard=False,

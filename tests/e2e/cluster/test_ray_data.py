@@ -87,7 +87,9 @@ def test_ray_data(artifact_dir: Path, ray_cluster: RayCluster) -> None:
         process.kill()
         process.wait()
     assert process.returncode == 0, err[-3000:]
-    assert out.splitlines() == ["refused True", f"equal {_ROWS}"]
+    lines = out.splitlines()
+    assert any("A worker died or was killed" in line for line in lines)  # Ray's own message
+    assert lines[-2:] == ["refused True", f"equal {_ROWS}"]
 
 
 def test_what_answerer_refuses() -> None:

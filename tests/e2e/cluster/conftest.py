@@ -68,6 +68,7 @@ def environment() -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # Ray's default is 15: on a busy machine an engine then takes minutes to start.
         "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": "120",
     }
     return {**os.environ, **ours}
 

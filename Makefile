@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
-EXTRAS := dev,batch,compile,openvino,serve,traces,train
+EXTRAS := dev,batch,compile,openvino,ray,serve,traces,train
 # What the native module is built from: when one of these changes, it is built again.
 NATIVE := $(wildcard CMakeLists.txt CMakePresets.json cmake/*) $(shell find runtime/csrc -type f)
 PACKAGES := bert_rt train compile runtime

@@ -48,6 +48,7 @@ _EXTRAS = {
     "opentelemetry": "traces",
     "prometheus_client": "serve",
     "pyarrow": "batch",
+    "ray": "ray",
     "rich": "train",
     "safetensors": "train",
     "starlette": "serve",

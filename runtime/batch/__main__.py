@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from bert_rt import __version__
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import MANIFEST_NAME, default_artifact_path
+from bert_rt.computing import Computed, compute
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
@@ -27,7 +29,6 @@ from bert_rt.support.cli import (
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.flags import add_row_flags, given_asked, given_columns
 from runtime.batch.chunks import Chunk, Reading
-from runtime.batch.computing import Computed, compute
 from runtime.batch.encoding import Encoder, is_table
 from runtime.batch.inputs import Inputs, Shard
 from runtime.batch.run import ComputeAll, Files, Summary, run
@@ -65,21 +66,56 @@ def main(argv: Sequence[str]) -> int:
         columns = reading.output_columns(has_alternatives=options.top_k > 1)
         inputs = Inputs(args.input, args.format, reading, args.shard)
         files = Files(args.output, errors, _identity(args, runtime, reading, options))
-        summary = run(
-            inputs, reading, Encoder(args.output, columns), files, _here(runtime, options)
-        )
+        encoder = Encoder(args.output, columns)
+        summary = run(inputs, reading, encoder, files, _computing(args, runtime, options, asked))
         info = runtime.info
     _report(args, summary, {"engine": info.name, "num_threads": info.num_threads})
     return 0
 
 
-def _here(runtime: Runtime, options: CallOptions) -> ComputeAll:
-    """Return what computes chunks in this process, one after the other."""
+def _computing(
+    args: argparse.Namespace, runtime: Runtime, options: CallOptions, asked: dict[str, Any]
+) -> ComputeAll:
+    """Return what computes chunks: this process, one after the other, or a cluster."""
+    if args.ray is not None:
+        return _computing_on_ray(args, runtime, {"top_k": args.top_k, **asked})
     form = runtime.task.rows()
 
-    def compute_all(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, Computed]]:
+    def compute_all(chunks: Iterable[Chunk]) -> Generator[tuple[Chunk, Computed]]:
         for chunk in chunks:
             yield chunk, compute(runtime, form, chunk.items, options)
+
+    return compute_all
+
+
+def _computing_on_ray(
+    args: argparse.Namespace, runtime: Runtime, asked: dict[str, Any]
+) -> ComputeAll:
+    from runtime.batch.cluster import Cluster, Engines
+
+    info = runtime.info
+    num_threads = args.num_threads or info.num_threads
+    engines = Engines(
+        artifact=args.artifact,
+        options={
+            "engine": info.name,  # not "auto", which another machine may take as another one
+            "device": args.device,
+            "num_threads": num_threads,
+            "checkpoint": args.checkpoint,
+            "config": runtime.limits,
+        },
+        asked=asked,
+        num_threads=num_threads,
+        count=args.ray_workers,
+    )
+
+    def compute_all(chunks: Iterable[Chunk]) -> Generator[tuple[Chunk, Computed]]:
+        # Ray prints messages of the cluster, and the results may go to standard output.
+        with (
+            contextlib.redirect_stdout(sys.stderr),
+            contextlib.closing(Cluster(args.ray, engines)) as cluster,
+        ):
+            yield from cluster(chunks)
 
     return compute_all
 
@@ -130,6 +166,19 @@ def _parser() -> argparse.ArgumentParser:
         help="only part I of N, from 1; each part has an output of its own",
     )
     parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="compute on a cluster of Ray: its address, auto for the one of this machine, or local "
+        "to start one here",
+    )
+    parser.add_argument(
+        "--ray_workers",
+        type=int_at_least(1),
+        metavar="N",
+        help="engines on the cluster, of --num_threads cores each; left out: as many as it has "
+        "room for",
+    )
+    parser.add_argument(
         "--top_k",
         type=int_at_least(1),
         metavar="N",
@@ -162,6 +211,8 @@ def _errors_file(args: argparse.Namespace) -> str | None:
                 writable_path(path)
             except argparse.ArgumentTypeError as error:
                 raise ConfigError(f"{name}: {error}") from None
+    if args.ray_workers is not None and args.ray is None:
+        raise ConfigError(f"ray_workers: got {args.ray_workers}, want --ray ADDRESS beside it")
     if args.errors == args.output:
         raise ConfigError(f"errors: got {args.errors!r}, want another file than the output")
     return None if args.on_error == "stop" else args.errors

@@ -67,9 +67,8 @@ class Pipe(Growing):
         Args:
             name: The file, or "-".
         """
-        self._stream: Any = sys.stdout.buffer
-        if name != STDIN:
-            self._stream = io.FileIO(name, "w")
+        self._is_opened = name != STDIN
+        self._stream: Any = io.FileIO(name, "w") if self._is_opened else sys.stdout.buffer
         self.size = 0
 
     def write(self, data: bytes) -> None:
@@ -85,7 +84,7 @@ class Pipe(Growing):
 
     def close(self) -> None:
         """Close what was opened here."""
-        if self._stream is not sys.stdout.buffer:
+        if self._is_opened:
             self._stream.close()
 
 

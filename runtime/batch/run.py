@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from bert_rt.computing import Computed
 from bert_rt.errors import InputError
 from bert_rt.support.background import Background
 from bert_rt.support.progress import Progress, progress
 from bert_rt.tasks.forms.rows import ColumnsError
 from runtime.batch.chunks import Chunk, Reading, make_chunks
-from runtime.batch.computing import Computed
 from runtime.batch.encoding import Encoder, encode_lines
 from runtime.batch.inputs import Inputs
 from runtime.batch.journal import Done, Journal
@@ -28,7 +28,7 @@ __all__ = ["ComputeAll", "Files", "Summary", "run"]
 # Flushing to the disk takes a while on some; a crash costs this much work and a chunk.
 _COMMIT_S = 2.0
 
-ComputeAll = Callable[[Iterable[Chunk]], Iterator[tuple[Chunk, Computed]]]
+ComputeAll = Callable[[Iterable[Chunk]], Generator[tuple[Chunk, Computed]]]
 """Computes chunks and gives them back in order, however many at a time."""
 
 
@@ -100,10 +100,11 @@ def run(
                 )
                 if inputs.num_rows is not None:  # a pipe may not give more for hours
                     chunks = _ahead(chunks)
-                for chunk, computed in compute_all(chunks):
-                    _raise_first(chunk.rows, computed, files)
-                    writing.add(chunk, computed, encoder)
-                    _show(shown, writing.done, before, len(chunk.rows), start_s)
+                with contextlib.closing(compute_all(chunks)) as all_computed:
+                    for chunk, computed in all_computed:
+                        _raise_first(chunk.rows, computed, files)
+                        writing.add(chunk, computed, encoder)
+                        _show(shown, writing.done, before, len(chunk.rows), start_s)
         writing.finish()
         done = writing.done
     seconds = time.monotonic() - start_s

@@ -1,4 +1,4 @@
-"""Chunks of inputs -> results, on this process's engine."""
+"""Many inputs, some of them bad -> the fields of results, together."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Computed = tuple[list[dict[str, Any] | InputError], int]
 def compute(
     runtime: Runtime, form: RowForm, items: Sequence[Any | InputError], options: CallOptions
 ) -> Computed:
-    """Compute the inputs of a chunk together.
+    """Compute inputs together; a bad one costs no other.
 
     Args:
         runtime: Computes.

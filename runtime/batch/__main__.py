@@ -165,6 +165,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="I/N",
         help="only part I of N, from 1; each part has an output of its own",
     )
+    _add_ray_flags(parser)
+    parser.add_argument(
+        "--top_k",
+        type=int_at_least(1),
+        metavar="N",
+        help="results wanted of every row; left out: as many as the model's task gives",
+    )
+    add_row_flags(parser)
+    add_runtime_flags(parser)
+    add_json_flag(parser)
+    return parser
+
+
+def _add_ray_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -178,16 +192,6 @@ def _parser() -> argparse.ArgumentParser:
         help="engines on the cluster, of --num_threads cores each; left out: as many as it has "
         "room for",
     )
-    parser.add_argument(
-        "--top_k",
-        type=int_at_least(1),
-        metavar="N",
-        help="results wanted of every row; left out: as many as the model's task gives",
-    )
-    add_row_flags(parser)
-    add_runtime_flags(parser)
-    add_json_flag(parser)
-    return parser
 
 
 def _shard(text: str) -> Shard:

@@ -1,0 +1,116 @@
+"""An encoder of BERT's family and a BERT decoder in one model: from a source to its target.
+
+The keys of state_dict() are those of Hugging Face's EncoderDecoderModel, but for an encoder that is
+no BERT (encoder_decoder_checkpoint renames those) and for the encoder's pooler, which the decoder
+does not read and this model does not have.
+
+Shape suffixes: as in bert_rt.model.decoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from bert_rt.model.decoder import BertLMHeadModel, DecoderCache
+from bert_rt.model.encoder import BertModel, initialize, padding_mask
+from bert_rt.model.encoder_decoder_config import EncoderDecoderConfig
+
+__all__ = ["EncoderDecoder"]
+
+
+class EncoderDecoder(nn.Module):
+    """Encoder, decoder and, where their widths differ, the projection between them.
+
+    Attributes:
+        config: The architecture.
+    """
+
+    def __init__(self, config: EncoderDecoderConfig) -> None:
+        """Make and initialize the model, in training mode."""
+        super().__init__()
+        self.config = config
+        self.encoder = BertModel(config.encoder, add_pooling_layer=False)
+        self.decoder = BertLMHeadModel(
+            config.decoder, tie_word_embeddings=config.tie_word_embeddings
+        )
+        self.enc_to_dec_proj: nn.Linear | None = None
+        if config.is_projected:
+            size = config.encoder.hidden_size
+            self.enc_to_dec_proj = nn.Linear(size, config.decoder.hidden_size)
+            parameters = self.enc_to_dec_proj.named_parameters()
+            initialize(parameters, config.decoder.initializer_range)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Restore what is shared, after something has replaced parameters."""
+        self.decoder.tie_weights()
+        if self.config.tie_encoder_decoder:
+            _share(self.encoder, self.decoder.bert)
+
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encode sources.
+
+        Args:
+            input_ids: Shape (B, S), int64, S at most the config's max_source_length.
+            attention_mask: Shape (B, S), int64; 1 to attend to a position, 0 for padding.
+
+        Returns:
+            Hidden states of the decoder's width, shape (B, S, D).
+        """
+        # A source is one text: all its tokens are of the first type.
+        states: Tensor = self.encoder(input_ids, attention_mask, input_ids.new_zeros(1, 1))[0]
+        return states if self.enc_to_dec_proj is None else self.enc_to_dec_proj(states)
+
+    def decode(
+        self,
+        decoder_input_ids: Tensor,
+        encoder_states: Tensor,
+        attention_mask: Tensor,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Score what comes after each token of the targets.
+
+        Args:
+            decoder_input_ids: Shape (R, T), int64: decoder_start_token_id, then the target; with
+                a cache only the tokens that it does not hold yet. R is a multiple of B, and the
+                rows of one source stand together. With the cache at most max_target_length.
+            encoder_states: As encode gives them, shape (B, S, D).
+            attention_mask: Of the sources, shape (B, S), int64.
+            cache: DecoderCache() to begin with; every call adds its tokens to it. None for none.
+
+        Returns:
+            logits_RTV.
+        """
+        source_mask = padding_mask(attention_mask, encoder_states.dtype)
+        logits: Tensor = self.decoder(decoder_input_ids, encoder_states, source_mask, cache)
+        return logits
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor
+    ) -> Tensor:
+        """Score targets that are known, as in training.
+
+        Args:
+            input_ids: As in encode.
+            attention_mask: As in encode.
+            decoder_input_ids: Shape (B, T), int64: decoder_start_token_id, then the target without
+                its last token. Padding may stand at its end; no token before looks at it.
+
+        Returns:
+            logits_BTV: at each position the scores of the target's next token.
+        """
+        states_BSD = self.encode(input_ids, attention_mask)
+        return self.decode(decoder_input_ids, states_BSD, attention_mask)
+
+
+def _share(encoder: nn.Module, decoder: nn.Module) -> None:
+    """Make the encoder's parameters those of the decoder, wherever both have the same name."""
+    for name, parameter in decoder.named_parameters():
+        *path, leaf = name.split(".")
+        module: Any = encoder
+        for part in path:
+            module = module._modules.get(part) if module is not None else None
+        if module is not None:
+            setattr(module, leaf, parameter)

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from bert_rt.model.decoder import BertLMHeadModel, DecoderCache
 from bert_rt.model.encoder import BertModel, initialize, padding_mask
 from bert_rt.model.encoder_decoder_config import EncoderDecoderConfig
 
-__all__ = ["EncoderDecoder"]
+__all__ = ["CachedDecoder", "EncoderDecoder"]
 
 
 class EncoderDecoder(nn.Module):
@@ -103,6 +106,65 @@ class EncoderDecoder(nn.Module):
         """
         states_BSD = self.encode(input_ids, attention_mask)
         return self.decode(decoder_input_ids, states_BSD, attention_mask)
+
+
+class CachedDecoder:
+    """Decodes a batch of sources step by step: the StepDecoder of bert_rt.generation on torch."""
+
+    def __init__(self, model: EncoderDecoder, input_ids: Tensor, attention_mask: Tensor) -> None:
+        """Encode the sources.
+
+        Args:
+            model: In eval mode.
+            input_ids: As in EncoderDecoder.encode.
+            attention_mask: As in EncoderDecoder.encode.
+        """
+        self.max_target_length = model.config.max_target_length
+        self._model = model
+        self._mask_BS = attention_mask
+        with torch.inference_mode():
+            self._states_BSD = model.encode(input_ids, attention_mask)
+        self._cache = DecoderCache()
+        # Of every row its source, numbered as in the batch that is left.
+        self._source_of_row = np.arange(len(input_ids))
+
+    def step(
+        self, tokens: npt.NDArray[np.int64], beam_idx: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """Read one more token in every row; see StepDecoder.
+
+        Args:
+            tokens: What each new row reads, shape (R,), int64.
+            beam_idx: Which row of the step before each new row continues, shape (R,), int64.
+
+        Returns:
+            Scores of the next token, shape (R, V), float32.
+        """
+        with torch.inference_mode():
+            self._select(beam_idx)
+            ids_R1 = torch.from_numpy(tokens)[:, None].to(self._mask_BS.device)
+            logits = self._model.decode(ids_R1, self._states_BSD, self._mask_BS, self._cache)
+            # A copy, since the caller may change it.
+            return np.array(logits[:, -1].float().cpu().numpy())
+
+    def _select(self, beam_idx: npt.NDArray[np.int64]) -> None:
+        num_rows = len(self._source_of_row)
+        source_of_row = self._source_of_row[beam_idx]
+        left = np.unique(source_of_row)
+        per_source = len(beam_idx) // len(left)
+        assert np.array_equal(source_of_row, np.repeat(left, per_source)), (
+            f"beam_idx: got rows of the sources {source_of_row.tolist()}, want those of one source "
+            "together, and as many of each"
+        )
+        device = self._mask_BS.device
+        sources = None
+        if len(left) < len(self._mask_BS):
+            sources = torch.from_numpy(left).to(device)
+            self._mask_BS = self._mask_BS.index_select(0, sources)
+            self._states_BSD = self._states_BSD.index_select(0, sources)
+        self._source_of_row = np.repeat(np.arange(len(left)), per_source)
+        if not np.array_equal(beam_idx, np.arange(num_rows)):
+            self._cache.select(torch.from_numpy(beam_idx).to(device), sources)
 
 
 def _share(encoder: nn.Module, decoder: nn.Module) -> None:

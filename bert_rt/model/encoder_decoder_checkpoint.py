@@ -57,6 +57,7 @@ _CLASS = "EncoderDecoderModel"
 _CONFIG = "config.json"
 _GENERATION = "generation_config.json"
 _TOKEN_IDS = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+_UNSAID = {"max_length": 20, "num_beams": 1}
 # Weights that are not read: the decoder does not look at the pooler, and constants of old releases.
 _UNREAD = ("pooler.", "embeddings.position_ids", "embeddings.token_type_ids")
 # Second names of weights.
@@ -145,6 +146,8 @@ def _generation_defaults(path: Path, raw: Mapping[str, Any]) -> dict[str, Any]:
     else:
         own = {name: value for name, value in raw.items() if value is not None}
         values = {**raw["decoder"], **own}
+        # Old releases wrote all fields into config.json; the default values say nothing.
+        values = {n: v for n, v in values.items() if n not in _UNSAID or v != _UNSAID[n]}
     return {name: value for name, value in values.items() if value is not None}
 
 

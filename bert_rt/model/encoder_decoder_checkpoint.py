@@ -369,7 +369,7 @@ def initialize_decoder(model: EncoderDecoder, directory: str | Path) -> None:
 
     Args:
         model: Its decoder gets the weights, in place.
-        directory: The checkpoint. What it lacks of the scores over the vocabulary is new.
+        directory: The checkpoint. Scores over the vocabulary are new where it has none.
 
     Raises:
         CheckpointError: The checkpoint cannot be read.

@@ -97,9 +97,8 @@ def pipeline(
     """Make a pipeline.
 
     Args:
-        task: "question-answering", "text-classification", "token-classification" (or "ner"),
-            "summarization", "translation" (or "translation_en_to_de"), "text2text-generation",
-            "fill-mask", "feature-extraction"; None for what the model is for.
+        task: A name of docs/migrating.md, such as "question-answering" or "translation"; None for
+            what the model is for.
         model: An artifact directory, a checkpoint directory in the Hugging Face layout, or a
             Runtime that is open already. None for the embedded model, which answers questions.
             Fill-mask, feature-extraction and models that write texts are checkpoints only.

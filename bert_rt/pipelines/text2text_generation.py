@@ -142,7 +142,7 @@ class Text2TextGenerationPipeline(Pipeline):
         return GenerationConfig.from_values(values, self.model.token_ids)
 
     def _checked(self, config: GenerationConfig, given: Mapping[str, Any]) -> GenerationConfig:
-        """Refuse what the model cannot do: more tokens than positions, tokens that it lacks."""
+        """Refuse what the model cannot do: more tokens than positions, unknown token ids."""
         most, size = self.model.max_target_length, self.model.target_vocab_size
         for name in ("max_length", "max_new_tokens"):
             room = most - 1 if name == "max_new_tokens" else most

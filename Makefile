@@ -164,6 +164,7 @@ update-golden: $(VENV)/.dev  ## Write tests/golden/*/*.json anew (TRANSFORMERS4=
 	$(PY) -m tests.golden.pipeline.update_pipeline $(TRANSFORMERS4) ../shared/models/minilm-l6-squad
 	$(PY) -m tests.golden.checkpoints.update_checkpoints $(TRANSFORMERS4)
 	$(PY) -m tests.golden.spans.update_spans $(TRANSFORMERS4)
+	$(PY) -m tests.golden.generation.update_generation $(TRANSFORMERS4)
 
 sanitize: $(VENV)/.dev  ## Run the C++ tests under address, undefined-behaviour and thread sanitizers
 	for preset in asan tsan; do \

@@ -36,13 +36,17 @@ if TYPE_CHECKING:
 __all__ = [
     "TOKENIZER_FILES",
     "LoadedModel",
+    "architecture_of",
+    "architecture_values",
     "checkpoint_hash",
     "label_names",
     "load_checkpoint",
     "problem_type",
     "read_config",
+    "read_raw_config",
     "read_tokenizer_files",
     "save_checkpoint",
+    "write_files",
 ]
 
 _CONFIG = "config.json"
@@ -86,6 +90,23 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
             JSON object, or the model is of no supported architecture or a variant with other
             arithmetic.
     """
+    file, raw = read_raw_config(directory)
+    return architecture_of(raw, str(file)), raw
+
+
+def read_raw_config(directory: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Read config.json, whatever model it describes.
+
+    Args:
+        directory: The checkpoint.
+
+    Returns:
+        The file, and all that it says.
+
+    Raises:
+        CheckpointError: There is no such directory or no config.json in it, or the file is not a
+            JSON object.
+    """
     path = Path(directory)
     if not path.exists():
         raise CheckpointError(f"{path}: no such directory")
@@ -94,37 +115,59 @@ def read_config(directory: str | Path) -> tuple[BertConfig, dict[str, Any]]:
     if not (path / _CONFIG).is_file():
         raise CheckpointError(f"{path}: no {_CONFIG} in it")
     file = path / _CONFIG
-    raw = parse_object(file.read_bytes(), file)
+    return file, parse_object(file.read_bytes(), file)
+
+
+def architecture_of(
+    raw: Mapping[str, Any], place: str, *, prefix: str = "", is_decoder: bool = False
+) -> BertConfig:
+    """Check that a configuration describes a model that this project computes.
+
+    Args:
+        raw: All of config.json, or the part of it that describes one model.
+        place: Where it stands, for messages.
+        prefix: What stands before the names of its fields in messages.
+        is_decoder: Whether it shall be a decoder with cross attention, and not an encoder.
+
+    Returns:
+        The architecture.
+
+    Raises:
+        CheckpointError: The model is of no supported architecture, or a variant with other
+            arithmetic.
+    """
     # Hugging Face writes null for "the default".
     values = {name: value for name, value in raw.items() if value is not None}
     model_type = values.get("model_type", "bert")
     row = ARCHITECTURES.get(model_type) if isinstance(model_type, str) else None
     if row is None:
         raise CheckpointError(
-            f"{file}: model_type: got {model_type!r}, supported are {supported_model_types()}"
+            f"{place}: {prefix}model_type: got {model_type!r}, supported are "
+            f"{supported_model_types()}"
         )
     activation = row.config_names.get("hidden_act", "hidden_act")
     if values.pop(activation, "gelu") not in EXACT_GELU:
         raise CheckpointError(
-            f"{file}: {activation}: got {raw[activation]!r}, supported are "
+            f"{place}: {prefix}{activation}: got {raw[activation]!r}, supported are "
             f"{', '.join(map(repr, EXACT_GELU))}, which are the exact function"
         )
-    for name, wanted in (
-        ("position_embedding_type", "absolute"),
-        ("is_decoder", False),
-        ("add_cross_attention", False),
+    for name, default, wanted in (
+        ("position_embedding_type", "absolute", "absolute"),
+        ("is_decoder", False, is_decoder),
+        ("add_cross_attention", False, is_decoder),
     ):
-        if values.get(name, wanted) != wanted:
-            raise CheckpointError(f"{file}: {name}: got {raw[name]!r}, supported is {wanted!r}")
+        if values.get(name, default) != wanted:
+            got = raw.get(name)
+            raise CheckpointError(f"{place}: {prefix}{name}: got {got!r}, supported is {wanted!r}")
     named = {
         name: values[row.config_names.get(name, name)]
         for name in architecture_fields(model_type)
         if row.config_names.get(name, name) in values
     }
     try:
-        return from_dict(BertConfig, {**row.defaults, **named, **row.fixed}), raw
+        return from_dict(BertConfig, {**row.defaults, **named, **row.fixed})
     except ConfigError as error:
-        raise CheckpointError(f"{file}: {error}") from error
+        raise CheckpointError(f"{place}: {prefix}{error}") from error
 
 
 def load_checkpoint(
@@ -242,13 +285,30 @@ def save_checkpoint(
         _CONFIG: text.encode(),
         WEIGHTS_NAME: to_safetensors(model, config),
     }
+    write_files(path, files)
+
+
+def write_files(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a checkpoint's files: a new directory at once, in an old one each file in one step.
+
+    Args:
+        path: The directory.
+        files: Contents by name; a name may have a subdirectory in front.
+
+    Raises:
+        CheckpointError: The directory cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise CheckpointError(f"{path}: not a directory")
     try:
         if path.is_dir() and any(path.iterdir()):
             for name, content in files.items():
+                (path / name).parent.mkdir(exist_ok=True)
                 atomic_write_bytes(path / name, content)
         else:
             with atomic_directory(path) as staged:
                 for name, content in files.items():
+                    (staged / name).parent.mkdir(exist_ok=True)
                     (staged / name).write_bytes(content)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
@@ -258,15 +318,11 @@ def _config_values(
     model: TaskModel, config: BertConfig, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     # What is said anew below, and the class names of a head that this model may not have.
-    stale = ("torch_dtype", "num_labels", "id2label", "label2id")
-    values = {name: value for name, value in extra.items() if name not in stale}
+    stale = ("num_labels", "id2label", "label2id")
+    kept = {name: value for name, value in extra.items() if name not in stale}
     dtype = next(model.parameters()).dtype
-    row = config.architecture
-    for name in architecture_fields(config.model_type):
-        if name not in row.fixed:
-            values[row.config_names.get(name, name)] = getattr(config, name)
-    values |= {
-        "architectures": [row.class_names(model.spec)[0]],
+    values = architecture_values(config, kept) | {
+        "architectures": [config.architecture.class_names(model.spec)[0]],
         "dtype": str(dtype).removeprefix("torch."),
     }
     count = model.num_labels
@@ -276,4 +332,22 @@ def _config_values(
             raise CheckpointError(f"id2label: got {len(names)} names, want {count}")
         values["id2label"] = {str(index): name for index, name in enumerate(names)}
         values["label2id"] = {name: index for index, name in enumerate(names)}
+    return values
+
+
+def architecture_values(config: BertConfig, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what config.json says of an architecture.
+
+    Args:
+        config: The architecture.
+        extra: More of config.json; what the architecture says goes first.
+
+    Returns:
+        Fields and values, without class names and dtype.
+    """
+    values = {name: value for name, value in extra.items() if name != "torch_dtype"}
+    row = config.architecture
+    for name in architecture_fields(config.model_type):
+        if name not in row.fixed:
+            values[row.config_names.get(name, name)] = getattr(config, name)
     return values

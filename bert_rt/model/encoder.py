@@ -22,7 +22,15 @@ from torch import Tensor, nn
 from bert_rt.model.config import BertConfig
 from bert_rt.model.head import ENCODER, HeadSpec
 
-__all__ = ["BertModel", "TaskModel", "attention", "initialize"]
+__all__ = [
+    "BertAddNorm",
+    "BertEmbeddings",
+    "BertModel",
+    "TaskModel",
+    "attention",
+    "initialize",
+    "padding_mask",
+]
 
 # Added to the scores of padding, as in the paper's code (attention_layer). Finite, so that a row
 # with nothing to attend to gives numbers instead of NaN, in float16 too; and far enough down that
@@ -57,11 +65,20 @@ class BertEmbeddings(nn.Module):
         self.position_offset = config.position_offset
         self.uses_token_types = config.uses_token_types
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Embed a padded batch: int64 (B, S) twice to float (B, S, E)."""
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, num_before: int = 0) -> Tensor:
+        """Embed a padded batch.
+
+        Args:
+            input_ids: Shape (B, S), int64.
+            token_type_ids: Shape (B, S), int64.
+            num_before: How many tokens came before the first of these, in all rows.
+
+        Returns:
+            Shape (B, S, E).
+        """
         # Positions count on in every row, so those of S tokens are a slice of the table: it traces
         # to one Slice where a lookup of arange(S) would add Range, Expand and Gather.
-        first = self.position_offset
+        first = self.position_offset + num_before
         position_SE = self.position_embeddings.weight[first : first + input_ids.shape[1]]
         x_BSE = self.word_embeddings(input_ids)
         if self.token_type_embeddings is not None and self.uses_token_types:
@@ -126,6 +143,23 @@ def attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor) -> T
     """
     scores_BNSS = q_BNSH @ k_BNSH.transpose(-2, -1) * q_BNSH.shape[-1] ** -0.5
     return torch.softmax(scores_BNSS + mask, dim=-1) @ v_BNSH
+
+
+def padding_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to scores, so that nothing attends to padding.
+
+    It is added, because a boolean mask would be traced to a Where and a guard against NaN in every
+    layer.
+
+    Args:
+        attention_mask: Shape (B, S), int64; 1 to attend to a position, 0 for padding.
+        dtype: That of the scores.
+
+    Returns:
+        Shape (B, 1, 1, S).
+    """
+    mask_BS = (1.0 - attention_mask.to(dtype)) * _MASKED_SCORE
+    return mask_BS[:, None, None, :]
 
 
 class BertAddNorm(nn.Module):
@@ -250,10 +284,8 @@ class BertModel(TaskModel):
         x_BSD = self.embeddings(input_ids, token_type_ids)
         if self.embeddings_project is not None:
             x_BSD = self.embeddings_project(x_BSD)
-        # Made once for all layers and heads; added, because a boolean mask would be traced to a
-        # Where and a guard against NaN in every layer.
-        mask_BS = (1.0 - attention_mask.to(x_BSD.dtype)) * _MASKED_SCORE
-        x_BSD = self.encoder(x_BSD, mask_BS[:, None, None, :])
+        # Made once for all layers and heads.
+        x_BSD = self.encoder(x_BSD, padding_mask(attention_mask, x_BSD.dtype))
         return x_BSD, None if self.pooler is None else self.pooler(x_BSD)
 
 

@@ -22,7 +22,7 @@ from bert_rt.model.config import BertConfig
 from bert_rt.model.encoder import BertModel, TaskModel, initialize
 from bert_rt.model.head import PRETRAINING, HeadSpec
 
-__all__ = ["BertForPreTraining", "BertWithTokenHead", "make_model"]
+__all__ = ["BertForPreTraining", "BertLMPredictionHead", "BertWithTokenHead", "make_model"]
 
 
 class BertLMPredictionHead(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from bert_rt.model.encoder import TaskModel
     from bert_rt.model.head import HeadSpec
 
-__all__ = ["WEIGHTS_NAME", "load_weights", "parse_object", "to_safetensors", "weight_files"]
+__all__ = [
+    "WEIGHTS_NAME",
+    "check_tensor",
+    "load_weights",
+    "parse_object",
+    "read_weights",
+    "shortened",
+    "to_safetensors",
+    "weight_files",
+]
 
 WEIGHTS_NAME = "model.safetensors"
 _PICKLED = "pytorch_model.bin"
@@ -130,14 +139,30 @@ def _read_safetensors(file: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{file}: not a whole safetensors file: {error}") from error
 
 
-def _read_all(path: Path, config: BertConfig, head: HeadSpec) -> dict[str, Tensor]:
-    """Read all weights of a checkpoint, under BERT's names."""
+def read_weights(path: Path) -> list[tuple[str, Tensor]]:
+    """Read all weights of a checkpoint.
+
+    Args:
+        path: The checkpoint directory.
+
+    Returns:
+        Keys as in its files, but for what wrappers of a model put in front of all; and tensors.
+
+    Raises:
+        CheckpointError: The weights cannot be read.
+    """
     files = weight_files(path)
     pairs = [item for file in files for item in _read_tensors(file).items()]
     while wrapper := next((w for w in _WRAPPERS if all(k.startswith(w) for k, _ in pairs)), None):
         if not pairs:
             break
         pairs = [(key.removeprefix(wrapper), tensor) for key, tensor in pairs]
+    return pairs
+
+
+def _read_all(path: Path, config: BertConfig, head: HeadSpec) -> dict[str, Tensor]:
+    """Read all weights of a checkpoint, under BERT's names."""
+    pairs = read_weights(path)
     weights: dict[str, Tensor] = {}
     own_keys: dict[str, str] = {}
     for own, tensor in pairs:
@@ -148,7 +173,8 @@ def _read_all(path: Path, config: BertConfig, head: HeadSpec) -> dict[str, Tenso
     return weights
 
 
-def _shortened(what: str, keys: Collection[str]) -> str:
+def shortened(what: str, keys: Collection[str]) -> str:
+    """Count keys and name the first three, for messages."""
     return f"{len(keys)} {what} keys ({', '.join(sorted(keys)[:3])}{', ...' * (len(keys) > 3)})"
 
 
@@ -177,7 +203,7 @@ def load_weights(
     weights = _read_all(path, config, model.spec)
     state, new, unused = _fit(path, model, weights, config, allow_new_head=allow_new_head)
     if unused:
-        _log.warning("%s: ignored %s", path, _shortened("surplus", unused))
+        _log.warning("%s: ignored %s", path, shortened("surplus", unused))
     model.to_empty(device="cpu")
     if isinstance(model, BertForPreTraining):
         model.tie_weights()
@@ -185,7 +211,7 @@ def load_weights(
     initialize(fresh, config.initializer_range)
     model.load_state_dict(state, strict=False)  # copies, and converts to float32
     if new:
-        _log.warning("%s: initialized %s", path, _shortened("new", new))
+        _log.warning("%s: initialized %s", path, shortened("new", new))
     return tuple(new), tuple(unused)
 
 
@@ -225,18 +251,23 @@ def _fit(
         for key in unused
         if not may_differ(key) and (key.startswith(own) or not architecture.is_leftover(key))
     ]
-    faults = [_shortened("missing", missing)] if missing else []
-    faults += [_shortened("unexpected", surplus)] if surplus else []
+    faults = [shortened("missing", missing)] if missing else []
+    faults += [shortened("unexpected", surplus)] if surplus else []
     if faults:
         raise CheckpointError(f"{path}: not a {type(model).__name__}: {' and '.join(faults)}")
     state = {}
     for key in sorted(wanted.keys() & weights.keys()):
         name, shape = wanted[key]
-        if weights[key].shape != shape or not weights[key].is_floating_point():
-            got = f"{weights[key].dtype} {list(weights[key].shape)}"
-            raise CheckpointError(f"{path}: {key}: got {got}, want floats of shape {list(shape)}")
+        check_tensor(path, key, weights[key], shape)
         state[name] = weights[key]
     return state, [wanted[key][0] for key in new], unused
+
+
+def check_tensor(path: Path, key: str, tensor: Tensor, shape: Sequence[int]) -> None:
+    """Refuse a weight that has not the shape of the model's, or holds no floats."""
+    if tuple(tensor.shape) != tuple(shape) or not tensor.is_floating_point():
+        got = f"{tensor.dtype} {list(tensor.shape)}"
+        raise CheckpointError(f"{path}: {key}: got {got}, want floats of shape {list(shape)}")
 
 
 def to_safetensors(model: TaskModel, config: BertConfig) -> bytes:

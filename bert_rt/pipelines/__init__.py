@@ -1,4 +1,4 @@
-"""The pipelines of Transformers 4.x over the engines of bert-rt: a drop-in for seven tasks.
+"""The pipelines of Transformers 4.x over the engines of bert-rt: a drop-in for nine tasks.
 
     from bert_rt import pipeline
 
@@ -12,6 +12,7 @@ Transformers 4.57, the last line of releases that has them all. docs/migrating.m
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +22,21 @@ from bert_rt.errors import ConfigError
 from bert_rt.pipelines.base import Pipeline
 from bert_rt.pipelines.feature_extraction import FeatureExtractionPipeline
 from bert_rt.pipelines.fill_mask import FillMaskPipeline
-from bert_rt.pipelines.loading import AnyModel, open_model, open_torch_model, task_of_directory
+from bert_rt.pipelines.loading import (
+    AnyModel,
+    is_encoder_decoder,
+    open_generator,
+    open_model,
+    open_torch_model,
+    task_of_directory,
+)
 from bert_rt.pipelines.question_answering import QuestionAnsweringPipeline
 from bert_rt.pipelines.summarization import SummarizationPipeline
+from bert_rt.pipelines.text2text_generation import (
+    GeneratedSummaryPipeline,
+    Text2TextGenerationPipeline,
+    TranslationPipeline,
+)
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
 from bert_rt.pipelines.token_classification import TokenClassificationPipeline
 from bert_rt.text.probing import difference
@@ -42,6 +55,13 @@ _TORCH_TASKS: dict[str, Callable[..., Pipeline]] = {
     "fill-mask": FillMaskPipeline,
     "feature-extraction": FeatureExtractionPipeline,
 }
+# Models that write texts. Summaries are written, or chosen from the text, as the model is.
+_WRITING_TASKS: dict[str, Callable[..., Pipeline]] = {
+    "summarization": GeneratedSummaryPipeline,
+    "text2text-generation": Text2TextGenerationPipeline,
+    "translation": TranslationPipeline,
+}
+_LANGUAGE_PAIR = re.compile(r"translation_[^_]+_to_[^_]+")
 # Arguments of Transformers that name what there is none of here, and what to do instead.
 _REFUSED = {
     "config": "the configuration is in the model's directory",
@@ -77,11 +97,11 @@ def pipeline(
     """Make a pipeline.
 
     Args:
-        task: "question-answering", "text-classification", "token-classification" (or "ner"),
-            "summarization", "fill-mask", "feature-extraction"; None for what the model is for.
+        task: A name of docs/migrating.md, such as "question-answering" or "translation"; None for
+            what the model is for.
         model: An artifact directory, a checkpoint directory in the Hugging Face layout, or a
             Runtime that is open already. None for the embedded model, which answers questions.
-            Fill-mask and feature-extraction take checkpoints only.
+            Fill-mask, feature-extraction and models that write texts are checkpoints only.
         config: Always None; here because Transformers has it in this place.
         tokenizer: None, or a directory or a tokenizer of Transformers that must be the model's.
         framework: None or "pt".
@@ -129,8 +149,12 @@ def _task(task: str | None, model: Any) -> str:
     """Return the task by the name that a pipeline has; what the model is for where none is said."""
     task = task_of_directory(model) if task is None else task
     task = _ALIASES.get(task, task)
-    if task not in (*_ENGINE_TASKS, *_TORCH_TASKS):
-        known = ", ".join((*_ENGINE_TASKS, *_ALIASES, *_TORCH_TASKS))
+    if _LANGUAGE_PAIR.fullmatch(task):
+        # The model knows one pair of languages; Transformers reads the names for others.
+        task = "translation"
+    if task not in (*_ENGINE_TASKS, *_TORCH_TASKS, *_WRITING_TASKS):
+        names = dict.fromkeys((*_ENGINE_TASKS, *_ALIASES, *_TORCH_TASKS, *_WRITING_TASKS))
+        known = ", ".join((*names, "translation_xx_to_yy"))
         raise ConfigError(f"task: got {task!r}, known are {known}")
     return task
 
@@ -139,6 +163,8 @@ def _open(
     task: str, model: Any, engine: str, options: EngineOptions
 ) -> tuple[AnyModel, Callable[..., Pipeline]]:
     """Open the model; return it and what makes the pipeline of it."""
+    if task in _WRITING_TASKS and (task not in _ENGINE_TASKS or is_encoder_decoder(model)):
+        return open_generator(task, model, engine=engine, options=options), _WRITING_TASKS[task]
     if task in _ENGINE_TASKS:
         return open_model(task, model, engine=engine, options=options), _ENGINE_TASKS[task]
     return open_torch_model(task, model, engine=engine, options=options), _TORCH_TASKS[task]

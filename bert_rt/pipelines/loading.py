@@ -18,7 +18,13 @@ from bert_rt.artifact.artifact import MANIFEST_NAME
 from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
-from bert_rt.model.checkpoint import label_names, read_config
+from bert_rt.model.checkpoint import label_names, read_config, read_raw_config
+from bert_rt.model.encoder_decoder_checkpoint import (
+    ENCODER_DECODER,
+    TARGET_DIRECTORY,
+    load_encoder_decoder,
+    read_target_tokenizer_files,
+)
 from bert_rt.model.weights import parse_object
 from bert_rt.tasks.checkpoints import load_model, task_of
 from bert_rt.tasks.registry import find_task
@@ -27,9 +33,17 @@ from bert_rt.tasks.text_classification.head import function_of_config
 from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from bert_rt.pipelines.torch_model import TorchModel
+    from bert_rt.pipelines.torch_model import TorchGenerator, TorchModel
 
-__all__ = ["AnyModel", "OpenModel", "open_model", "open_torch_model", "task_of_directory"]
+__all__ = [
+    "AnyModel",
+    "OpenModel",
+    "is_encoder_decoder",
+    "open_generator",
+    "open_model",
+    "open_torch_model",
+    "task_of_directory",
+]
 
 
 class AnyModel(Protocol):
@@ -185,6 +199,57 @@ def open_torch_model(
     return TorchModel(loaded, tokenizer, _model_max_length(path, loaded.config), options)
 
 
+def is_encoder_decoder(model: Any) -> bool:
+    """Tell whether a model is a checkpoint of an encoder-decoder."""
+    if not isinstance(model, str | os.PathLike):
+        return False
+    path = Path(model)
+    if (path / MANIFEST_NAME).is_file() or not (path / "config.json").is_file():
+        return False
+    return read_raw_config(path)[1].get("model_type") == ENCODER_DECODER
+
+
+def open_generator(
+    pipeline_task: str,
+    model: str | os.PathLike[str] | Runtime | None,
+    *,
+    engine: str,
+    options: EngineOptions,
+) -> TorchGenerator:
+    """Open the model of a pipeline that writes texts.
+
+    Args:
+        pipeline_task: The pipeline's task, for messages.
+        model: A checkpoint directory of an encoder-decoder.
+        engine: "auto" or "torch".
+        options: Device and threads.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: It is no such checkpoint, or an option does not go with it.
+        CheckpointError: The checkpoint cannot be used.
+        EngineUnavailableError: torch is missing, or the device.
+    """
+    if not is_encoder_decoder(model):
+        got = repr(model) if model is None or isinstance(model, Runtime) else _directory(model)
+        raise ConfigError(
+            f"model: got {got}, want for {pipeline_task} a checkpoint directory of an "
+            "encoder-decoder (config.json: model_type encoder-decoder)"
+        )
+    path = _directory(model)
+    _check_torch(engine, options)
+    from bert_rt.pipelines.torch_model import TorchGenerator
+
+    loaded = load_encoder_decoder(path)
+    tokenizer = target = Tokenizer.from_directory(path)
+    if read_target_tokenizer_files(path):
+        target = Tokenizer.from_directory(path / TARGET_DIRECTORY)
+    length = _model_max_length(path, loaded.config.encoder)
+    return TorchGenerator(loaded, tokenizer, target, length, options)
+
+
 def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
     """Tell the pipeline that a model is for, where the caller names none.
 
@@ -207,6 +272,8 @@ def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
         from bert_rt.artifact.artifact import load_artifact
 
         return load_artifact(path).manifest.task
+    if is_encoder_decoder(path):
+        return "text2text-generation"
     task = task_of(read_config(path)[1])
     return {"pretraining": "fill-mask", "encoder": "feature-extraction"}.get(task, task)
 

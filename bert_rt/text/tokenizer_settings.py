@@ -140,7 +140,7 @@ def _class(
     if not (directory / "config.json").is_file():
         return _class_of_files(directory, has_tokenizer_json)
     # As in read_config, a configuration without a model_type is BERT's.
-    model_type = config.get("model_type") or "bert"
+    model_type = _encoder_part(config).get("model_type") or "bert"
     if not isinstance(model_type, str) or model_type not in CLASS_OF_MODEL:
         _refuse(directory / "config.json", "model_type", model_type, ", ".join(CLASS_OF_MODEL))
     class_name = CLASS_OF_MODEL[model_type]
@@ -160,12 +160,20 @@ def _class_of_files(directory: Path, has_tokenizer_json: bool) -> tuple[str, Tok
     )
 
 
+def _encoder_part(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what config.json says of the model that reads texts."""
+    part = config.get("encoder")
+    is_pair = config.get("model_type") == "encoder-decoder" and isinstance(part, dict)
+    return part if is_pair and part is not None else config
+
+
 def _names() -> str:
     return ", ".join(TOKENIZER_CLASSES)
 
 
 def _gives_token_types(directory: Path, values: Mapping[str, Any], row: TokenizerClass) -> bool:
-    architecture = ARCHITECTURES.get(_read(directory, "config.json").get("model_type", "bert"))
+    config = _encoder_part(_read(directory, "config.json"))
+    architecture = ARCHITECTURES.get(config.get("model_type", "bert"))
     if architecture is None or architecture.token_types != "learned":
         return True
     names = values.get("model_input_names")

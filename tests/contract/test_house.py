@@ -30,6 +30,7 @@ _DATA_WORDS = {"train/tasks/unanswerable/question_edits.py": ["told"]}
 _HEAVY = ("matplotlib", "onnx", "onnxruntime", "openvino", "rich", "torch", "transformers")
 # The modules that exist in order to wrap one of these.
 _WRAPPERS = (
+    "bert_rt.model.decoder",
     "bert_rt.model.encoder",
     "bert_rt.engines.",
     "bert_rt.model.heads",

@@ -147,7 +147,7 @@ def test_a_long_question_needs_no_stride_where_the_context_fits(answers: Any) ->
 @pytest.mark.parametrize(
     ("task", "model", "options", "message"),
     [
-        ("translation", "squad", {}, "task: got 'translation', known are question-answering"),
+        ("translate", "squad", {}, "task: got 'translate', known are question-answering"),
         ("question-answering", "three", {}, "got a model for text-classification"),
         ("text-classification", "artifact", {}, "got a model for question-answering"),
         ("text-classification", None, {}, "model: got None"),

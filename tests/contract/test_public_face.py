@@ -155,6 +155,6 @@ def test_every_extra_brings_what_something_uses() -> None:
     used |= {"httptools", "uvloop"}
     for name, requirements in extras.items():
         if name not in ("dev", "wheels"):  # which bring programs to run
-            libraries = {re.split("[>=;]", line)[0].replace("-", "_") for line in requirements}
+            libraries = {re.split(r"[>=;\[]", line)[0].replace("-", "_") for line in requirements}
             assert sorted(libraries - used) == [], name
     assert set(cli._EXTRAS.values()) <= set(extras)

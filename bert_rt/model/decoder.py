@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_rt.model.config import BertConfig
-from bert_rt.model.encoder import BertAddNorm, BertEmbeddings, initialize
+from bert_rt.model.encoder import BertAddNorm, BertEmbeddings, BertProjections, initialize
 from bert_rt.model.heads import BertLMPredictionHead
 
 __all__ = ["BertDecoderModel", "BertLMHeadModel", "DecoderCache", "LayerCache"]
@@ -81,18 +81,8 @@ class DecoderCache:
                 layer.cross_values = layer.cross_values.index_select(0, sources)
 
 
-class _DecoderAttention(nn.Module):
-    """The projections that both attentions of a decoder's layer have."""
-
-    def __init__(self, config: BertConfig) -> None:
-        """Make the three projections."""
-        super().__init__()
-        self.num_heads = config.num_attention_heads
-        self.head_dim = config.head_dim
-        self.dropout_prob = config.attention_probs_dropout_prob
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
+class _DecoderAttention(BertProjections):
+    """What both attentions of a decoder's layer do."""
 
     def heads(self, x: Tensor) -> Tensor:
         """Split what a projection gave, (B, S, D), into heads: (B, N, S, H)."""

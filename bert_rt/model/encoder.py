@@ -26,6 +26,7 @@ __all__ = [
     "BertAddNorm",
     "BertEmbeddings",
     "BertModel",
+    "BertProjections",
     "TaskModel",
     "attention",
     "initialize",
@@ -89,8 +90,8 @@ class BertEmbeddings(nn.Module):
         return out_BSE
 
 
-class BertSelfAttention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al., section 3.2)."""
+class BertProjections(nn.Module):
+    """The projections of an attention."""
 
     def __init__(self, config: BertConfig) -> None:
         """Make the three projections."""
@@ -101,6 +102,10 @@ class BertSelfAttention(nn.Module):
         self.query = nn.Linear(config.hidden_size, config.hidden_size)
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
+
+
+class BertSelfAttention(BertProjections):
+    """Multi-head scaled dot-product attention (Vaswani et al., section 3.2)."""
 
     def forward(self, x_BSD: Tensor, mask: Tensor) -> Tensor:
         """Let every position look at the others.

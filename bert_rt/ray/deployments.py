@@ -16,6 +16,9 @@ from bert_rt.tasks.registry import task_of_artifact
 __all__ = ["app"]
 
 
+_MAY_BE_NONE = ("artifact", "checkpoint")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Arguments:
     """What `args` of an application may hold."""
@@ -131,6 +134,7 @@ def _parse(args: Mapping[str, Any]) -> _Arguments:
         if name not in known:
             raise ConfigError(f"args: got {name!r}, want one of {', '.join(sorted(known))}")
     arguments = _Arguments(**args)
+    _check_types(arguments)
     for name in ("num_threads", "min_replicas", "max_replicas", "max_ongoing_requests"):
         value = getattr(arguments, name)
         if type(value) is not int or value < 1:
@@ -150,6 +154,20 @@ def _parse(args: Mapping[str, Any]) -> _Arguments:
         raise ConfigError(f"target_queue_tokens: got {got!r}, want a number above 0") from None
     _settings(arguments.settings)
     return arguments
+
+
+def _check_types(arguments: _Arguments) -> None:
+    for name in ("name", "artifact", "engine", "device", "checkpoint"):
+        value = getattr(arguments, name)
+        if not isinstance(value, str) and (value is not None or name not in _MAY_BE_NONE):
+            raise ConfigError(f"{name}: got {value!r}, want a text")
+    for name in ("limits", "settings"):
+        value = getattr(arguments, name)
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name}: got {value!r}, want fields by name")
+    value = arguments.max_batch_ms
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"max_batch_ms: got {value!r}, want a number above 0")
 
 
 def _settings(given: Mapping[str, Any]) -> Any:

@@ -56,7 +56,10 @@ class Settings:
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type in ("int", "float") and not (value > 0 and math.isfinite(value)):
+            if field.type not in ("int", "float"):
+                continue
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"{field.name}: got {value!r}, want a number above 0")
         if not self.token.isascii() or any(char.isspace() for char in self.token):
             raise ConfigError("token: got white space or a character beyond ASCII, want neither")

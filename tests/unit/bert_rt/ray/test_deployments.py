@@ -28,6 +28,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
         ({"target_queue_tokens": 0}, "target_queue_tokens: got 0, want a number above 0"),
         ({"target_queue_tokens": "x"}, "target_queue_tokens: got 'x', want a number above 0"),
         ({"settings": {"max_item": 3}}, "settings: got 'max_item', want one of client_header"),
+        ({"settings": {"max_items": "x"}}, "max_items: got 'x', want a number above 0"),
+        ({"settings": 3}, "settings: got 3, want fields by name"),
+        ({"limits": "x"}, "limits: got 'x', want fields by name"),
+        ({"artifact": 3}, "artifact: got 3, want a text"),
+        ({"engine": None}, "engine: got None, want a text"),
+        ({"max_batch_ms": "x"}, "max_batch_ms: got 'x', want a number above 0"),
         ({"settings": {"max_items": 0}}, "max_items: got 0, want a number above 0"),
     ],
 )

@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check
 
+# Most tests keep one core busy. A file's tests stay in one process, which shares their fixtures.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
 EXTRAS := dev,batch,compile,openvino,ray,serve,traces,train
 # What the native module is built from: when one of these changes, it is built again.
 NATIVE := $(wildcard CMakeLists.txt CMakePresets.json cmake/*) $(shell find runtime/csrc -type f)
@@ -146,16 +148,16 @@ typecheck: $(VENV)/.dev  ## Run mypy --strict
 	$(PY) -m mypy
 
 test: $(VENV)/.dev $(VENV4)/.made $(VENVCLIENTS)/.made  ## Run the tests, except those that take minutes
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 test-all: $(VENV)/.dev $(VENV4)/.made $(VENVCLIENTS)/.made  ## Run all tests
-	$(PY) -m pytest
+	$(PY) -m pytest $(SIDE_BY_SIDE)
 
 kernels: $(VENV)/.dev  ## Run the tests of the native kernels
 	$(PY) -m pytest tests/kernels
 
 cross: $(VENV)/.wheels  ## Build the native engine for ARM64, run it by qemu; build it with clang, for macOS too
-	$(PY) -m pytest tests/cross
+	$(PY) -m pytest tests/cross --timeout=1200
 
 # TRANSFORMERS4 is the python of an environment with torch==2.13.0 and transformers==4.57.*.
 .PHONY: update-golden

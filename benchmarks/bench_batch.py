@@ -29,6 +29,7 @@ from tests.support.memory import resident_mib
 def main(argv: Sequence[str]) -> int:
     parser = make_parser("benchmarks.bench_batch", "Measure batch against answer_batch.")
     parser.add_argument("--data", required=True, metavar="F")
+    parser.add_argument("--artifact", metavar="DIR", help="left out: the embedded model")
     parser.add_argument("--limit", type=int_at_least(1), metavar="N")
     parser.add_argument("--slice", type=int_at_least(1), default=512, metavar="N")
     parser.add_argument("--passes", type=int_at_least(2), default=10, metavar="N")
@@ -36,10 +37,10 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     examples = read_squad(args.data)[: args.limit]
     # The command's own runtime, so that both sides compute on the same engine and threads.
-    runtime = Runtime.load(num_threads=os.cpu_count())
+    runtime = Runtime.load(args.artifact, num_threads=os.cpu_count())
     command.load_runtime = lambda _: _Shared(runtime)  # type: ignore[assignment,return-value]
     with TemporaryDirectory() as folder:
-        ratios, cpu_ratios = [], []
+        ratios, cpu_ratios, resident = [], [], []
         total = {"batch": 0.0, "answer_batch": 0.0}
         for start in range(0, len(examples), args.slice):
             part = examples[start : start + args.slice]
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
             assert [row["text"] for row in rows] == [answer.text for answer in answers]
             assert [row["score"] for row in rows] == [answer.score for answer in answers]
             ratios.append(seconds["answer_batch"] / seconds["batch"])
+            resident.append(resident_mib())
             cpu_ratios.append(cpu["answer_batch"] / cpu["batch"])
         rate = {side: len(examples) / value for side, value in total.items()}
         print(f"{len(examples)} rows in slices of {args.slice}, equal answers and scores")
@@ -71,6 +73,8 @@ def main(argv: Sequence[str]) -> int:
                 f"ratio by {name}, of slices: median {statistics.median(values):.4f}, "
                 f"least {min(values):.4f}, greatest {max(values):.4f}"
             )
+        shown = " ".join(f"{value:.1f}" for value in resident)
+        print(f"resident MiB after each slice: {shown}")
         _memory(Path(folder), examples[: args.pass_rows], args.passes)
     return 0
 

@@ -8,7 +8,8 @@ is the client and computes answer_batch while the server is idle. Both are on th
 - throughput: wrk with 32 connections, in turn with answer_batch; CPU time of both for a question.
 - poisson: an open loop, arrivals at 0.7 of answer_batch's rate, however slow the answers are.
 - overload: an open loop at twice the rate with a deadline of 1 s: what comes in time, what is
-  refused and how fast, what is computed for nobody, memory, and answers equal to answer_batch's.
+  refused and how fast, what is computed for nobody, memory, and answers equal to answer_batch's;
+  beside it a process that asks /health twenty times a second: the least that any route takes.
 - short: a short question every half second beside 20 clients with lists of 32 questions each.
 """
 
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
 import statistics
@@ -25,10 +25,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.served import Connection, Server, open_loop, request_bytes
 from bert_rt import Runtime
 from bert_rt.errors import ConfigError
 from bert_rt.support.cli import int_at_least, run_command
@@ -46,8 +45,19 @@ Pairs = list[tuple[str, str]]
 _CLIENTS = 32
 _DEADLINE_MS = 1000
 _PHASES = ("throughput", "poisson", "overload", "short")
-# Connections that the open loop may hold; more would wait in the client, which is an error.
-_MOST_CONNECTIONS = 1000
+# Asks a route that computes nothing, by a process that does nothing else; prints its times in ms.
+_PROBE = """
+import http.client, json, sys, time
+connection, times = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1])), []
+end_s = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end_s:
+    began_s = time.perf_counter()
+    connection.request("GET", "/health")
+    connection.getresponse().read()
+    times.append(1000 * (time.perf_counter() - began_s))
+    time.sleep(0.05)
+print(json.dumps(times))
+"""
 _WRK = """
 local bodies = {}
 for line in io.lines("%s") do bodies[#bodies + 1] = line end
@@ -57,136 +67,6 @@ request = function()
   return wrk.format("POST", "/v1/answer", {["Content-Type"] = "application/json"}, bodies[index])
 end
 """
-
-
-class Server:
-    """The service as a process."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        """Start it and wait until it is ready."""
-        command = [sys.executable, "-m", "runtime.serve", "--port", "0", "--no_access_log"]
-        command += ["--num_threads", str(args.num_threads), *args.serve_flags.split()]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        self.port = 0
-        for line in self.process.stderr:
-            if found := re.search(r"listening on http://[^ ]+:(\d+)", line):
-                self.port = int(found[1])
-                break
-        while self.get("/health")[0] != 200:
-            time.sleep(0.1)
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Ask for a path; returns status and body."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}") as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, ""
-
-    def figures(self) -> dict[str, float]:
-        """Read the figures of /metrics, by name; those of several labels are added up."""
-        found: Counter[str] = Counter()
-        for line in self.get("/metrics")[1].splitlines():
-            if not line.startswith("#"):
-                name, _, value = line.rpartition(" ")
-                found[name.partition("{")[0]] += float(value)  # type: ignore[assignment]
-        return dict(found)
-
-    def cpu_s(self) -> float:
-        """Return the CPU time that the process has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def rss_mib(self) -> float:
-        """Return the memory that the process holds."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 1024
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.terminate()
-        self.process.wait(60)
-
-
-@dataclass
-class Reply:
-    """What became of a request of the open loop; times in seconds."""
-
-    status: int
-    latency_s: float
-    index: int
-    body: bytes
-
-
-class Connection(asyncio.Protocol):
-    """One connection of HTTP/1.1, with one request at a time."""
-
-    def __init__(self) -> None:
-        """Hold no request."""
-        self._data = b""
-        self._reply: asyncio.Future[tuple[int, bytes]] | None = None
-        self._transport: Any = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Collect a response."""
-        self._data += data
-        head, end, body = self._data.partition(b"\r\n\r\n")
-        found = re.search(rb"(?i)content-length: (\d+)", head) if end else None
-        if found and len(body) >= int(found[1]) and self._reply is not None:
-            self._data = b""
-            self._reply.set_result((int(head[9:12]), body))
-
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request and wait for its response."""
-        self._reply = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return await self._reply
-
-
-def request_bytes(value: Any) -> bytes:
-    """Make a request for /v1/answer."""
-    body = json.dumps(value).encode()
-    head = "POST /v1/answer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-async def open_loop(
-    port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int
-) -> list[Reply]:
-    """Send requests at the times of a Poisson process, whatever became of those before."""
-    loop, random_ = asyncio.get_running_loop(), random.Random(seed)
-    idle: list[Connection] = []
-    replies: list[Reply] = []
-    num_open = 0
-
-    async def send(index: int, due_s: float) -> None:
-        nonlocal num_open
-        if idle:
-            connection = idle.pop()
-        else:
-            num_open += 1
-            assert num_open <= _MOST_CONNECTIONS, "the client holds too many connections"
-            _, connection = await loop.create_connection(Connection, "127.0.0.1", port)
-        status, body = await connection.ask(requests[index])
-        replies.append(Reply(status, loop.time() - due_s, index, body))
-        idle.append(connection)
-
-    tasks, number, due_s = set(), 0, loop.time()
-    end_s = due_s + seconds
-    while due_s < end_s:
-        await asyncio.sleep(max(0.0, due_s - loop.time()))
-        task = asyncio.create_task(send(number % len(requests), due_s))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        number += 1
-        due_s += random_.expovariate(rate)
-    await asyncio.gather(*tasks)
-    return replies
 
 
 def batch_rate(runtime: Runtime, pairs: Pairs) -> tuple[float, float]:
@@ -211,9 +91,7 @@ def throughput(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Na
             per_s, cpu = batch_rate(runtime, pairs)
             rates["answer_batch"].append(per_s)
             cpu_ms["answer_batch"].append(cpu)
-            seconds = max(
-                20, round(len(pairs) / per_s)
-            )  # requests that wrk leaves behind count little
+            seconds = max(20, round(len(pairs) / per_s))  # what wrk leaves behind counts little
             before, cpu_s = server.figures(), server.cpu_s()
             command = ["wrk", "-t1", f"-c{_CLIENTS}", f"-d{seconds}s", "--timeout=30s"]
             command += [f"-s{script}", f"http://127.0.0.1:{server.port}"]
@@ -247,14 +125,21 @@ def poisson(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Names
     rate, _ = batch_rate(runtime, pairs)
     requests = [request_bytes({"question": q, "context": c}) for q, c in pairs]
     alone = asyncio.run(_one_by_one(server.port, requests[:40]))
+    before = server.figures()
     replies = asyncio.run(open_loop(server.port, requests, 0.7 * rate, args.seconds, args.seed))
     assert {reply.status for reply in replies} == {200}
+    figures = {name: value - before[name] for name, value in server.figures().items()}
     times = [1000 * reply.latency_s for reply in replies]
     after, _ = batch_rate(runtime, pairs)
     alone_ms = statistics.median(alone) * 1000
     print(f"answer_batch: {rate:.1f} questions/s before, {after:.1f} after")
     print(f"alone: p50 {alone_ms:.1f} ms; {len(times)} arrivals at {0.7 * rate:.1f}/s:")
     print(f"{percentiles(times)}; p99 is {np.percentile(times, 99) / alone_ms:.2f} x alone")
+    busy_s = figures["bert_rt_inference_duration_seconds_sum"]
+    num_batches = figures["bert_rt_batch_tokens_count"]
+    print(f"a batch: {len(times) / num_batches:.2f} requests, {1000 * busy_s / num_batches:.1f} ms")
+    print(f"a request: {1000 * busy_s / len(times):.1f} ms of the engine")
+    print(f"the engine was busy {busy_s / args.seconds:.3f} of the time")
 
 
 async def _one_by_one(port: int, requests: Sequence[bytes]) -> list[float]:
@@ -276,6 +161,8 @@ def overload(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Name
     fields = [{"question": q, "context": c, "timeout_ms": _DEADLINE_MS} for q, c in pairs]
     before, rss = server.figures(), [server.rss_mib()]
     in_time, refused_ms, statuses = 0, [], Counter[int]()
+    probe = [sys.executable, "-c", _PROBE, str(server.port), str(args.seconds)]
+    probing = subprocess.Popen(probe, stdout=subprocess.PIPE, text=True)
     began_s = time.perf_counter()
     while (left_s := args.seconds - (time.perf_counter() - began_s)) > 0:
         requests = [request_bytes(value) for value in fields]
@@ -299,6 +186,7 @@ def overload(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Name
     share = in_time / seconds / ((rate + after) / 2)
     print(f"in time: {in_time / seconds:.1f}/s, {share:.3f} of answer_batch; all answers equal")
     print(f"refusals: {percentiles(refused_ms)}")
+    print(f"/health: {percentiles(json.loads(probing.communicate()[0]))}")
     print(f"windows: {windows:.0f}, for nobody {figures['bert_rt_windows_unwanted'] / windows:.4f}")
     print(f"memory: {rss[0]:.0f} MiB, then {', '.join(f'{it:.0f}' for it in rss[1:])}")
 
@@ -372,7 +260,7 @@ def main(argv: Sequence[str]) -> None:
     examples = read_squad(args.data)
     chosen = random.Random(args.seed).sample(range(len(examples)), args.questions)
     pairs = [(examples[index].question, examples[index].context) for index in chosen]
-    server = Server(args)
+    server = Server(args.num_threads, args.serve_flags.split())
     try:
         with Runtime.load(num_threads=args.num_threads) as runtime:
             print(f"{runtime.info.name} ({runtime.info.isa}), {args.num_threads} threads")

@@ -39,7 +39,8 @@ from train.loop.journal import read_metrics
 from train.loop.loop import train
 from train.loop.processes import join_processes
 from train.options import TrainOptions
-from train.tasks.question_answering.objective import QuestionAnswering, Window, make_windows
+from train.tasks.question_answering.objective import QuestionAnswering
+from train.tasks.question_answering.windows import Window, make_windows
 
 LIMITS = AnsweringConfig()
 

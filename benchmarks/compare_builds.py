@@ -6,6 +6,8 @@
 Questions are packed as the scheduler packs them; with --all_logits every token's logits are asked
 for, not only those that answers are made of. Builds that cannot leave logits out compute all.
 
+With --alone each question is a batch of its own.
+
 Every build computes in a process of its own; each batch goes through all of them, one after the
 other, before the next batch does, so that what slows the machine down for a while slows all of them
 down. Reported are ratios to the first build, batch by batch: median and quartiles; and whether all
@@ -77,7 +79,7 @@ def read_rows(batch: PackedBatch) -> list[int]:
 
 
 def measure(
-    channels: list[Any], batches: list[PackedBatch], num_batches: int
+    channels: list[Any], batches: list[PackedBatch], num_batches: int, pause_s: float
 ) -> tuple[list[list[float]], int]:
     """Send batches around: seconds by build, and the number of batches with unequal logits."""
     seconds: list[list[float]] = [[] for _ in channels]
@@ -86,6 +88,7 @@ def measure(
         hashes = set()
         for offset in range(len(channels)):
             index = (turn + offset) % len(channels)
+            time.sleep(pause_s)
             channels[index].send(batches[turn % len(batches)])
             took, digest = channels[index].recv()
             hashes.add(digest)
@@ -105,6 +108,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--artifact", type=Path, default=default_artifact_path(), metavar="ART")
     parser.add_argument("--model", type=Path, metavar="ONNX", help="instead of the artifact's")
     parser.add_argument("--all_logits", action="store_true", help="those that nobody reads too")
+    parser.add_argument("--alone", action="store_true", help="each window or text is a batch")
+    parser.add_argument(
+        "--pause_ms",
+        type=int_at_least(0),
+        default=0,
+        metavar="N",
+        help="before each batch, as a server idles",
+    )
     parser.add_argument("--isa", default="", metavar="I", help="forced instruction set")
     parser.add_argument("--num_threads", type=int_at_least(1), default=1, metavar="N")
     parser.add_argument("--batches", type=int_at_least(2), default=250, metavar="N")
@@ -129,7 +140,9 @@ def make_batches(artifact: Artifact, args: argparse.Namespace) -> list[PackedBat
         length = limits.max_seq_length
         sequences = list(make_sequences(texts, tokenizer, max_seq_length=length))
     lengths = [sequence.num_tokens for sequence in sequences]
-    plan = plan_batches(lengths, max_tokens=args.max_tokens, is_packed=True)
+    plan = [[i] for i in range(len(lengths))]
+    if not args.alone:
+        plan = plan_batches(lengths, max_tokens=args.max_tokens, is_packed=True)
     return [
         pack([sequences[i] for i in batch], max_tokens=args.max_tokens, is_all_read=args.all_logits)
         for batch in plan
@@ -153,7 +166,7 @@ def main(argv: Sequence[str]) -> None:
         channels.append(ours)
     try:
         isas = [channel.recv() for channel in channels]
-        seconds, unequal = measure(channels, batches, args.batches)
+        seconds, unequal = measure(channels, batches, args.batches, args.pause_ms / 1000)
     except (EOFError, BrokenPipeError):
         sys.exit("error: a build ended; what it wrote stands above")
     for channel in channels:

@@ -26,15 +26,21 @@ _BATCH_MS = 4.0  # what a batch of several costs beside its requests
 
 
 def simulate(
-    *, rate: float, batched_ms: float, alone_ms: float, max_batch_ms: float, count: int, seed: int
+    *,
+    rate: float,
+    batched_ms: float,
+    alone_ms: float,
+    max_batch_ms: float,
+    requests: int,
+    seed: int,
 ) -> list[float]:
-    """Return the sorted latencies of `count` requests, in ms."""
+    """Return the sorted latencies of so many requests, in ms."""
     draw = random.Random(seed)
     arrivals: deque[tuple[float, float]] = deque()
     at_ms = 0.0
-    for _ in range(count):
+    for _ in range(requests):
         at_ms += draw.expovariate(rate) * 1000
-        arrivals.append((at_ms, batched_ms * draw.lognormvariate(0, _SPREAD)))
+        arrivals.append((at_ms, batched_ms * draw.lognormvariate(-(_SPREAD**2) / 2, _SPREAD)))
     waiting: deque[tuple[float, float]] = deque()
     latencies: list[float] = []
     now_ms = 0.0
@@ -68,14 +74,7 @@ def main(argv: Sequence[str]) -> None:
     for name in ("rate", "batched_ms", "alone_ms", "max_batch_ms", "requests"):
         if getattr(args, name) <= 0:
             parser.error(f"--{name}: got {getattr(args, name)}, want a number above 0")
-    latencies = simulate(
-        rate=args.rate,
-        batched_ms=args.batched_ms,
-        alone_ms=args.alone_ms,
-        max_batch_ms=args.max_batch_ms,
-        count=args.requests,
-        seed=args.seed,
-    )
+    latencies = simulate(**vars(args))
     at = [latencies[int(len(latencies) * share)] for share in (0.5, 0.95, 0.99)]
     print("p50 {:.0f}, p95 {:.0f}, p99 {:.0f} ms".format(*at))
 

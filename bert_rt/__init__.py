@@ -47,18 +47,27 @@ if TYPE_CHECKING:
     from bert_rt.pipelines.base import Pipeline
     from bert_rt.scheduling.scheduler import QueueStats
     from bert_rt.tasks.base import CallOptions, Limits, Task
-    from bert_rt.tasks.limits import AnsweringConfig, SequenceLimits, SummaryConfig, WindowLimits
+    from bert_rt.tasks.limits import (
+        AnsweringConfig,
+        SequenceLimits,
+        SummaryConfig,
+        WindowLimits,
+        WritingLimits,
+    )
     from bert_rt.tasks.session import Session
     from bert_rt.types import (
         Answer,
         Classification,
         Entity,
+        PreparedContexts,
         Question,
         Summary,
         SummarySentence,
         TaggedWord,
         Tagging,
         TextInput,
+        TranslatedSentence,
+        TranslatedText,
     )
 
 __all__ = [
@@ -90,6 +99,7 @@ __all__ = [
     "OverloadedError",
     "ParityError",
     "Pipeline",
+    "PreparedContexts",
     "Question",
     "QueueStats",
     "Runtime",
@@ -103,8 +113,11 @@ __all__ = [
     "Task",
     "TextInput",
     "TrainingError",
+    "TranslatedSentence",
+    "TranslatedText",
     "UnsupportedOpError",
     "WindowLimits",
+    "WritingLimits",
     "__version__",
     "load_artifact",
     "pipeline",
@@ -123,10 +136,13 @@ _NAMES = {
     "bert_rt.pipelines": "pipeline",
     "bert_rt.pipelines.base": "Pipeline",
     "bert_rt.tasks.base": "CallOptions Limits Task",
-    "bert_rt.tasks.limits": "AnsweringConfig SequenceLimits SummaryConfig WindowLimits",
+    "bert_rt.tasks.limits": (
+        "AnsweringConfig SequenceLimits SummaryConfig WindowLimits WritingLimits"
+    ),
     "bert_rt.tasks.session": "Session",
     "bert_rt.types": (
-        "Answer Classification Entity Question Summary SummarySentence TaggedWord Tagging TextInput"
+        "Answer Classification Entity PreparedContexts Question Summary SummarySentence "
+        "TaggedWord Tagging TextInput TranslatedSentence TranslatedText"
     ),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

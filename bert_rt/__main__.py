@@ -35,6 +35,7 @@ VERBS = {
     "serve": "runtime.serve",
     "summarize": "runtime.summarize",
     "tag": "runtime.tag",
+    "translate": "runtime.translate",
     "unanswerable": "train.unanswerable",
     "verify": "compile.verify",
     "vocab": "train.vocab",

@@ -4,6 +4,7 @@ load:      directory -> Artifact -> open
 open:      Artifact -> engine -> scheduler -> session -> self-test
 answer:    texts -> tokens -> windows -> batches -> logits -> Answer
 classify:  texts -> tokens -> sequences -> batches -> logits -> Classification
+translate: texts -> sentences -> tokens -> batches -> searches over logits -> TranslatedText
 
 What happens between the arrows is in bert_rt.tasks, one room a task; its methods of Runtime, too.
 """
@@ -47,6 +48,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_BATCH_TOKENS = 4096
 # Minutes of work for a CPU: bursts wait, but a backlog that only grows is refused.
 _MAX_QUEUE_TOKENS = 2**21
+_MAX_CACHE_MB = 2**20
 
 
 class Runtime(TaskMethods):
@@ -108,6 +110,7 @@ class Runtime(TaskMethods):
         config: Limits | None = None,
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
         max_batch_ms: float | None = None,
+        max_context_cache_mb: int | None = None,
     ) -> Self:
         """Load an artifact, verify it and run its self-test on the engine.
 
@@ -120,6 +123,7 @@ class Runtime(TaskMethods):
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait.
             max_batch_ms: Most milliseconds of a batch.
+            max_context_cache_mb: Most megabytes of passages.
 
         Returns:
             A Runtime that is ready to answer.
@@ -137,6 +141,7 @@ class Runtime(TaskMethods):
             "config": config,
             "max_queue_tokens": max_queue_tokens,
             "max_batch_ms": max_batch_ms,
+            "max_context_cache_mb": max_context_cache_mb,
         }
         artifact = load_artifact(default_artifact_path() if path is None else path)
         runtime = cls.open(artifact, **options)
@@ -155,6 +160,7 @@ class Runtime(TaskMethods):
         config: Limits | None = None,
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
         max_batch_ms: float | None = None,
+        max_context_cache_mb: int | None = None,
     ) -> Self:
         """Open an artifact that is in memory already and run its self-test on the engine.
 
@@ -168,6 +174,8 @@ class Runtime(TaskMethods):
             config: Other limits than the manifest's.
             max_queue_tokens: Most tokens that may wait before a request is refused.
             max_batch_ms: Most milliseconds of a batch, as measured; None: only 4,096 tokens.
+            max_context_cache_mb: Most megabytes of what split layers made of passages, kept for
+                further questions on them by the native engine; 0 for none, None for 64.
 
         Returns:
             A Runtime that is ready to answer.
@@ -181,15 +189,16 @@ class Runtime(TaskMethods):
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         _check_length(limits, manifest.architecture)
-        options = EngineOptions(device, num_threads, _absolute(checkpoint), task.head_spec)
-        choice = choose(artifact, options) if engine == AUTO else None
-        name = engine if choice is None else choice.name
-        opened, tokenizer = _open_both(name, artifact, options)
-        info = opened.info if choice is None else _explain(choice, opened.info)
+        task.check_limits(limits, manifest.architecture)
+        options = EngineOptions(
+            device, num_threads, _absolute(checkpoint), task.head_spec, max_context_cache_mb
+        )
+        opened, info, tokenizers = _open_chosen(engine, artifact, options)
         session = open_session(
             opened,
-            tokenizer,
+            tokenizers[0],
             manifest.architecture,
+            target_tokenizer=tokenizers[-1],
             max_queue_tokens=max_queue_tokens,
             max_batch_ms=max_batch_ms,
         )
@@ -218,6 +227,7 @@ def open_session(
     tokenizer: Tokenizer,
     architecture: BertConfig,
     *,
+    target_tokenizer: Tokenizer | None = None,
     max_queue_tokens: int = _MAX_QUEUE_TOKENS,
     max_batch_ms: float | None = None,
 ) -> Session:
@@ -227,6 +237,7 @@ def open_session(
         engine: The open engine.
         tokenizer: The model's.
         architecture: The model's, which tells its longest sequence and its token types.
+        target_tokenizer: That of the texts that the model writes; None for the same one.
         max_queue_tokens: As in Runtime.open.
         max_batch_ms: As in Runtime.open.
 
@@ -241,20 +252,39 @@ def open_session(
         max_batch_ms=max_batch_ms,
     )
     return Session(
-        tokenizer, scheduler, num_token_types=architecture.num_token_types, engine=watched
+        tokenizer,
+        scheduler,
+        num_token_types=architecture.num_token_types,
+        passage_position_offset=architecture.passage_position_offset,
+        engine=watched,
+        target_tokenizer=target_tokenizer,
     )
+
+
+def _open_chosen(
+    engine: str, artifact: Artifact, options: EngineOptions
+) -> tuple[ForkSafeEngine, EngineInfo, list[Tokenizer]]:
+    """Open the engine of a name, or the one that "auto" takes, and read the tokenizers."""
+    choice = choose(artifact, options) if engine == AUTO else None
+    name = engine if choice is None else choice.name
+    _check_context_cache(options.max_context_cache_mb, artifact.manifest, name)
+    opened, tokenizers = _open_both(name, artifact, options)
+    return opened, opened.info if choice is None else _explain(choice, opened.info), tokenizers
 
 
 def _open_both(
     engine: str, artifact: Artifact, options: EngineOptions
-) -> tuple[ForkSafeEngine, Tokenizer]:
-    """Open the engine and read the tokenizer meanwhile, for which an engine leaves time."""
-    tokenizing = Background(lambda: Tokenizer.from_bytes(artifact.read(TOKENIZER_NAME)))
+) -> tuple[ForkSafeEngine, list[Tokenizer]]:
+    """Open the engine and read the tokenizers meanwhile, for which an engine leaves time."""
+    decoder = artifact.manifest.decoder
+    files = dict.fromkeys([TOKENIZER_NAME, *([decoder.tokenizer] if decoder else [])])
+    tokenizing = Background(lambda: [Tokenizer.from_bytes(artifact.read(name)) for name in files])
     try:
         opened = ForkSafeEngine(lambda: open_engine(engine, artifact, options))
     finally:
         tokenizing.wait()
-    artifact.release(artifact.manifest.model.file)
+    for entry in artifact.manifest.models.values():
+        artifact.release(entry.file)
     try:
         return opened, tokenizing.result()
     except BaseException:
@@ -272,6 +302,25 @@ def _task_of(artifact: Artifact) -> Task[Any, Any, Any]:
             raise
         raise ArtifactFormatError(f"{artifact.path}: {error}") from None
     return task
+
+
+def _check_context_cache(value: int | None, manifest: Manifest, engine: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_CACHE_MB:
+        raise ConfigError(
+            f"max_context_cache_mb: got {value!r}, want an integer from 0 to {_MAX_CACHE_MB}"
+        )
+    if value and not manifest.architecture.num_split_layers:
+        raise ConfigError(
+            f"max_context_cache_mb: got {value}, but the artifact has no split layers, so that "
+            "nothing of a passage can be kept; want 0"
+        )
+    if value and engine != "native":
+        raise ConfigError(
+            f"max_context_cache_mb: got {value}, but the engine {engine} keeps no passages, only "
+            "native does; want 0"
+        )
 
 
 def _check_length(limits: Limits, architecture: BertConfig) -> None:

@@ -4,6 +4,7 @@
     TextInput -> Encoding -> TokenSequence -> PackedBatch -> Outputs -> Classification
     a text or words -> Encoding -> Feature -> PackedBatch -> Outputs -> Tagging
     a document -> Encodings of sentences -> windows -> PackedBatch -> Outputs -> Summary
+    a text -> Encodings of sentences -> sources -> PackedBatch -> Outputs -> TranslatedText
 
 Every arrow is one function; each value is frozen, so a step can only make the next one.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ __all__ = [
     "IntArray",
     "Outputs",
     "PackedBatch",
+    "PairTokens",
+    "PreparedContexts",
     "Question",
     "Summary",
     "SummarySentence",
@@ -41,6 +44,8 @@ __all__ = [
     "Tagging",
     "TextInput",
     "TokenSequence",
+    "TranslatedSentence",
+    "TranslatedText",
 ]
 
 IntArray: TypeAlias = NDArray[np.int32]
@@ -57,6 +62,23 @@ class Question:
 
     question: str
     context: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedContexts:
+    """What Runtime.prepared has done.
+
+    Attributes:
+        num_contexts: Passages that are kept now.
+        num_left_out: Passages that there was no room for.
+        num_loaded: Windows that came out of the file.
+        num_computed: Windows that were computed; where there are any, the file was written.
+    """
+
+    num_contexts: int
+    num_left_out: int
+    num_loaded: int
+    num_computed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,15 @@ class Encoding:
     offsets: IntArray
 
 
+class PairTokens(TypedDict):
+    """What joins two texts; the names and meanings are those of Tokenizer's attributes."""
+
+    cls_id: int
+    sep_id: int
+    num_separators: int
+    second_type_id: int
+
+
 @dataclass(frozen=True, slots=True)
 class TokenSequence:
     """One input of the model: `[CLS] text [SEP]` or `[CLS] text [SEP] second text [SEP]`.
@@ -101,6 +132,11 @@ class TokenSequence:
     def logit_range(self) -> tuple[int, int]:
         """First and one past the last token whose logits are read, beside the first token's."""
         return 0, self.num_tokens
+
+    @property
+    def options(self) -> Any:
+        """What the sequence asks of the engine, beside its tokens; None where nothing."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +178,7 @@ class PackedBatch:
         logit_ranges: Shape (B, 2), int32: by sequence the first and one past the last of its tokens
             whose logits are read, counted from its first token, whose own are read too; None
             where all are. An engine may leave the other tokens' logits at 0, or compute them.
+        options: By sequence what it asks of the engine; None where no sequence asks for anything.
 
     Source: cumulative lengths as in FlashAttention's variable-length interface, arXiv:2205.14135.
     """
@@ -151,6 +188,7 @@ class PackedBatch:
     cu_seqlens: IntArray
     max_seqlen: int
     logit_ranges: IntArray | None = None
+    options: tuple[Any, ...] | None = None
 
     @property
     def num_sequences(self) -> int:
@@ -301,3 +339,38 @@ class Summary:
 
     text: str
     sentences: tuple[SummarySentence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedSentence:
+    """A sentence of the caller's text, `text[sentence.start:sentence.end]`, translated.
+
+    Attributes:
+        text: The sentence in the other language.
+        start: First character of the sentence in the caller's text, in Python string indices.
+        end: One past its last character.
+        score: Sum of the log probabilities of its tokens, divided by their number to the power of
+            length_penalty: what beam search compares.
+        token_ids: Its tokens, special tokens included.
+        alternatives: With top_k > 1, the next best ones, best first.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    token_ids: tuple[int, ...] = ()
+    alternatives: tuple[TranslatedSentence, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class TranslatedText:
+    """A text in another language.
+
+    Attributes:
+        text: Its sentences in that language, with what stands between them in the text.
+        sentences: The sentences in the order of the text.
+    """
+
+    text: str
+    sentences: tuple[TranslatedSentence, ...]

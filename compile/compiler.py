@@ -21,7 +21,6 @@ import torch
 import bert_rt
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import (
-    MODEL_NAME,
     TOKENIZER_NAME,
     Artifact,
     check_output_dir,
@@ -30,28 +29,24 @@ from bert_rt.artifact.artifact import (
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
 from bert_rt.engines.registry import engine_packages
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
-from bert_rt.model.checkpoint import LoadedModel, checkpoint_hash, read_config
-from bert_rt.model.config import to_dict
+from bert_rt.model.checkpoint import checkpoint_hash
+from bert_rt.model.config import BertConfig, to_dict
 from bert_rt.support.faults import Dropped
 from bert_rt.support.files import DirectoryState
-from bert_rt.support.progress import progress
 from bert_rt.tasks.base import Limits
-from bert_rt.tasks.checkpoints import load_model, task_of
 from bert_rt.text.tokenization import Tokenizer
-from compile.graph.fuse import OPSET, fuse
-from compile.graph.parity import NUM_SHAPES, check_parity
-from compile.graph.trace import trace
+from compile.graph.fuse import OPSET
 from compile.int8.control import hold_out
 from compile.int8.quantize import QuantConfig
 from compile.int8.recipe import Compiled, quantize_within_bars
 from compile.judge.gate import Verdict
 from compile.judge.receipt import data_hash, float_engine, make_receipt, measure
 from compile.judge.temperature import MIN_EXAMPLES, tune_temperature
-from compile.judge.tokens import check_token_ids, check_tokenizer
+from compile.judge.tokens import check_token_ids
 from compile.report.changes import Change
 from compile.report.report import render_report
 from compile.tasks.base import CompileTask, Settings
-from compile.tasks.registry import task_of_model
+from compile.tasks.registry import load_for_compiling
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
 
@@ -136,37 +131,36 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
             this one began.
     """
     found = check_output_dir(options.output_dir)
-    loaded = _load(options)
-    task = task_of_model(loaded, options.settings)
-    tokenizer = Tokenizer.from_directory(options.model_name_or_path)
-    check_tokenizer(options.model_name_or_path, tokenizer)
-    _check_limits(task.limits, loaded)
-    _check_weights(loaded)
+    directory = options.model_name_or_path
+    loaded, task = load_for_compiling(directory, options.task, options.settings)
+    tokenizers = task.tokenizer_files(directory)
+    architecture = task.architecture(loaded)
+    _check_limits(task.limits, architecture)
+    task.task.check_limits(task.limits, architecture)
+    _check_weights(loaded.model)
     # Data first: a typing error in a path should not be reported after minutes of work.
     data, quant = _read(task, options), options.quant
 
-    model = trace(loaded)
-    fusions = fuse(model, loaded.config, task.graph_head(loaded.config))
-    parity = _compare(model, loaded, seed=quant.seed)
+    graphs = task.make_graphs(loaded, seed=quant.seed)
     fields = ManifestFields(
-        task=loaded.task,
+        task=task.task.name,
         limits=to_dict(task.limits),
         labels=task.labels,
         head=task.head_fields,
-        architecture=loaded.config,
+        architecture=architecture,
         precision="float32",
-        models={"model": ModelEntry(file=MODEL_NAME, outputs=task.task.outputs)},
-        fusions=fusions,
-        provenance=_provenance(options, task, parity),
+        models=graphs.entries,
+        decoder=task.decoder_entry(loaded),
+        fusions=graphs.fusions,
+        provenance=_provenance(options, task, graphs.parity),
     )
-    make_files = partial(_files, tokenizer=tokenizer)
-    compiled = reference = _tuned(Compiled(make_files(model), fields, {}), task, data)
+    make_files = partial(_files, entries=graphs.entries, tokenizers=tokenizers)
+    compiled = reference = _tuned(Compiled(make_files(graphs.models), fields, {}), task, data)
     if options.int8:
+        float_graphs = task.float_graphs(loaded, graphs, data.calibration, tokenizers, quant)
         compiled = quantize_within_bars(
-            model,
+            float_graphs,
             reference.fields,
-            task.draw(data.calibration, tokenizer, num_samples=quant.num_samples, seed=quant.seed),
-            tokenizer.pad_id,
             quant,
             make_files=make_files,
             judge=_judge(reference, task, data.held_out),
@@ -174,20 +168,9 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
         )
         # Quantization moves the scores that threshold and temperature are about.
         compiled = _tuned(compiled, task, data)
+    tokenizer = tokenizers[TOKENIZER_NAME]
     changes = _measure(compiled, reference, task, data.evaluation, tokenizer, options)
     return _write(compiled, task, options, changes, found)
-
-
-def _load(options: CompileOptions) -> LoadedModel:
-    """Load the checkpoint as the task that it, or the user, names."""
-    _, raw_config = read_config(options.model_name_or_path)
-    return load_model(options.model_name_or_path, task_of(raw_config, options.task))
-
-
-def _compare(model: ir.Model, loaded: LoadedModel, *, seed: int) -> Mapping[str, float]:
-    """Compare the graph with PyTorch."""
-    with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
-        return check_parity(model, loaded, seed=seed, progress=shown)
 
 
 def _read(task: CompileTask, options: CompileOptions) -> _Data:
@@ -201,8 +184,15 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
             f"score_calibration_file: got {options.score_calibration_file}, but the scores of this "
             "model are values, no probabilities that could be calibrated"
         )
-    calibration, evaluation = read(options.calibration_file), read(options.eval_file)
-    task.check_disjoint(calibration, evaluation, field="calibration_file")
+
+    def apart(examples: list[Any], field: str) -> list[Any]:
+        if options.drop_invalid:
+            return task.without_shared(examples, evaluation, field=field)
+        task.check_disjoint(examples, evaluation, field=field)
+        return examples
+
+    evaluation = read(options.eval_file)
+    calibration = apart(read(options.calibration_file), "calibration_file")
     quant = options.quant
     calibration, held_out = hold_out(
         calibration, task.passage, num_held_out=quant.num_held_out, seed=quant.seed
@@ -212,8 +202,7 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     if options.score_calibration_file is None:
         scored = held_out if task.has_probabilities else []
         return _Data(calibration, held_out, scored, evaluation)
-    scored = read(options.score_calibration_file)
-    task.check_disjoint(scored, evaluation, field="score_calibration_file")
+    scored = apart(read(options.score_calibration_file), "score_calibration_file")
     if len(scored) < MIN_EXAMPLES:
         raise CalibrationError(
             f"score_calibration_file: got {len(scored)} examples, want at least {MIN_EXAMPLES}"
@@ -221,8 +210,8 @@ def _read(task: CompileTask, options: CompileOptions) -> _Data:
     return _Data(calibration, held_out, scored, evaluation)
 
 
-def _check_limits(limits: Limits, loaded: LoadedModel) -> None:
-    longest = loaded.config.max_sequence_length
+def _check_limits(limits: Limits, architecture: BertConfig) -> None:
+    longest = architecture.max_sequence_length
     if limits.max_seq_length > longest:
         raise InputTooLongError(
             f"max_seq_length: got {limits.max_seq_length}, want at most the model's longest "
@@ -230,9 +219,9 @@ def _check_limits(limits: Limits, loaded: LoadedModel) -> None:
         )
 
 
-def _check_weights(loaded: LoadedModel) -> None:
+def _check_weights(model: torch.nn.Module) -> None:
     # Here and not by what they lead to: one row of a table is in no text that would be tried.
-    for name, parameter in loaded.model.named_parameters():
+    for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise CheckpointError(f"{name}: got NaN or infinite values, want finite ones")
 
@@ -331,14 +320,18 @@ def _write(
     return write_artifact(options.output_dir, files=files, unchanged_since=found, **fields)
 
 
-def _files(model: ir.Model, tokenizer: Tokenizer) -> dict[str, bytes]:
-    proto = ir.to_proto(model)
-    # The path of the machine that compiled is nobody's business, and would change the hash.
-    proto.producer_name, proto.producer_version = "bert-rt", bert_rt.__version__
-    return {
-        MODEL_NAME: proto.SerializeToString(deterministic=True),
-        TOKENIZER_NAME: tokenizer.to_json(),
-    }
+def _files(
+    models: Mapping[str, ir.Model],
+    entries: Mapping[str, ModelEntry],
+    tokenizers: Mapping[str, Tokenizer],
+) -> dict[str, bytes]:
+    files = {name: tokenizer.to_json() for name, tokenizer in tokenizers.items()}
+    for name, model in models.items():
+        proto = ir.to_proto(model)
+        # The path of the machine that compiled is nobody's business, and would change the hash.
+        proto.producer_name, proto.producer_version = "bert-rt", bert_rt.__version__
+        files[entries[name].file] = proto.SerializeToString(deterministic=True)
+    return files
 
 
 def _provenance(
@@ -348,7 +341,7 @@ def _provenance(
     fits_scores = fits_scores and options.quant.num_held_out > 0
     is_calibrated = options.int8 or task.tunes_limits or fits_scores
     data = {
-        name: {"name": path.name, "sha256": data_hash(path)}
+        name: {"name": path.name, "sha256": data_hash(*task.data_files(path))}
         for name, path in (
             ("calibration_file", options.calibration_file if is_calibrated else None),
             ("eval_file", options.eval_file),

@@ -71,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
         )
     )
     manifest = artifact.manifest
-    print(f"{args.output_dir}: {manifest.precision}, {manifest.files['model.onnx'].size} bytes")
+    size = sum(manifest.files[entry.file].size for entry in manifest.models.values())
+    print(f"{args.output_dir}: {manifest.precision}, {size} bytes")
     fitted = manifest.provenance.get("score_calibration")
     if fitted is not None:
         print(

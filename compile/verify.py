@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
     result: dict[str, Any] = {"artifact": str(path), "engines": {}}
     print(f"hashes: {len(manifest.files)} files are as the manifest says")
     if manifest.is_pair_safe:
-        num_weights = check_pairs(artifact.read(manifest.model.file))
+        files = [entry.file for entry in manifest.models.values()]
+        num_weights = sum(check_pairs(artifact.read(file)) for file in files)
         print(f"pair_safe: holds for {num_weights} INT8 weights")
     for engine in judged_engines():
         reason = missing(engine, artifact)
@@ -82,7 +83,7 @@ def _verify_receipt(
         raise InputError(f"eval_file: {artifact.path} carries no receipt to compare with")
     task = task_of_manifest(manifest, layout)
     name, wanted_hash, claimed = _claims(manifest.receipt, task.measure.metric)
-    got_hash = data_hash(eval_file)
+    got_hash = data_hash(*task.data_files(eval_file))
     if got_hash != wanted_hash:
         raise InputError(
             f"eval_file: {eval_file} is not the receipt's {name}: got SHA-256 {got_hash}, want "

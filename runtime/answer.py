@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         help="most of the shorter one's characters that two answers may share, from 0 (none) to 1; "
         "left out: no such rule",
     )
-    add_runtime_flags(parser, QuestionAnswering())
+    add_runtime_flags(parser, QuestionAnswering(), keeps_contexts=True)
     args = parser.parse_args(argv)
     _check_texts(parser, args)
     if args.question is not None:

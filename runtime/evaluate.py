@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         type=writable_path,
         help="write the answers, {id: text}; or {row: label}",
     )
-    add_runtime_flags(parser)
+    add_runtime_flags(parser, keeps_contexts=True)
     add_layout_flags(parser)
     add_drop_flag(parser)
     add_json_flag(parser)

@@ -17,7 +17,10 @@ __all__ = ["add_runtime_flags", "load_runtime"]
 
 
 def add_runtime_flags(
-    parser: argparse.ArgumentParser, *tasks: Task[Any, Any, Any], has_artifact: bool = True
+    parser: argparse.ArgumentParser,
+    *tasks: Task[Any, Any, Any],
+    has_artifact: bool = True,
+    keeps_contexts: bool = False,
 ) -> None:
     """Add the flags of load_runtime: which artifact, on what engine, with which limits.
 
@@ -25,6 +28,8 @@ def add_runtime_flags(
         parser: The command's parser.
         *tasks: What the command is for; none for every task.
         has_artifact: Whether to add --artifact; a command that takes several adds its own.
+        keeps_contexts: Whether to add --max_context_cache_mb: for commands that may ask the same
+            passage again.
     """
     *some, last = engine_names()
     known = ", ".join(some), last
@@ -53,15 +58,27 @@ def add_runtime_flags(
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="what the artifact was made of, for --engine torch"
     )
+    if keeps_contexts:
+        parser.add_argument(
+            "--max_context_cache_mb",
+            type=int_at_least(0),
+            metavar="MB",
+            help="most megabytes of passages that a model with split layers keeps for further "
+            "questions on them, on the native engine; left out: 64",
+        )
     add_limit_flags(parser, tasks)
 
 
-def load_runtime(args: argparse.Namespace, *, max_batch_ms: float | None = None) -> Runtime:
+def load_runtime(
+    args: argparse.Namespace, *, max_batch_ms: float | None = None, is_one_of_several: bool = False
+) -> Runtime:
     """Load what the flags of add_runtime_flags ask for.
 
     Args:
         args: The parsed command line.
         max_batch_ms: As in Runtime.load.
+        is_one_of_several: Whether flags are for several models: --max_context_cache_mb is then for
+            those with split layers, where else it is an error for a model without.
 
     Returns:
         The Runtime, self-tested.
@@ -71,6 +88,9 @@ def load_runtime(args: argparse.Namespace, *, max_batch_ms: float | None = None)
     """
     artifact = load_artifact(args.artifact or default_artifact_path())
     given = given_limits(args)
+    max_context_cache_mb = getattr(args, "max_context_cache_mb", None)
+    if is_one_of_several and not artifact.manifest.architecture.num_split_layers:
+        max_context_cache_mb = None
     config: Any = None
     if given:
         task = task_of_artifact(artifact.manifest.task)
@@ -83,4 +103,5 @@ def load_runtime(args: argparse.Namespace, *, max_batch_ms: float | None = None)
         checkpoint=args.checkpoint,
         config=config,
         max_batch_ms=max_batch_ms,
+        max_context_cache_mb=max_context_cache_mb,
     )

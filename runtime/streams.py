@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bert_rt.api import Runtime
 from bert_rt.errors import InputError
+from bert_rt.support.strict_json import readable_json
 from bert_rt.tasks.base import CallOptions
 from runtime.lines import at_line, batches, parse_lines
 
@@ -74,7 +74,10 @@ def _compute(
 
 
 def print_result(fields: dict[str, Any], entry: Mapping[str, Any]) -> None:
-    """Print a result as one line of JSON, with the id of its input where there is one."""
+    """Print a result as one line of JSON, with the id of its input where there is one.
+
+    Letters are printed as they are; a line that stdout's encoding cannot hold is printed escaped.
+    """
     if "id" in entry:
         fields = {"id": entry["id"], **fields}
-    print(json.dumps(fields))
+    print(readable_json(fields, sys.stdout.encoding or "utf-8"))

@@ -1,7 +1,8 @@
 """python -m train.average: average the weights of models that were fine-tuned from the same start.
 
 One model, as fast as each of them, that is often better than the best: a "model soup" (Wortsman et
-al. 2022, arXiv:2203.05482, section 2).
+al. 2022, arXiv:2203.05482, section 2). The last checkpoints of one run serve, too (Vaswani et al.
+2017, arXiv:1706.03762, section 6.1).
 """
 
 from __future__ import annotations
@@ -9,15 +10,33 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.model.checkpoint import LoadedModel, label_names, read_tokenizer_files, save_checkpoint
+from bert_rt.model.checkpoint import (
+    label_names,
+    read_raw_config,
+    read_tokenizer_files,
+    save_checkpoint,
+)
+from bert_rt.model.encoder_decoder_checkpoint import (
+    ENCODER_DECODER,
+    TARGET_DIRECTORY,
+    load_encoder_decoder,
+    read_target_tokenizer_files,
+    save_encoder_decoder,
+)
 from bert_rt.support.cli import make_parser, run_command
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.text.probing import difference
 from bert_rt.text.tokenization import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["average_checkpoints", "main"]
 
@@ -44,22 +63,68 @@ def average_checkpoints(
     """
     shares = _shares(directories, weights)
     _check_start(directories)
-    first = load_model(directories[0])
+    first = _load(directories[0])
     total = {name: shares[0] * p.double() for name, p in first.model.named_parameters()}
     for directory, share in zip(directories[1:], shares[1:], strict=True):
-        other = load_model(directory)
+        other = _load(directory)
         _check_fit(directories[0], first, directory, other)
         for name, parameter in other.model.named_parameters():
             total[name] += share * parameter.double()
-    model = first.model
-    model.load_state_dict({**model.state_dict(), **total})
-    save_checkpoint(
-        output_dir,
-        model,
-        first.config,
-        tokenizer_files=read_tokenizer_files(directories[0]),
-        extra=first.raw_config,
+    first.model.load_state_dict({**first.model.state_dict(), **total})
+    first.save(output_dir)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A checkpoint of whatever kind.
+
+    Attributes:
+        model: The module.
+        facts: What all checkpoints must have alike, by what it is called.
+        save: Writes the model, with all else that its directory says, into another one.
+        tokenizer_dirs: Where its tokenizers are.
+    """
+
+    model: nn.Module
+    facts: Mapping[str, object]
+    save: Callable[[Path], None]
+    tokenizer_dirs: tuple[Path, ...]
+
+
+def _load(directory: Path) -> _Loaded:
+    _, raw = read_raw_config(directory)
+    if raw.get("model_type") == ENCODER_DECODER:
+        return _load_encoder_decoder(directory)
+    loaded = load_model(directory)
+    save = partial(
+        save_checkpoint,
+        model=loaded.model,
+        config=loaded.config,
+        tokenizer_files=read_tokenizer_files(directory),
+        extra=loaded.raw_config,
     )
+    facts = {
+        "task": loaded.task,
+        "architecture": loaded.config,
+        "labels": label_names(loaded.raw_config),
+    }
+    return _Loaded(loaded.model, facts, save, (directory,))
+
+
+def _load_encoder_decoder(directory: Path) -> _Loaded:
+    loaded = load_encoder_decoder(directory)
+    target_files = read_target_tokenizer_files(directory)
+    save = partial(
+        save_encoder_decoder,
+        model=loaded.model,
+        tokenizer_files=read_tokenizer_files(directory),
+        decoder_tokenizer_files=target_files or None,
+        generation_config=loaded.generation_config,
+        extra=loaded.raw_config,
+    )
+    facts = {"task": ENCODER_DECODER, "architecture": loaded.config}
+    places = (directory, directory / TARGET_DIRECTORY) if target_files else (directory,)
+    return _Loaded(loaded.model, facts, save, places)
 
 
 def _shares(directories: Sequence[Path], weights: Sequence[float] | None) -> list[float]:
@@ -97,22 +162,25 @@ def _check_start(directories: Sequence[Path]) -> None:
         )
 
 
-def _check_fit(first_dir: Path, first: LoadedModel, directory: Path, loaded: LoadedModel) -> None:
-    for what, want, got in (
-        ("task", first.task, loaded.task),
-        ("architecture", first.config, loaded.config),
-        ("labels", label_names(first.raw_config), label_names(loaded.raw_config)),
-    ):
+def _check_fit(first_dir: Path, first: _Loaded, directory: Path, loaded: _Loaded) -> None:
+    for what, want in first.facts.items():
+        got = loaded.facts.get(what)
         if got != want:
             raise ConfigError(
                 f"models: {what} of {directory}: got {got}, but {first_dir} has {want}"
             )
-    ours, other = (Tokenizer.from_directory(path) for path in (first_dir, directory))
-    mismatch = difference(ours, other)
-    if mismatch is not None:
+    if len(first.tokenizer_dirs) != len(loaded.tokenizer_dirs):
+        counts = (len(loaded.tokenizer_dirs), len(first.tokenizer_dirs))
         raise ConfigError(
-            f"models: the tokenizer of {directory} is another than {first_dir}'s: {mismatch}"
+            f"models: tokenizers of {directory}: got {counts[0]}, but {first_dir} has {counts[1]}"
         )
+    for our_dir, other_dir in zip(first.tokenizer_dirs, loaded.tokenizer_dirs, strict=True):
+        ours, other = (Tokenizer.from_directory(path) for path in (our_dir, other_dir))
+        mismatch = difference(ours, other)
+        if mismatch is not None:
+            raise ConfigError(
+                f"models: the tokenizer of {other_dir} is another than {our_dir}'s: {mismatch}"
+            )
 
 
 def main(argv: Sequence[str]) -> int:

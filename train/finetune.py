@@ -112,8 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_flags(parser, [task.options_class for task in TRAIN_TASKS.values()])
     add_training_flags(parser, {})
-    add_limit_flags(parser)
-    add_layout_flags(parser)
+    settings = [task.task for task in TRAIN_TASKS.values()]
+    add_limit_flags(parser, settings)
+    add_layout_flags(parser, settings)
     add_drop_flag(parser)
     add_json_flag(parser)
     return parser
@@ -124,14 +125,15 @@ def _plan(args: argparse.Namespace) -> _Plan:
     task = TRAIN_TASKS[args.task]
     recipe = recipe_named(args.recipe, FINETUNING) if args.recipe else task.default_recipe()
     all_options = [known.options_class for known in TRAIN_TASKS.values()]
+    settings = [known.task for known in TRAIN_TASKS.values()]
     setup = Setup(
         model_dir=args.model_name_or_path,
         train_files=args.train_file,
         validation_file=args.validation_file,
         weights_dir=None,
-        limits=task.make_limits(given_limits(args), recipe),
-        layout=task.task.make_layout(given_layout(args)),
-        options=task.make_options(given_flags(args, all_options)),
+        limits=task.make_limits(given_limits(args, settings), recipe),
+        layout=task.task.make_layout(given_layout(args, settings)),
+        options=task.make_options({**recipe.task_options, **given_flags(args, all_options)}),
         batch_size=args.per_device_train_batch_size or recipe.batch_size,
         seed=0,
     )
@@ -146,20 +148,23 @@ def _train(
     resume_from: Path | None,
     processes: Processes,
 ) -> TrainResult:
-    from bert_rt.model.checkpoint import checkpoint_hash
     from train.loop.loop import train
     from train.loop.rundir import file_sha256
 
     model, objective = _make(args, plan, options.seed, resume_from, processes.length_multiple)
     fingerprint = {
         "task": args.task,
-        "checkpoint_sha256": checkpoint_hash(args.model_name_or_path),
-        "train_sha256": [file_sha256(file) for file in args.train_file],
+        "checkpoint_sha256": plan.task.start_hash(args.model_name_or_path),
+        "train_sha256": [
+            file_sha256(file)
+            for path in args.train_file
+            for file in plan.task.data_files(path, plan.setup.layout)
+        ],
         "per_device_train_batch_size": plan.setup.batch_size,
         "num_processes": processes.count,
         # Absent where it is off, as in the checkpoints of runs that did not know it.
         **({"drop_invalid": True} if args.drop_invalid else {}),
-        **plan.task.fingerprint(plan.setup.limits),
+        **plan.task.fingerprint(plan.setup),
     }
     return train(
         model,

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bert_rt.errors import CheckpointError, ConfigError
-from bert_rt.model import head
-from bert_rt.model.config import BERT_SIZES, BertConfig, from_dict
+from bert_rt.errors import CheckpointError
+from bert_rt.model.config import BERT_SIZES, BertConfig
 from bert_rt.support.cli import add_json_flag, int_at_least, make_parser, run_command, write_json
 from train.options import TrainOptions, add_training_flags, training_options
 from train.recipes import INITIALIZATIONS, PRETRAINING, Recipe, recipe_named
+from train.sizes import new_config
 
 if TYPE_CHECKING:
     from bert_rt.model.heads import BertForPreTraining
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     recipe = recipe_named(args.recipe or _recipe_name(args.model), PRETRAINING)
     options = training_options(args, recipe.options)
-    given, has_vocab_size = _given_config(args.model)
+    given, has_vocab_size = new_config(args.model)
 
     # After the flags: torch takes seconds to import, and --help should not.
     from train.loop.loop import train
@@ -74,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
                 "corpus_sha256": [file_sha256(file) for file in args.corpus],
                 "whole_word_masking": args.whole_word_masking,
                 "num_processes": processes.count,
-                **_fingerprint(objective),
+                **_fingerprint(args, recipe, objective),
             },
             resume_from=resume_from,
         )
@@ -84,11 +85,27 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _fingerprint(objective: PretrainingObjective) -> dict[str, Any]:
+def _fingerprint(
+    args: argparse.Namespace, recipe: Recipe, objective: PretrainingObjective
+) -> dict[str, Any]:
+    is_given = args.tokenizer is not None
     return {
         "phases": [asdict(phase) for phase in objective.phases],
         "mlm_probability": objective.mlm_probability,
+        "held_out_fraction": args.held_out_fraction,
+        "initialization": args.initialization or recipe.initialization,
+        "tokenizer_sha256": _tokenizer_hash(args.tokenizer) if is_given else None,
+        "vocab_size": None if is_given else args.vocab_size or recipe.vocab_size,
     }
+
+
+def _tokenizer_hash(directory: Path) -> str:
+    from bert_rt.model.checkpoint import read_tokenizer_files
+
+    digest = hashlib.sha256()
+    for name, content in sorted(read_tokenizer_files(directory).items()):
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,27 +147,6 @@ def _parser() -> argparse.ArgumentParser:
 def _recipe_name(model: str) -> str:
     # A model of one's own is most likely a small one.
     return model if model in PRETRAINING else "mini"
-
-
-def _given_config(model: str) -> tuple[BertConfig, bool]:
-    """Read the architecture, and whether it says how many embeddings it has."""
-    from bert_rt.support.files import read_text
-    from bert_rt.support.strict_json import parse_json
-
-    if model in BERT_SIZES:
-        return BERT_SIZES[model], False
-    file = Path(model)
-    if not file.is_file():
-        raise ConfigError(f"model: got {model!r}, want one of {', '.join(BERT_SIZES)} or a file")
-    try:
-        values = parse_json(read_text(file).encode(), max_bytes=1 << 20)
-    except ValueError as error:
-        raise ConfigError(f"model: {file}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"model: {file}: got {type(values).__name__}, want an object")
-    # Of another architecture, its fields would be read as BERT's.
-    head.PRETRAINING.check_fits(values.get("model_type", "bert"))
-    return from_dict(BertConfig, values, strict=False), "vocab_size" in values
 
 
 def _with_vocabulary(config: BertConfig, tokenizer_files: Mapping[str, bytes]) -> BertConfig:

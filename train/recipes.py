@@ -23,9 +23,10 @@ class Recipe:
     """What a command does where its flags are silent.
 
     Attributes:
-        batch_size: Sequences of a micro-batch, on each process.
+        batch_size: Most sequences of a micro-batch, on each process.
         max_seq_length: Most tokens of a sequence.
         options: Fields of train.options.TrainOptions.
+        task_options: Fields of the task's own options.
         vocab_size: Pretraining: tokens of a vocabulary that is trained on the corpus.
         long_seq_length: Pretraining: sequence length of the last tenth of the steps; 0 for none.
         mlm_probability: Pretraining: share of the tokens that are masked.
@@ -35,6 +36,7 @@ class Recipe:
     batch_size: int
     max_seq_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    task_options: Mapping[str, Any] = field(default_factory=dict)
     vocab_size: int = 30522
     long_seq_length: int = 0
     mlm_probability: float = MASKED_SHARE
@@ -57,6 +59,24 @@ def squad() -> Recipe:
             "layer_decay": 1.0,
             "dropout": 0.0,
         },
+    )
+
+
+def squad_split() -> Recipe:
+    """Question answering on SQuAD v1.1 with split layers, learned from the ordinary model.
+
+    For it --num_split_layers K, and the ordinary model both as --model_name_or_path and --teacher.
+    """
+    return Recipe(
+        batch_size=8,
+        max_seq_length=384,
+        options={
+            "learning_rate": 1e-4,
+            "num_train_epochs": 1.0,
+            "warmup_ratio": 0.06,
+            "dropout": 0.0,
+        },
+        task_options={"teacher_states_weight": 10.0},
     )
 
 
@@ -139,13 +159,31 @@ def scitldr() -> Recipe:
     For it --max_sentences 1; a summary of news has 3.
     """
     return Recipe(
-        batch_size=16,
+        batch_size=8,
         max_seq_length=384,
         options={
-            "learning_rate": 5e-5,
-            "num_train_epochs": 5.0,
+            "learning_rate": 1e-4,
+            "num_train_epochs": 2.0,
             "warmup_ratio": 0.1,
+            "dropout": 0.0,
+        },
+    )
+
+
+def multi30k() -> Recipe:
+    """Pairs of languages: a small model from nothing, on Multi30k or pairs as short and as few."""
+    return Recipe(
+        batch_size=512,
+        max_seq_length=128,
+        options={
+            "learning_rate": 5e-3,
+            "num_train_epochs": 25.0,
+            "warmup_ratio": 0.05,
+            "adam_beta2": 0.98,
+            "adam_epsilon": 1e-9,
             "dropout": 0.1,
+            "save_steps": 400,
+            "save_total_limit": 12,
         },
     )
 
@@ -224,6 +262,7 @@ def pretrain_large() -> Recipe:
 
 FINETUNING: Mapping[str, Callable[[], Recipe]] = {
     "squad": squad,
+    "squad_split": squad_split,
     "squad_base": squad_base,
     "squad_large": squad_large,
     "squad_v2": squad_v2,
@@ -232,6 +271,7 @@ FINETUNING: Mapping[str, Callable[[], Recipe]] = {
     "conll": conll,
     "conll_base": conll_base,
     "scitldr": scitldr,
+    "multi30k": multi30k,
 }
 PRETRAINING: Mapping[str, Callable[[], Recipe]] = {
     "tiny": pretrain_tiny,

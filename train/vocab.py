@@ -17,11 +17,11 @@ from bert_rt.support.cli import int_at_least, make_parser, run_command
 from bert_rt.support.files import atomic_directory, atomic_write_bytes
 from bert_rt.support.progress import progress
 from bert_rt.text.tokenization import Tokenizer
+from train.data.bpe import SPECIAL_TOKENS
 from train.data.text import read_lines
 
 __all__ = ["SPECIAL_TOKENS", "main", "train_vocabulary"]
 
-SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _CONTINUATION = "##"
 
 

@@ -27,6 +27,7 @@ from bert_rt.artifact.checks import (
     plain_object,
     refuse,
 )
+from bert_rt.artifact.decoder import DecoderEntry, decoder_from_json, decoder_to_json
 from bert_rt.artifact.entries import MAX_FILE_BYTES, FileEntry, ModelEntry, check_file_name
 from bert_rt.errors import ArtifactFormatError, ArtifactVersionError, ConfigError
 from bert_rt.model.architectures import ARCHITECTURES
@@ -42,6 +43,7 @@ __all__ = [
     "MIN_SCORE_TEMPERATURE",
     "REQUIRED_FILES",
     "VERSION",
+    "DecoderEntry",
     "FileEntry",
     "Manifest",
     "ManifestFields",
@@ -99,6 +101,7 @@ class Manifest:
             An item may have token_ids, the token ids of each of its texts.
         score_temperature: What logits are divided by where scores are made of them, so that they
             are probabilities; 1 where nobody has measured.
+        decoder: What writes texts, with its tokenizer; None for models without one.
         extensions: Top-level fields of other tools, their names starting with "x_".
         version: Of the format that it was or shall be written in.
     """
@@ -117,6 +120,7 @@ class Manifest:
     receipt: Mapping[str, Any] | None = None
     self_test: tuple[dict[str, Any], ...] = ()
     score_temperature: float = 1.0
+    decoder: DecoderEntry | None = None
     extensions: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
@@ -168,13 +172,21 @@ class Manifest:
             entry = ModelEntry(file=version_1.MODEL_FILE, outputs=version_1.outputs_of(self.labels))
             object.__setattr__(self, "models", {_MODEL: entry})
         _check_models(self.models, self.files)
+        if self.decoder is not None:
+            check_type("decoder", self.decoder, DecoderEntry)
+            if self.decoder.tokenizer not in self.files:
+                refuse("files", sorted(self.files), f"{self.decoder.tokenizer} among them")
 
     @property
     def model(self) -> ModelEntry:
         """The graph that engines run, the one named "model"; raises ArtifactFormatError."""
-        if _MODEL not in self.models:
-            refuse("models", sorted(self.models), f"{_MODEL!r} among them")
-        return self.models[_MODEL]
+        return self.graph(_MODEL)
+
+    def graph(self, name: str) -> ModelEntry:
+        """Return a graph by its name; raises ArtifactFormatError."""
+        if name not in self.models:
+            refuse("models", sorted(self.models), f"{name!r} among them")
+        return self.models[name]
 
     @property
     def is_pair_safe(self) -> bool:
@@ -209,6 +221,7 @@ class ManifestFields(_RequiredFields, total=False):
     receipt: Mapping[str, Any] | None
     self_test: tuple[dict[str, Any], ...]
     score_temperature: float
+    decoder: DecoderEntry | None
     extensions: Mapping[str, Any]
 
 
@@ -233,11 +246,18 @@ def manifest_to_json(manifest: Manifest) -> bytes:
         del values["score_temperature"]
     if not values["head"]:
         del values["head"]
+    if values["decoder"] is None:
+        del values["decoder"]
+    else:
+        values["decoder"] = decoder_to_json(values["decoder"])
     values |= {
         "format": FORMAT,
         "architecture": {
             name: getattr(manifest.architecture, name)
-            for name in architecture_fields(manifest.architecture.model_type)
+            for name in architecture_fields(
+                manifest.architecture.model_type,
+                is_split=manifest.architecture.num_split_layers > 0,
+            )
         },
         "files": {name: to_dict(entry) for name, entry in manifest.files.items()},
         "models": {name: to_dict(entry) for name, entry in manifest.models.items()},
@@ -281,17 +301,16 @@ def manifest_from_json(data: bytes) -> Manifest:
     values = {name: item for name, item in values.items() if not _is_extension(name)}
     if "extensions" in values:  # a field of Manifest, but not of the file
         refuse("top level", "extensions", "no unknown field")
-    for name in ("models", "head"):
+    for name in ("models", "head", "decoder"):
         if version == 1 and name in values:
             refuse("top level", name, "no field of version 2")
     values |= {"extensions": extensions, "version": version}
-    # The two fields that MAY be left out.
+    # The fields that MAY be left out.
     values.setdefault("score_temperature", 1.0)
     values.setdefault("head", {})
-    architecture = object_of("architecture", values.get("architecture"))
-    check_choice("architecture.model_type", architecture.get("model_type"), tuple(ARCHITECTURES))
-    names = architecture_fields(architecture["model_type"])
-    values["architecture"] = _make(BertConfig, "architecture", architecture, names)
+    decoder = values.get("decoder")
+    values["decoder"] = decoder_from_json(decoder) if "decoder" in values else None
+    values["architecture"] = _architecture(values.get("architecture"))
     object_of("limits", values.get("limits"))
     if version == 1:
         values["models"] = {}
@@ -308,6 +327,14 @@ def manifest_from_json(data: bytes) -> Manifest:
         for name, entry in object_of("files", values.get("files")).items()
     }
     return _make(Manifest, "top level", values)
+
+
+def _architecture(value: object) -> BertConfig:
+    architecture = object_of("architecture", value)
+    check_choice("architecture.model_type", architecture.get("model_type"), tuple(ARCHITECTURES))
+    is_split = "num_split_layers" in architecture
+    names = architecture_fields(architecture["model_type"], is_split=is_split)
+    return _make(BertConfig, "architecture", architecture, names)
 
 
 def _is_extension(name: str) -> bool:

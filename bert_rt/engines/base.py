@@ -13,14 +13,14 @@ One line in bert_rt.engines.registry makes it known to `auto`, to the commands a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from bert_rt.artifact.artifact import Artifact
-from bert_rt.errors import ArtifactFormatError
+from bert_rt.errors import ArtifactFormatError, ConfigError
 from bert_rt.model.head import HeadSpec
-from bert_rt.types import Outputs, PackedBatch
+from bert_rt.types import FloatArray, IntArray, Outputs, PackedBatch, TokenSequence
 
 __all__ = [
     "Engine",
@@ -28,7 +28,12 @@ __all__ = [
     "EngineModule",
     "EngineOptions",
     "EngineSpec",
+    "KeepingEngine",
+    "Run",
+    "SteppingEngine",
+    "begin_run",
     "check_output_names",
+    "keeping",
     "missing_package",
 ]
 
@@ -47,6 +52,7 @@ class EngineSpec:
             ("reopens") or cannot be used there ("refused"); see bert_rt.engines.forking.
         precisions: Precisions of the artifacts that it can run.
         devices: Kinds of devices that it can run on, as a user writes them.
+        generates: Whether it runs artifacts with a decoder (bert_rt.engines.seq2seq).
     """
 
     name: str
@@ -56,6 +62,7 @@ class EngineSpec:
     fork: Literal["survives", "reopens", "refused"]
     precisions: tuple[str, ...]
     devices: tuple[str, ...]
+    generates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +74,15 @@ class EngineOptions:
         num_threads: Threads that the engine may use; None for all that this process may run on.
         checkpoint: Checkpoint directory, which only the torch engine needs.
         head: What the checkpoint has behind its encoder, which only the torch engine needs.
+        max_context_cache_mb: Most megabytes of what split layers made of passages, which only the
+            native engine keeps; None for its default.
     """
 
     device: str = "cpu"
     num_threads: int | None = None
     checkpoint: str | None = None
     head: HeadSpec | None = None
+    max_context_cache_mb: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,121 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free what the engine holds. Calling it twice is harmless."""
         ...
+
+
+@runtime_checkable
+class KeepingEngine(Protocol):
+    """An engine that keeps what split layers made of passages."""
+
+    def prepare(self, passages: Sequence[IntArray]) -> None:
+        """Compute it ahead, and keep it as far as there is room.
+
+        Args:
+            passages: Tokens of windows behind the question, each of shape (T,), int32.
+
+        Raises:
+            ConfigError: The model has no split layers.
+            EngineInternalError: The library underneath failed.
+        """
+        ...
+
+    def prepared_states(self, passages: Sequence[IntArray]) -> FloatArray:
+        """Do as prepare does, and return the states behind the split layers.
+
+        Args:
+            passages: As in prepare.
+
+        Returns:
+            States of shape (total of all T, D), float32, which keep takes.
+
+        Raises:
+            ConfigError: As in prepare, like EngineInternalError.
+        """
+        ...
+
+    def keep(self, passages: Sequence[IntArray], states: FloatArray) -> None:
+        """Keep what prepared_states returned, as far as there is room.
+
+        Args:
+            passages: As in prepare.
+            states: Of shape (total of all T, D), float32.
+
+        Raises:
+            ConfigError: As in prepare, like EngineInternalError.
+        """
+        ...
+
+    def context_bytes(self, num_tokens: int) -> int:
+        """Return the bytes that a window with so many tokens behind the question takes."""
+        ...
+
+    def context_cache(self) -> Mapping[str, int]:
+        """Return num_contexts, num_bytes, max_bytes, num_hits and num_misses."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of all that is kept."""
+        ...
+
+
+def keeping(engine: Engine) -> KeepingEngine:
+    """Return an engine as one that keeps passages; a ConfigError where it is none."""
+    if isinstance(engine, KeepingEngine):
+        return engine
+    raise ConfigError(
+        f"engine: got {engine.info.name!r}, which keeps no passages; want 'native' and an INT8 "
+        "artifact with split layers"
+    )
+
+
+class Run(Protocol):
+    """Sequences that are computed step by step; others join them meanwhile, or leave.
+
+    Sequences have numbers in the order in which they have joined, from 0 on.
+    """
+
+    @property
+    def num_free(self) -> int:
+        """How many more sequences should join now; 0 where they would only wait."""
+        ...
+
+    def join(self, sequences: Sequence[TokenSequence]) -> None:
+        """Take more sequences; those for which there is no place wait for one."""
+        ...
+
+    def leave(self, numbers: Collection[int]) -> None:
+        """Do not compute sequences any more; harmless for those that are done."""
+        ...
+
+    def step(self) -> Mapping[int, Outputs]:
+        """Take one step.
+
+        Returns:
+            By number the outputs of the sequences that are done now, as Engine.run has them for
+            each; empty once all are done.
+
+        Raises:
+            EngineInternalError: The library underneath failed; the run cannot go on.
+        """
+        ...
+
+
+@runtime_checkable
+class SteppingEngine(Protocol):
+    """An engine that may compute batches step by step."""
+
+    def begin(self) -> Run | None:
+        """Begin a run without any sequence; one at a time is used.
+
+        Returns:
+            The run; None where the engine behind it computes whole batches only.
+        """
+        ...
+
+
+def begin_run(engine: Engine) -> Run | None:
+    """Begin a run where the engine has such; None where it computes whole batches only."""
+    return engine.begin() if isinstance(engine, SteppingEngine) else None
 
 
 class EngineModule(Protocol):
@@ -202,12 +327,15 @@ def missing_package(package: str, minimum: tuple[int, ...], extra: str = "") -> 
     return f"the package {package} is {version}, want at least {wanted} ({advice})."
 
 
-def check_output_names(wanted: Mapping[str, str], got: Collection[str]) -> None:
+def check_output_names(
+    wanted: Mapping[str, str], got: Collection[str], *, file: str = "model.onnx"
+) -> None:
     """Compare the outputs of a graph with those that its manifest names.
 
     Args:
         wanted: Names, and kinds, of the manifest's outputs.
         got: Names of the graph's outputs.
+        file: The graph's, for the message.
 
     Raises:
         ArtifactFormatError: The graph has no output of a name.
@@ -215,6 +343,6 @@ def check_output_names(wanted: Mapping[str, str], got: Collection[str]) -> None:
     absent = [name for name in wanted if name not in got]
     if absent:
         raise ArtifactFormatError(
-            f"model.onnx: got the outputs {sorted(got)}, want those that the manifest names, "
+            f"{file}: got the outputs {sorted(got)}, want those that the manifest names, "
             f"{sorted(wanted)}"
         )

@@ -12,16 +12,17 @@ kinds of engines come out of that differently, as their SPEC says:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from bert_rt.engines.base import Engine, EngineInfo
+from bert_rt.engines.base import Engine, EngineInfo, KeepingEngine, Run, begin_run, keeping
 from bert_rt.engines.registry import engine_names, engine_spec
 from bert_rt.errors import EngineUnavailableError
 from bert_rt.support.shutdown import native_call
-from bert_rt.types import Outputs, PackedBatch
+from bert_rt.types import FloatArray, IntArray, Outputs, PackedBatch, TokenSequence
 
 __all__ = ["ForkSafeEngine", "lost_in_fork", "note_use"]
 
@@ -94,16 +95,71 @@ class ForkSafeEngine:
             EngineInternalError: The library underneath failed.
             EngineUnavailableError: This process was forked and the engine cannot be used in it.
         """
-        if os.getpid() != self._pid:
-            self._renew()
+        engine = self._here()
         with native_call():
-            return self._engine.run(batch)
+            return engine.run(batch)
+
+    def begin(self) -> Run | None:
+        """Begin a run where the engine has such; a forked process must not go on with it.
+
+        Returns:
+            The run, or None.
+
+        Raises:
+            EngineUnavailableError: As in run.
+        """
+        run = begin_run(self._here())
+        return None if run is None else _HeldRun(run)
+
+    # What an engine that keeps passages has beside; arguments and errors as in KeepingEngine.
+
+    def prepare(self, passages: Sequence[IntArray]) -> None:
+        """Compute passages ahead, and keep them as far as there is room."""
+        with self._keeping() as engine:
+            engine.prepare(passages)
+
+    def prepared_states(self, passages: Sequence[IntArray]) -> FloatArray:
+        """Do the same, and return it."""
+        with self._keeping() as engine:
+            return engine.prepared_states(passages)
+
+    def keep(self, passages: Sequence[IntArray], states: FloatArray) -> None:
+        """Keep what prepared_states returned."""
+        with self._keeping() as engine:
+            engine.keep(passages, states)
+
+    def context_bytes(self, num_tokens: int) -> int:
+        """Return what a window takes of the cache."""
+        with self._keeping() as engine:
+            return engine.context_bytes(num_tokens)
+
+    def context_cache(self) -> Mapping[str, int]:
+        """Return what the cache holds and was asked for."""
+        with self._keeping() as engine:
+            return engine.context_cache()
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        with self._keeping() as engine:
+            engine.forget()
 
     def close(self) -> None:
         """Free what the engine holds. Calling it twice is harmless."""
         if os.getpid() == self._pid:
             with native_call():
                 self._engine.close()
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[KeepingEngine]:
+        engine = keeping(self._here())
+        with native_call():
+            yield engine
+
+    def _here(self) -> Engine:
+        """Return the engine of this process."""
+        if os.getpid() != self._pid:
+            self._renew()
+        return self._engine
 
     def _renew(self) -> None:
         name = self._engine.info.name
@@ -114,6 +170,27 @@ class ForkSafeEngine:
             with native_call():
                 self._engine = self._open_engine()
         self._pid = os.getpid()
+
+
+class _HeldRun:
+    """Hands everything to a run; the end of the interpreter waits for its steps."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def num_free(self) -> int:
+        return self._run.num_free
+
+    def join(self, sequences: Sequence[TokenSequence]) -> None:
+        self._run.join(sequences)
+
+    def leave(self, numbers: Collection[int]) -> None:
+        self._run.leave(numbers)
+
+    def step(self) -> Mapping[int, Outputs]:
+        with native_call():
+            return self._run.step()
 
 
 _ENGINES: weakref.WeakSet[ForkSafeEngine] = weakref.WeakSet()

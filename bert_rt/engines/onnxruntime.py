@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import (
@@ -18,6 +20,8 @@ from bert_rt.engines.base import (
 )
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.packing import pad, unpad_outputs
+from bert_rt.engines.seq2seq.base import Seq2SeqEngine
+from bert_rt.engines.seq2seq.graphs import GraphSeq2Seq, RunGraph, check_graphs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.types import Outputs, PackedBatch
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 
     import onnxruntime
 
-__all__ = ["SPEC", "OnnxRuntimeEngine", "missing", "open_engine", "open_session"]
+__all__ = ["SPEC", "OnnxRuntimeEngine", "missing", "open_engine", "open_seq2seq", "open_session"]
 
 SPEC = EngineSpec(
     name="onnxruntime",
@@ -37,6 +41,7 @@ SPEC = EngineSpec(
     fork="reopens",
     precisions=("int8", "float32"),
     devices=("cpu", "cuda"),
+    generates=True,
 )
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _SILENT = 4  # Fatal errors only; all others become exceptions, which say the same.
@@ -93,6 +98,55 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
         is_pair_safe=artifact.manifest.is_pair_safe,
     )
     return OnnxRuntimeEngine(session, artifact, options.device, num_threads)
+
+
+def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
+    """Open sessions on both graphs of an artifact with a decoder; errors as in open_engine."""
+    reason = missing(artifact, options)
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'onnxruntime' cannot run here: {reason}")
+    num_threads = resolve_num_threads(options.num_threads)
+    manifest = artifact.manifest
+    sessions = [
+        open_session(
+            artifact.read(manifest.graph(name).file),
+            device=options.device,
+            num_threads=num_threads,
+            is_pair_safe=manifest.is_pair_safe,
+        )
+        for name in ("encoder", "decoder")
+    ]
+    names = [[output.name for output in session.get_outputs()] for session in sessions]
+    check_graphs(artifact, *names)
+    encode, step = (
+        _runner(session, outputs) for session, outputs in zip(sessions, names, strict=True)
+    )
+    info = EngineInfo(
+        name=SPEC.name,
+        version=_library().__version__,
+        device=options.device,
+        precision=manifest.precision,
+        num_threads=num_threads,
+        is_packed=False,
+    )
+    return GraphSeq2Seq(encode, step, artifact, info)
+
+
+def _runner(session: Any, outputs: Sequence[str]) -> RunGraph:
+    """Run a graph whose outputs may be inputs of the next step: no cache becomes an array."""
+    wrap = _library().OrtValue.ortvalue_from_numpy
+
+    def run(feeds: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            values = {
+                name: wrap(feed) if isinstance(feed, np.ndarray) else feed
+                for name, feed in feeds.items()
+            }
+            return dict(zip(outputs, session.run_with_ort_values(outputs, values), strict=True))
+        except Exception as error:  # The library's own classes have no common public base.
+            raise EngineInternalError(f"onnxruntime failed on a batch: {error}") from error
+
+    return run
 
 
 def open_session(

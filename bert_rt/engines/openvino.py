@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -22,11 +22,13 @@ from bert_rt.engines.base import (
 from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.forking import lost_in_fork, note_use
 from bert_rt.engines.packing import pad, unpad_outputs
+from bert_rt.engines.seq2seq.base import Seq2SeqEngine
+from bert_rt.engines.seq2seq.graphs import GraphSeq2Seq, RunGraph, check_graphs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
 from bert_rt.types import Outputs, PackedBatch
 
-__all__ = ["SPEC", "OpenVinoEngine", "missing", "open_engine"]
+__all__ = ["SPEC", "OpenVinoEngine", "missing", "open_engine", "open_seq2seq"]
 
 SPEC = EngineSpec(
     name="openvino",
@@ -37,6 +39,7 @@ SPEC = EngineSpec(
     fork="refused",
     precisions=("int8", "float32"),
     devices=("cpu", "GPU", "NPU", "AUTO"),
+    generates=True,
 )
 
 _TELEMETRY = "openvino_telemetry"
@@ -94,25 +97,72 @@ def open_engine(artifact: Artifact, options: EngineOptions) -> Engine:
     if reason is not None:
         raise EngineUnavailableError(f"engine: 'openvino' cannot run here: {reason}")
     num_threads = resolve_num_threads(options.num_threads)
+    compiled = _compile(artifact, artifact.manifest.model.file, options, num_threads)
+    return OpenVinoEngine(compiled, artifact, options.device, num_threads)
+
+
+def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
+    """Compile both graphs of an artifact with a decoder; errors as in open_engine."""
+    reason = missing(artifact, options)
+    if reason is not None:
+        raise EngineUnavailableError(f"engine: 'openvino' cannot run here: {reason}")
+    num_threads = resolve_num_threads(options.num_threads)
+    models = [
+        _compile(artifact, artifact.manifest.graph(name).file, options, num_threads)
+        for name in ("encoder", "decoder")
+    ]
+    names = [[output.any_name for output in model.outputs] for model in models]
+    check_graphs(artifact, *names)
+    encode, step = (_runner(model, outputs) for model, outputs in zip(models, names, strict=True))
+    return GraphSeq2Seq(encode, step, artifact, _info(artifact, options.device, num_threads))
+
+
+def _runner(model: Any, outputs: Sequence[str]) -> RunGraph:
+    request = model.create_infer_request()
+
+    def run(feeds: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            # The outputs are copied: a step's are the next one's inputs.
+            results = request.infer(dict(feeds), share_inputs=True, share_outputs=False)
+            return {name: results[name] for name in outputs}
+        except Exception as error:  # RuntimeError by documentation, others by experience.
+            raise EngineInternalError(f"openvino failed on a batch: {_short(error)}") from error
+
+    return run
+
+
+def _compile(artifact: Artifact, file: str, options: EngineOptions, num_threads: int) -> Any:
+    """Compile a graph; raises EngineUnavailableError and EngineInternalError."""
     device = _device_name(options.device)
     settings = _settings(device, num_threads)
     note_use(SPEC.name)
     core = _core()
     try:
-        model = core.read_model(artifact.read(artifact.manifest.model.file))
+        model = core.read_model(artifact.read(file))
     except Exception as error:  # RuntimeError by documentation, others by experience.
-        raise EngineInternalError(f"openvino cannot read model.onnx: {_short(error)}") from error
+        raise EngineInternalError(f"openvino cannot read {file}: {_short(error)}") from error
     try:
         with _small_onednn_cache():
-            compiled = core.compile_model(model, device, settings)
+            return core.compile_model(model, device, settings)
     except Exception as error:
         if device != "CPU":
             raise EngineUnavailableError(
                 f"device: got {options.device!r}, which OpenVINO cannot use: {_short(error)} "
                 f"(it finds {core.available_devices})"
             ) from error
-        raise EngineInternalError(f"openvino cannot compile model.onnx: {_short(error)}") from error
-    return OpenVinoEngine(compiled, artifact, options.device, num_threads)
+        raise EngineInternalError(f"openvino cannot compile {file}: {_short(error)}") from error
+
+
+def _info(artifact: Artifact, device: str, num_threads: int) -> EngineInfo:
+    return EngineInfo(
+        name=SPEC.name,
+        # "2026.4.1-22982-e213a14-releases/2026/4": the build number tells nobody anything.
+        version=str(_library().__version__).partition("-")[0],
+        device=device,
+        precision=artifact.manifest.precision,
+        num_threads=num_threads,
+        is_packed=False,
+    )
 
 
 class OpenVinoEngine:
@@ -136,15 +186,7 @@ class OpenVinoEngine:
         check_output_names(self._outputs, names)
         self._pad_id = manifest.architecture.pad_token_id
         self._request: Any = compiled.create_infer_request()
-        self._info = EngineInfo(
-            name=SPEC.name,
-            # "2026.4.1-22982-e213a14-releases/2026/4": the build number tells nobody anything.
-            version=str(_library().__version__).partition("-")[0],
-            device=device,
-            precision=manifest.precision,
-            num_threads=num_threads,
-            is_packed=False,
-        )
+        self._info = _info(artifact, device, num_threads)
 
     @property
     def info(self) -> EngineInfo:

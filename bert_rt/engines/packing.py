@@ -55,12 +55,14 @@ def pack(
         ranges = [feature.logit_range for feature in features]
         if any(end - begin < n for (begin, end), n in zip(ranges, lengths, strict=True)):
             logit_ranges = np.array(ranges, np.int32)
+    options = tuple(feature.options for feature in features)
     return PackedBatch(
         input_ids=np.concatenate([feature.input_ids for feature in features]),
         token_type_ids=np.concatenate([feature.token_type_ids for feature in features]),
         cu_seqlens=cu_seqlens,
         max_seqlen=max(lengths),
         logit_ranges=logit_ranges,
+        options=options if any(each is not None for each in options) else None,
     )
 
 

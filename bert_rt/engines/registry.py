@@ -13,6 +13,8 @@ from typing import cast
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import Engine, EngineModule, EngineOptions, EngineSpec
 from bert_rt.engines.measured import CpuClass, cpu_class
+from bert_rt.engines.seq2seq.base import Seq2SeqModule
+from bert_rt.engines.seq2seq.generating import GeneratingEngine
 from bert_rt.errors import ConfigError, EngineUnavailableError
 
 __all__ = [
@@ -117,7 +119,12 @@ def missing(
     Raises:
         ConfigError: There is no engine of that name.
     """
-    return _module(name).missing(artifact, options or EngineOptions())
+    module = _module(name)
+    has_decoder = artifact is not None and artifact.manifest.decoder is not None
+    if has_decoder and not module.SPEC.generates:
+        able = [other for other in _ENGINES if _module(other).SPEC.generates]
+        return f"it does not run artifacts with a decoder; {', '.join(able)} do."
+    return module.missing(artifact, options or EngineOptions())
 
 
 def choose(artifact: Artifact, options: EngineOptions) -> Choice:
@@ -168,7 +175,11 @@ def open_engine(name: str, artifact: Artifact, options: EngineOptions) -> Engine
         reason = missing(name, artifact, options)
         if reason is not None:
             raise EngineUnavailableError(f"engine: {name!r} cannot run here: {reason}")
-    return _module(name).open_engine(artifact, options)
+    decoder = artifact.manifest.decoder
+    if decoder is None:
+        return _module(name).open_engine(artifact, options)
+    seq2seq = cast("Seq2SeqModule", _module(name)).open_seq2seq(artifact, options)
+    return GeneratingEngine(seq2seq, decoder)
 
 
 def _ranked(here: CpuClass | None) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from bert_rt.engines.base import Engine, EngineInfo
-from bert_rt.types import Outputs, PackedBatch
+from bert_rt.engines.base import Engine, EngineInfo, KeepingEngine, Run, begin_run, keeping
+from bert_rt.types import Outputs, PackedBatch, TokenSequence
 
 __all__ = ["BatchRun", "WatchedEngine"]
 
@@ -75,16 +76,65 @@ class WatchedEngine:
         Raises:
             EngineError: As the engine does.
         """
+        with self._busy() as began_s:
+            outputs = self._engine.run(batch)
+        self._tell(BatchRun(batch.num_tokens, batch.num_sequences, time.monotonic() - began_s))
+        return outputs
+
+    def begin(self) -> Run | None:
+        """Begin a run where the engine has such; what is done in it counts as a batch."""
+        run = begin_run(self._engine)
+        return None if run is None else _WatchedRun(run, self)
+
+    @contextmanager
+    def _busy(self) -> Iterator[float]:
         began_s = self._began_s = time.monotonic()
         try:
-            outputs = self._engine.run(batch)
+            yield began_s
         finally:
             self._began_s = None
-        self.last = BatchRun(batch.num_tokens, batch.num_sequences, time.monotonic() - began_s)
+
+    def _tell(self, batch: BatchRun) -> None:
+        self.last = batch
         for listener in self.listeners:
-            listener(self.last)
-        return outputs
+            listener(batch)
+
+    @property
+    def keeping(self) -> KeepingEngine:
+        """The engine as one that keeps passages; errors as in base.keeping."""
+        return keeping(self._engine)
 
     def close(self) -> None:
         """Close the engine. Calling it twice is harmless."""
         self._engine.close()
+
+
+class _WatchedRun:
+    """Hands everything to a run, and measures its steps."""
+
+    def __init__(self, run: Run, watched: WatchedEngine) -> None:
+        self._run = run
+        self._watched = watched
+        self._lengths: list[int] = []
+        self._duration_s = 0.0  # of steps since the last ones that were done
+
+    @property
+    def num_free(self) -> int:
+        return self._run.num_free
+
+    def join(self, sequences: Sequence[TokenSequence]) -> None:
+        self._lengths += [sequence.num_tokens for sequence in sequences]
+        self._run.join(sequences)
+
+    def leave(self, numbers: Collection[int]) -> None:
+        self._run.leave(numbers)
+
+    def step(self) -> Mapping[int, Outputs]:
+        with self._watched._busy() as began_s:
+            done = self._run.step()
+        self._duration_s += time.monotonic() - began_s
+        if done:
+            num_tokens = sum(self._lengths[number] for number in done)
+            self._watched._tell(BatchRun(num_tokens, len(done), self._duration_s))
+            self._duration_s = 0.0
+        return done

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from bert_rt.generation.config import GenerationConfig
-from bert_rt.generation.search import Hypothesis, Search, start_search
+from bert_rt.generation.search import Hypothesis, Search, advance_together, start_search
 from bert_rt.types import FloatArray
 
-__all__ = ["StepDecoder", "generate"]
+__all__ = ["BestStepDecoder", "Searches", "StepDecoder", "generate"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -44,10 +44,125 @@ class StepDecoder(Protocol):
         ...
 
 
+@runtime_checkable
+class BestStepDecoder(StepDecoder, Protocol):
+    """One that finds the best tokens of each row itself; sources may have any number of rows."""
+
+    @property
+    def vocab_size(self) -> int:
+        """V."""
+        ...
+
+    def step_best(
+        self, tokens: IntArray, beam_idx: IntArray, count: int
+    ) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        """Do as step.
+
+        Args:
+            tokens: As in step.
+            beam_idx: As in step.
+            count: How many tokens, at most V.
+
+        Returns:
+            Log probabilities of the best tokens of each row, shape (R, count), float32, and the
+            tokens, int32; greatest first, and of equal ones the lower token.
+        """
+        ...
+
+    def best(self, logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        """Find the same in the scores of a step, to the bit.
+
+        Args:
+            logits: As step returns them.
+            count: How many tokens, at most V.
+
+        Returns:
+            As step_best.
+        """
+        ...
+
+
+class Searches:
+    """Searches that go on, step by step together. One that has ended is not computed any more."""
+
+    def __init__(self, decoder: StepDecoder) -> None:
+        """Begin with no search.
+
+        Args:
+            decoder: Takes their steps.
+        """
+        self._decoder = decoder
+        # Asked once: the answer takes longer than all else that happens between two steps.
+        self._finder = decoder if isinstance(decoder, BestStepDecoder) else None
+        # Of every search that goes on, the row of the step before at which its rows began.
+        self._going_on: list[tuple[Search, int]] = []
+        self._num_rows = 0
+
+    @property
+    def takes_unlike(self) -> bool:
+        """Whether searches may have different numbers of beams."""
+        return self._finder is not None
+
+    def __len__(self) -> int:
+        """Return how many go on."""
+        return len(self._going_on)
+
+    def add(self, config: GenerationConfig) -> Search:
+        """Begin the search for the next source that the decoder has read.
+
+        Args:
+            config: How to search. No target is longer than the decoder has positions for.
+
+        Returns:
+            The search, which step carries on.
+        """
+        search = start_search(config.limited(self._decoder.max_target_length))
+        self._going_on.append((search, self._num_rows))
+        self._num_rows += 1
+        return search
+
+    def drop(self, search: Search) -> None:
+        """Do not go on with a search; harmless where it has ended."""
+        self._going_on = [pair for pair in self._going_on if pair[0] is not search]
+
+    def step(self) -> list[Search]:
+        """Take one step of all of them, at least one.
+
+        Returns:
+            Those that were computed, in their order; some may have ended.
+        """
+        # A search that has just begun has one row, which stands for all of its first step.
+        width = max(len(search.tokens) for search, _ in self._going_on)
+        tokens: list[int] = []
+        beam_idx: list[int] = []
+        parts: list[slice] = []
+        for search, first in self._going_on:
+            copies = 1 if self._finder is not None else width // len(search.tokens)
+            parts.append(slice(len(tokens), len(tokens) + len(search.tokens)))
+            tokens += search.tokens * copies
+            beam_idx += [first + parent for parent in search.parents] * copies
+        searches = [search for search, _ in self._going_on]
+        rows = np.array(tokens, np.int64), np.array(beam_idx, np.int64)
+        if self._finder is not None:
+            _advance_best(self._finder, list(zip(searches, parts, strict=True)), *rows)
+        else:
+            logits = self._decoder.step(*rows)
+            assert len(logits) == len(tokens), f"got {len(logits)} rows, want {len(tokens)}"
+            for search, part in zip(searches, parts, strict=True):
+                search.advance(logits[part])
+        self._going_on = [
+            (search, part.start)
+            for search, part in zip(searches, parts, strict=True)
+            if not search.is_finished
+        ]
+        self._num_rows = len(tokens)
+        return searches
+
+
 def generate(
     decoder: StepDecoder, num_sources: int, config: GenerationConfig
 ) -> list[list[Hypothesis]]:
-    """Write targets; a source whose search has ended is not computed any more.
+    """Write targets.
 
     Args:
         decoder: It has read num_sources sources, and no token of their targets.
@@ -57,25 +172,36 @@ def generate(
     Returns:
         For every source its num_return_sequences best targets, best first.
     """
-    config = config.limited(decoder.max_target_length)
-    searches = [start_search(config) for _ in range(num_sources)]
-    # Of every search that goes on, the row of the step before at which its rows began.
-    going_on = list(zip(searches, range(num_sources), strict=True))
-    while going_on:
-        tokens = [token for search, _ in going_on for token in search.tokens]
-        beam_idx = [first + parent for search, first in going_on for parent in search.parents]
-        logits = decoder.step(np.array(tokens, np.int64), np.array(beam_idx, np.int64))
-        going_on = _advance([search for search, _ in going_on], logits)
-    return [search.results() for search in searches]
+    searches = Searches(decoder)
+    found = [searches.add(config) for _ in range(num_sources)]
+    while len(searches):
+        searches.step()
+    return [search.results() for search in found]
 
 
-def _advance(searches: Sequence[Search], logits: FloatArray) -> list[tuple[Search, int]]:
-    first, going_on = 0, []
-    for search in searches:
-        num_rows = len(search.tokens)
-        search.advance(logits[first : first + num_rows])
-        if not search.is_finished:
-            going_on.append((search, first))
-        first += num_rows
-    assert first == len(logits), f"got {len(logits)} rows of scores, want {first}"
-    return going_on
+def _advance_best(
+    decoder: BestStepDecoder,
+    searches: Sequence[tuple[Search, slice]],
+    tokens: IntArray,
+    beam_idx: IntArray,
+) -> None:
+    """Take one step; a search gets the same to the bit whether others need all scores or not."""
+    few: list[tuple[Search, slice]] = []
+    counts: list[int] = []
+    others: list[tuple[Search, slice]] = []
+    for search, part in searches:
+        count = search.num_candidates()
+        if count is None or count > decoder.vocab_size:
+            others.append((search, part))
+        else:
+            few.append((search, part))
+            counts.append(count)
+    most = max(counts, default=1)
+    if others:
+        logits = decoder.step(tokens, beam_idx)
+        log_probs, best = decoder.best(logits, most)
+        for search, part in others:
+            search.advance(logits[part])
+    else:
+        log_probs, best = decoder.step_best(tokens, beam_idx, most)
+    advance_together(few, counts, log_probs, best)

@@ -9,9 +9,9 @@ import numpy as np
 from bert_rt.generation.config import GenerationConfig
 from bert_rt.types import FloatArray
 
-__all__ = ["apply_rules", "best", "log_softmax"]
+__all__ = ["NEVER", "apply_rules", "best", "forbidden_tokens", "log_softmax"]
 
-_NEVER = np.float32(-np.inf)
+NEVER = np.float32(-np.inf)
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
@@ -57,17 +57,42 @@ def apply_rules(
             row[seen] = np.where(values < 0, values * penalty, values / penalty)
     if config.no_repeat_ngram_size:
         for row, tokens in zip(scores, rows, strict=True):
-            row[_repeating(tokens, config.no_repeat_ngram_size)] = _NEVER
+            row[_repeating(tokens, config.no_repeat_ngram_size)] = NEVER
     if length < config.least_length:
-        scores[:, list(config.eos_token_ids)] = _NEVER
+        scores[:, list(config.eos_token_ids)] = NEVER
     if config.forced_bos_token_id is not None and length == 1:
         _force(scores, config.forced_bos_token_id)
     if config.forced_eos_token_id is not None and length == config.longest - 1:
         _force(scores, config.forced_eos_token_id)
 
 
+def forbidden_tokens(
+    rows: Sequence[Sequence[int]], config: GenerationConfig
+) -> list[set[int]] | None:
+    """Say what apply_rules does where it only forbids tokens.
+
+    Args:
+        rows: The tokens of every row so far, the start token included; equally long.
+        config: The rules.
+
+    Returns:
+        For every row the tokens that may not come next; None where other scores change, too.
+    """
+    length = len(rows[0])
+    is_begun = config.forced_bos_token_id is None or length > 1
+    is_open = config.forced_eos_token_id is None or length != config.longest - 1
+    if config.repetition_penalty != 1.0 or not is_begun or not is_open:
+        return None
+    size = config.no_repeat_ngram_size
+    forbidden = [set(_repeating(row, size)) if size else set() for row in rows]
+    if length < config.least_length:
+        for tokens in forbidden:
+            tokens.update(config.eos_token_ids)
+    return forbidden
+
+
 def _force(scores: FloatArray, token: int) -> None:
-    scores[:] = _NEVER
+    scores[:] = NEVER
     scores[:, token] = 0.0
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +161,7 @@ def architecture_of(
             raise CheckpointError(f"{place}: {prefix}{name}: got {got!r}, supported is {wanted!r}")
     named = {
         name: values[row.config_names.get(name, name)]
-        for name in architecture_fields(model_type)
+        for name in architecture_fields(model_type, is_split=True)
         if row.config_names.get(name, name) in values
     }
     try:
@@ -176,6 +176,7 @@ def load_checkpoint(
     *,
     allow_new_head: bool = False,
     num_labels: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load a checkpoint as a model with a given head; bert_rt.tasks.checkpoints goes by names.
 
@@ -190,6 +191,8 @@ def load_checkpoint(
             when fine-tuning starts from a pretrained encoder. Missing ones are initialized
             from torch's global generator.
         num_labels: Labels of a head that has such; None for as many as config.json names.
+        changes: Fields of BertConfig that shall be otherwise than config.json says; none of them
+            changes the shape of a weight.
 
     Returns:
         The model, and which weights were new or left over.
@@ -198,11 +201,13 @@ def load_checkpoint(
         CheckpointError: The directory cannot be read, its weights are not those of the model, or
             its tokenizer has more ids than the model has embeddings; or it has fewer token types
             than the head reads.
+        ConfigError: The architecture cannot have the changes.
     """
     from bert_rt.model.heads import make_model
 
     path = Path(directory)
     config, raw = read_config(path)
+    config = replace(config, **(changes or {}))
     _check_token_types(path, config, head)
     if num_labels is None:
         num_labels = len(label_names(raw)) if head.has_labels else 2
@@ -345,9 +350,11 @@ def architecture_values(config: BertConfig, extra: Mapping[str, Any]) -> dict[st
     Returns:
         Fields and values, without class names and dtype.
     """
-    values = {name: value for name, value in extra.items() if name != "torch_dtype"}
+    # An ordinary model that was made of a split one says nothing of split layers.
+    stale = {"torch_dtype", "num_split_layers", "passage_position_offset"}
+    values = {name: value for name, value in extra.items() if name not in stale}
     row = config.architecture
-    for name in architecture_fields(config.model_type):
+    for name in architecture_fields(config.model_type, is_split=config.num_split_layers > 0):
         if name not in row.fixed:
             values[row.config_names.get(name, name)] = getattr(config, name)
     return values

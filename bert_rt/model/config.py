@@ -23,6 +23,7 @@ __all__ = [
 
 ConfigT = TypeVar("ConfigT")
 _ACTIVATIONS = ("gelu",)
+_SPLIT_FIELDS = ("num_split_layers", "passage_position_offset")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -84,8 +85,13 @@ class BertConfig:
         max_position_embeddings: Rows of the table of positions; see max_sequence_length.
         embedding_size: Width of the embeddings where the architecture projects them, by default
             hidden_size; None for all other architectures.
+        num_split_layers: How many of the lowest layers attend within the first text and within
+            the second one only; 0, as usual, for none.
+        passage_position_offset: With split layers, the position of the second text's first token,
+            whatever the length of the first; 0 without.
 
-    Source: Devlin et al. 2018, arXiv:1810.04805, section 3 (sizes), appendix A.2 (dropout).
+    Source: Devlin et al. 2018, arXiv:1810.04805, section 3 (sizes), appendix A.2 (dropout); split
+        layers, Cao et al. 2020, arXiv:2005.00697.
     """
 
     model_type: str = "bert"
@@ -103,6 +109,8 @@ class BertConfig:
     layer_norm_eps: float = 1e-12
     pad_token_id: int = 0
     embedding_size: int | None = None
+    num_split_layers: int = 0
+    passage_position_offset: int = 0
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -126,6 +134,7 @@ class BertConfig:
             check_int("BertConfig", name, getattr(self, name), 1, high)
         check_int("BertConfig", "pad_token_id", self.pad_token_id, 0, self.vocab_size - 1)
         self._check_embeddings()
+        self._check_split()
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             check_float("BertConfig", name, getattr(self, name), 0.0, 0.99)
         check_float("BertConfig", "initializer_range", self.initializer_range, 0.0, 10.0)
@@ -156,6 +165,21 @@ class BertConfig:
             raise ConfigError(
                 f"BertConfig.embedding_size: got {self.embedding_size!r}, want None for "
                 f"{self.model_type}, whose embeddings have the width hidden_size"
+            )
+
+    def _check_split(self) -> None:
+        # The highest layer must see both texts, or the model could not tell what is asked.
+        longest = self.num_hidden_layers - 1
+        check_int("BertConfig", "num_split_layers", self.num_split_layers, 0, longest)
+        # At least [CLS], a token and [SEP] come before the second text.
+        low, high = (3, self.max_sequence_length - 1) if self.num_split_layers else (0, 0)
+        offset = self.passage_position_offset
+        check_int("BertConfig", "passage_position_offset", offset, low, high)
+        if self.num_split_layers and not (self.uses_token_types and self.type_vocab_size >= 2):
+            raise ConfigError(
+                f"BertConfig.num_split_layers: got {self.num_split_layers}, want 0 for "
+                f"{self.model_type} with type_vocab_size {self.type_vocab_size}: token types tell "
+                "the two texts apart"
             )
 
     @property
@@ -189,12 +213,21 @@ class BertConfig:
         return self.architecture.token_types == "learned"
 
 
-def architecture_fields(model_type: str) -> tuple[str, ...]:
-    """Return the fields of BertConfig that files have: embedding_size of few architectures."""
-    names = tuple(field.name for field in dataclasses.fields(BertConfig))
-    if ARCHITECTURES[model_type].has_embedding_size:
-        return names
-    return tuple(name for name in names if name != "embedding_size")
+def architecture_fields(model_type: str, *, is_split: bool) -> tuple[str, ...]:
+    """Return the fields of BertConfig that files have.
+
+    Args:
+        model_type: The architecture; few have embedding_size.
+        is_split: Whether the model has split layers; files of others do not name their fields.
+
+    Returns:
+        The names.
+    """
+    absent = set() if is_split else set(_SPLIT_FIELDS)
+    if not ARCHITECTURES[model_type].has_embedding_size:
+        absent.add("embedding_size")
+    names = (field.name for field in dataclasses.fields(BertConfig))
+    return tuple(name for name in names if name not in absent)
 
 
 def _sized(num_hidden_layers: int, hidden_size: int) -> BertConfig:

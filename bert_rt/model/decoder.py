@@ -27,7 +27,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bert_rt.model.config import BertConfig
-from bert_rt.model.encoder import BertAddNorm, BertEmbeddings, BertProjections, initialize
+from bert_rt.model.encoder import (
+    BertAddNorm,
+    BertEmbeddings,
+    BertProjections,
+    attention,
+    initialize,
+)
 from bert_rt.model.heads import BertLMPredictionHead
 
 __all__ = ["BertDecoderModel", "BertLMHeadModel", "DecoderCache", "LayerCache"]
@@ -37,10 +43,13 @@ __all__ = ["BertDecoderModel", "BertLMHeadModel", "DecoderCache", "LayerCache"]
 class LayerCache:
     """Keys and values that one layer keeps.
 
+    Heads stand side by side, as the projections give them: so a graph can be made of a step, and
+    whoever keeps a cache need not know how many heads there are.
+
     Attributes:
-        self_keys: Of the tokens so far, shape (R, N, P, H).
+        self_keys: Of the tokens so far, shape (R, P, D).
         self_values: The same, values.
-        cross_keys: Of the encoder's states, shape (B, N, S, H).
+        cross_keys: Of the encoder's states, shape (B, S, D).
         cross_values: The same, values.
     """
 
@@ -63,7 +72,7 @@ class DecoderCache:
     @property
     def num_tokens(self) -> int:
         """Tokens so far, in every row."""
-        return self.layers[0].self_keys.shape[2] if self.layers else 0
+        return self.layers[0].self_keys.shape[1] if self.layers else 0
 
     def select(self, rows: Tensor, sources: Tensor | None = None) -> None:
         """Go on with other rows, as a beam search does after each step.
@@ -84,15 +93,33 @@ class DecoderCache:
 class _DecoderAttention(BertProjections):
     """What both attentions of a decoder's layer do."""
 
-    def heads(self, x: Tensor) -> Tensor:
-        """Split what a projection gave, (B, S, D), into heads: (B, N, S, H)."""
-        out: Tensor = x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
-        return out
+    def attend(self, q_BQD: Tensor, k_BSD: Tensor, v_BSD: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute attention, with dropout in training.
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Compute attention over split heads, with dropout in training."""
-        dropout_p = self.dropout_prob if self.training else 0.0
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+        Args:
+            q_BQD: Queries.
+            k_BSD: Keys.
+            v_BSD: Values.
+            mask: Added to the scores; broadcasts to (B, N, Q, S). None where all may be looked at.
+
+        Returns:
+            The heads' results side by side, shape (B, Q, D).
+        """
+        q, k, v = (
+            x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for x in (q_BQD, k_BSD, v_BSD)
+        )
+        if torch.compiler.is_exporting():
+            assert mask is not None, "a graph has masks"
+            out_BNQH = attention(q, k, v, mask)
+        else:
+            dropout_p = self.dropout_prob if self.training else 0.0
+            if not self.training:
+                # Laid out head by head, as the caches of Transformers are: sums are rounded as
+                # there, and of scores that are nearly equal the same one wins.
+                k, v = k.contiguous(), v.contiguous()
+            out_BNQH = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p)
+        return out_BNQH.transpose(1, 2).flatten(-2)
 
 
 class BertCausalSelfAttention(_DecoderAttention):
@@ -105,45 +132,43 @@ class BertCausalSelfAttention(_DecoderAttention):
 
         Args:
             x_RTD: Hidden states.
-            mask: Added to the scores, shape (T, P); None where all may be looked at.
+            mask: Added to the scores, shape (T, P) or (R, 1, T, P); None where a token may look at
+                all before it.
             layer: Keys and values of the tokens before; None where there are none.
 
         Returns:
             The heads' results side by side, shape (R, T, D); keys and values with those of these
-            tokens, shape (R, N, P, H).
+            tokens, shape (R, P, D).
         """
-        k_RNPH, v_RNPH = self.heads(self.key(x_RTD)), self.heads(self.value(x_RTD))
+        k_RPD, v_RPD = self.key(x_RTD), self.value(x_RTD)
         if layer is not None:
-            k_RNPH = torch.cat([layer.self_keys, k_RNPH], dim=2)
-            v_RNPH = torch.cat([layer.self_values, v_RNPH], dim=2)
-        out_RNTH = self.attend(self.heads(self.query(x_RTD)), k_RNPH, v_RNPH, mask)
-        return out_RNTH.transpose(1, 2).flatten(-2), k_RNPH, v_RNPH
+            k_RPD = torch.cat([layer.self_keys, k_RPD], dim=1)
+            v_RPD = torch.cat([layer.self_values, v_RPD], dim=1)
+        return self.attend(self.query(x_RTD), k_RPD, v_RPD, mask), k_RPD, v_RPD
 
 
 class BertCrossAttention(_DecoderAttention):
     """Every token of the target looks at all of its source."""
 
     def keys_and_values(self, states_BSD: Tensor) -> tuple[Tensor, Tensor]:
-        """Project the encoder's states, once for all steps; both of shape (B, N, S, H)."""
-        return self.heads(self.key(states_BSD)), self.heads(self.value(states_BSD))
+        """Project the encoder's states, once for all steps; both of shape (B, S, D)."""
+        return self.key(states_BSD), self.value(states_BSD)
 
-    def forward(self, x_RTD: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask_B11S: Tensor) -> Tensor:
+    def forward(self, x_RTD: Tensor, k_BSD: Tensor, v_BSD: Tensor, mask_B11S: Tensor) -> Tensor:
         """Attend; rows of one source share its keys and values.
 
         Args:
             x_RTD: Hidden states; R is a multiple of B.
-            k_BNSH: As keys_and_values gives them.
-            v_BNSH: The same, values.
+            k_BSD: As keys_and_values gives them.
+            v_BSD: The same, values.
             mask_B11S: Added to the scores.
 
         Returns:
             The heads' results side by side, shape (R, T, D).
         """
-        num_rows, num_tokens, _ = x_RTD.shape
         # All tokens of a source's rows are queries of one attention: no copy of its keys a row.
-        x_BQD = x_RTD.reshape(k_BNSH.shape[0], -1, x_RTD.shape[-1])
-        out_BNQH = self.attend(self.heads(self.query(x_BQD)), k_BNSH, v_BNSH, mask_B11S)
-        return out_BNQH.transpose(1, 2).reshape(num_rows, num_tokens, -1)
+        q_BQD = self.query(x_RTD).reshape(k_BSD.shape[0], -1, k_BSD.shape[-1])
+        return self.attend(q_BQD, k_BSD, v_BSD, mask_B11S).reshape(x_RTD.shape)
 
 
 class BertDecoderLayer(nn.Module):

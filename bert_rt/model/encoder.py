@@ -7,7 +7,8 @@ Shape suffixes: B sequences, S padded length, D hidden, E embeddings, N heads, H
 F feed-forward dim.
 
 Source: Devlin et al. 2018, arXiv:1810.04805, and its code, github.com/google-research/bert
-(modeling.py); the encoder is Vaswani et al. 2017, arXiv:1706.03762, section 3.
+(modeling.py); the encoder is Vaswani et al. 2017, arXiv:1706.03762, section 3; split layers are
+Cao et al. 2020, arXiv:2005.00697.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ from bert_rt.model.head import ENCODER, HeadSpec
 __all__ = [
     "BertAddNorm",
     "BertEmbeddings",
+    "BertEncoder",
     "BertModel",
     "BertProjections",
     "TaskModel",
     "attention",
     "initialize",
     "padding_mask",
+    "split_mask",
+    "split_positions",
 ]
 
 # Added to the scores of padding, as in the paper's code (attention_layer). Finite, so that a row
@@ -66,13 +70,16 @@ class BertEmbeddings(nn.Module):
         self.position_offset = config.position_offset
         self.uses_token_types = config.uses_token_types
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor, num_before: int = 0) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, token_type_ids: Tensor, num_before: int | Tensor = 0
+    ) -> Tensor:
         """Embed a padded batch.
 
         Args:
             input_ids: Shape (B, S), int64.
             token_type_ids: Shape (B, S), int64.
-            num_before: How many tokens came before the first of these, in all rows.
+            num_before: How many tokens came before the first of these, in all rows; or how many
+                before every one of them, shape (B, S), int64.
 
         Returns:
             Shape (B, S, E).
@@ -80,13 +87,16 @@ class BertEmbeddings(nn.Module):
         # Positions count on in every row, so those of S tokens are a slice of the table: it traces
         # to one Slice where a lookup of arange(S) would add Range, Expand and Gather.
         first = self.position_offset + num_before
-        position_SE = self.position_embeddings.weight[first : first + input_ids.shape[1]]
+        if isinstance(first, Tensor):
+            position: Tensor = self.position_embeddings(first)
+        else:
+            position = self.position_embeddings.weight[first : first + input_ids.shape[1]]
         x_BSE = self.word_embeddings(input_ids)
         if self.token_type_embeddings is not None and self.uses_token_types:
             x_BSE = x_BSE + self.token_type_embeddings(token_type_ids)
         elif self.token_type_embeddings is not None:
             x_BSE = x_BSE + self.token_type_embeddings.weight[0]
-        out_BSE: Tensor = self.dropout(self.LayerNorm(x_BSE + position_SE))
+        out_BSE: Tensor = self.dropout(self.LayerNorm(x_BSE + position))
         return out_BSE
 
 
@@ -148,6 +158,39 @@ def attention(q_BNSH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor) -> T
     """
     scores_BNSS = q_BNSH @ k_BNSH.transpose(-2, -1) * q_BNSH.shape[-1] ** -0.5
     return torch.softmax(scores_BNSS + mask, dim=-1) @ v_BNSH
+
+
+def split_positions(token_type_ids: Tensor, passage_position_offset: int) -> Tensor:
+    """Return the positions of sequences whose second text's do not depend on the first one.
+
+    Args:
+        token_type_ids: Shape (B, S), int64; 1 for the tokens of the second text, which follow one
+            another, 0 for those of the first, and behind the second for padding.
+        passage_position_offset: Position of the second text's first token.
+
+    Returns:
+        Shape (B, S), int64: 0, 1, 2, ... in the first text, and from passage_position_offset on
+        in the second.
+    """
+    place_BS = torch.ones_like(token_type_ids).cumsum(1) - 1
+    passage_BS = token_type_ids.cumsum(1) - 1 + passage_position_offset
+    return place_BS + token_type_ids * (passage_BS - place_BS)
+
+
+def split_mask(token_type_ids: Tensor, mask_B11S: Tensor) -> Tensor:
+    """Return what is added to scores where neither text attends to the other.
+
+    Args:
+        token_type_ids: As in split_positions.
+        mask_B11S: What padding_mask returns.
+
+    Returns:
+        Shape (B, 1, S, S), dtype of mask_B11S.
+    """
+    types_BS = token_type_ids.to(mask_B11S.dtype)
+    # 1 where the types differ, as they are 0 or 1.
+    other_BSS = (types_BS[:, :, None] - types_BS[:, None, :]).abs()
+    return (other_BSS * _MASKED_SCORE)[:, None] + mask_B11S
 
 
 def padding_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -219,11 +262,24 @@ class BertEncoder(nn.Module):
         """Make the layers."""
         super().__init__()
         self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+        self.num_split_layers = config.num_split_layers
 
-    def forward(self, x_BSD: Tensor, mask: Tensor) -> Tensor:
-        """Apply every layer; arguments and result as in BertSelfAttention.forward."""
-        for layer in self.layer:
-            x_BSD = layer(x_BSD, mask)
+    def forward(self, x_BSD: Tensor, mask: Tensor, lower_mask: Tensor | None = None) -> Tensor:
+        """Apply every layer.
+
+        Args:
+            x_BSD: As in BertSelfAttention.forward.
+            mask: As in BertSelfAttention.forward.
+            lower_mask: The same for the split layers; None where there is none.
+
+        Returns:
+            As in BertSelfAttention.forward.
+        """
+        for index, layer in enumerate(self.layer):
+            if index < self.num_split_layers and lower_mask is not None:
+                x_BSD = layer(x_BSD, lower_mask)
+            else:
+                x_BSD = layer(x_BSD, mask)
         return x_BSD
 
 
@@ -271,6 +327,7 @@ class BertModel(TaskModel):
             self.embeddings_project = nn.Linear(config.embedding_size, config.hidden_size)
         self.encoder = BertEncoder(config)
         self.pooler = BertPooler(config) if add_pooling_layer else None
+        self.passage_position_offset = config.passage_position_offset
         initialize(self.named_parameters(), config.initializer_range)
 
     def forward(
@@ -281,16 +338,23 @@ class BertModel(TaskModel):
         Args:
             input_ids: Shape (B, S), int64, S at most the config's max_sequence_length.
             attention_mask: Shape (B, S), int64; 1 to attend to a position, 0 for padding.
-            token_type_ids: Shape (B, S), int64; not read where the architecture has no types.
+            token_type_ids: Shape (B, S), int64; not read where the architecture has no types. With
+                split layers as in split_positions.
 
         Returns:
             The last hidden states x_BSD, and pooled_BD, or None in a model without pooler.
         """
-        x_BSD = self.embeddings(input_ids, token_type_ids)
+        is_split = self.encoder.num_split_layers > 0
+        if is_split:
+            positions_BS = split_positions(token_type_ids, self.passage_position_offset)
+            x_BSD = self.embeddings(input_ids, token_type_ids, positions_BS)
+        else:
+            x_BSD = self.embeddings(input_ids, token_type_ids)
         if self.embeddings_project is not None:
             x_BSD = self.embeddings_project(x_BSD)
         # Made once for all layers and heads.
-        x_BSD = self.encoder(x_BSD, padding_mask(attention_mask, x_BSD.dtype))
+        mask = padding_mask(attention_mask, x_BSD.dtype)
+        x_BSD = self.encoder(x_BSD, mask, split_mask(token_type_ids, mask) if is_split else None)
         return x_BSD, None if self.pooler is None else self.pooler(x_BSD)
 
 

@@ -38,6 +38,9 @@ class EncoderDecoder(nn.Module):
         self.decoder = BertLMHeadModel(
             config.decoder, tie_word_embeddings=config.tie_word_embeddings
         )
+        # A source is one text, and so is a target: all their tokens are of the first type.
+        for embeddings in (self.encoder.embeddings, self.decoder.bert.embeddings):
+            embeddings.uses_token_types = False
         self.enc_to_dec_proj: nn.Linear | None = None
         if config.is_projected:
             size = config.encoder.hidden_size
@@ -62,7 +65,6 @@ class EncoderDecoder(nn.Module):
         Returns:
             Hidden states of the decoder's width, shape (B, S, D).
         """
-        # A source is one text: all its tokens are of the first type.
         states: Tensor = self.encoder(input_ids, attention_mask, input_ids.new_zeros(1, 1))[0]
         return states if self.enc_to_dec_proj is None else self.enc_to_dec_proj(states)
 

@@ -25,7 +25,6 @@ from bert_rt.pipelines.fill_mask import FillMaskPipeline
 from bert_rt.pipelines.loading import (
     AnyModel,
     is_encoder_decoder,
-    open_generator,
     open_model,
     open_torch_model,
     task_of_directory,
@@ -36,6 +35,7 @@ from bert_rt.pipelines.text2text_generation import (
     GeneratedSummaryPipeline,
     Text2TextGenerationPipeline,
     TranslationPipeline,
+    open_generator,
 )
 from bert_rt.pipelines.text_classification import TextClassificationPipeline
 from bert_rt.pipelines.token_classification import TokenClassificationPipeline
@@ -101,7 +101,7 @@ def pipeline(
             what the model is for.
         model: An artifact directory, a checkpoint directory in the Hugging Face layout, or a
             Runtime that is open already. None for the embedded model, which answers questions.
-            Fill-mask, feature-extraction and models that write texts are checkpoints only.
+            Fill-mask and feature-extraction are checkpoints only.
         config: Always None; here because Transformers has it in this place.
         tokenizer: None, or a directory or a tokenizer of Transformers that must be the model's.
         framework: None or "pt".

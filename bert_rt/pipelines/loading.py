@@ -19,12 +19,7 @@ from bert_rt.engines.base import EngineInfo, EngineOptions
 from bert_rt.engines.forking import ForkSafeEngine
 from bert_rt.errors import CheckpointError, ConfigError, EngineUnavailableError
 from bert_rt.model.checkpoint import label_names, read_config, read_raw_config
-from bert_rt.model.encoder_decoder_checkpoint import (
-    ENCODER_DECODER,
-    TARGET_DIRECTORY,
-    load_encoder_decoder,
-    read_target_tokenizer_files,
-)
+from bert_rt.model.encoder_decoder_checkpoint import ENCODER_DECODER
 from bert_rt.model.weights import parse_object
 from bert_rt.tasks.checkpoints import load_model, task_of
 from bert_rt.tasks.registry import find_task
@@ -33,13 +28,16 @@ from bert_rt.tasks.text_classification.head import function_of_config
 from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
-    from bert_rt.pipelines.torch_model import TorchGenerator, TorchModel
+    from bert_rt.pipelines.torch_model import TorchModel
 
 __all__ = [
     "AnyModel",
     "OpenModel",
+    "check_task",
+    "check_torch",
+    "directory_of",
     "is_encoder_decoder",
-    "open_generator",
+    "longest_input",
     "open_model",
     "open_torch_model",
     "task_of_directory",
@@ -136,7 +134,7 @@ def open_model(
     if isinstance(model, Runtime):
         return _from_runtime(task, model)
     if model is not None:
-        path = _directory(model)
+        path = directory_of(model)
         if not (path / MANIFEST_NAME).is_file() and (path / "config.json").is_file():
             return _from_checkpoint(task, path, engine, options)
     runtime = Runtime.load(
@@ -177,14 +175,14 @@ def open_torch_model(
         EngineUnavailableError: torch is missing, or the device.
     """
     is_path = isinstance(model, str | os.PathLike)
-    path = _directory(model) if is_path else None
+    path = directory_of(model) if is_path else None
     if path is None or (path / MANIFEST_NAME).is_file():
         got = "an artifact" if path is not None else repr(model)
         raise ConfigError(
             f"model: got {got}; {pipeline_task} runs on a checkpoint directory only, with torch: "
             "artifacts hold models of other tasks"
         )
-    _check_torch(engine, options)
+    check_torch(engine, options)
     from bert_rt.pipelines.torch_model import TorchModel
 
     # Feature extraction takes the encoder of any checkpoint and leaves its head.
@@ -196,7 +194,7 @@ def open_torch_model(
             f"{path}: has no masked language model in it (no {untrained[0]}), which fill-mask needs"
         )
     tokenizer = Tokenizer.from_directory(path)
-    return TorchModel(loaded, tokenizer, _model_max_length(path, loaded.config), options)
+    return TorchModel(loaded, tokenizer, longest_input(path, loaded.config), options)
 
 
 def is_encoder_decoder(model: Any) -> bool:
@@ -207,47 +205,6 @@ def is_encoder_decoder(model: Any) -> bool:
     if (path / MANIFEST_NAME).is_file() or not (path / "config.json").is_file():
         return False
     return read_raw_config(path)[1].get("model_type") == ENCODER_DECODER
-
-
-def open_generator(
-    pipeline_task: str,
-    model: str | os.PathLike[str] | Runtime | None,
-    *,
-    engine: str,
-    options: EngineOptions,
-) -> TorchGenerator:
-    """Open the model of a pipeline that writes texts.
-
-    Args:
-        pipeline_task: The pipeline's task, for messages.
-        model: A checkpoint directory of an encoder-decoder.
-        engine: "auto" or "torch".
-        options: Device and threads.
-
-    Returns:
-        The model.
-
-    Raises:
-        ConfigError: It is no such checkpoint, or an option does not go with it.
-        CheckpointError: The checkpoint cannot be used.
-        EngineUnavailableError: torch is missing, or the device.
-    """
-    if not is_encoder_decoder(model):
-        got = repr(model) if model is None or isinstance(model, Runtime) else _directory(model)
-        raise ConfigError(
-            f"model: got {got}, want for {pipeline_task} a checkpoint directory of an "
-            "encoder-decoder (config.json: model_type encoder-decoder)"
-        )
-    path = _directory(model)
-    _check_torch(engine, options)
-    from bert_rt.pipelines.torch_model import TorchGenerator
-
-    loaded = load_encoder_decoder(path)
-    tokenizer = target = Tokenizer.from_directory(path)
-    if read_target_tokenizer_files(path):
-        target = Tokenizer.from_directory(path / TARGET_DIRECTORY)
-    length = _model_max_length(path, loaded.config.encoder)
-    return TorchGenerator(loaded, tokenizer, target, length, options)
 
 
 def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
@@ -267,7 +224,7 @@ def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
         return "question-answering"
     if isinstance(model, Runtime):
         return model.manifest.task
-    path = _directory(model)
+    path = directory_of(model)
     if (path / MANIFEST_NAME).is_file():
         from bert_rt.artifact.artifact import load_artifact
 
@@ -278,7 +235,8 @@ def task_of_directory(model: str | os.PathLike[str] | Runtime | None) -> str:
     return {"pretraining": "fill-mask", "encoder": "feature-extraction"}.get(task, task)
 
 
-def _directory(model: Any) -> Path:
+def directory_of(model: Any) -> Path:
+    """Return a model's directory; raises ConfigError where there is none."""
     if not isinstance(model, str | os.PathLike):
         raise ConfigError(
             f"model: got {type(model).__name__}, want a directory; save a model of Transformers "
@@ -295,7 +253,7 @@ def _directory(model: Any) -> Path:
 
 def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
     manifest = runtime.manifest
-    _check_task(task, manifest.task)
+    check_task(task, manifest.task)
     return OpenModel(
         runtime.session,
         runtime.info,
@@ -308,7 +266,7 @@ def _from_runtime(task: str, runtime: Runtime) -> OpenModel:
 
 
 def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions) -> OpenModel:
-    _check_torch(engine, options)
+    check_torch(engine, options)
     config, raw = read_config(path)
     task_of(raw, task)
     # Before the weights, which take longer.
@@ -324,18 +282,19 @@ def _from_checkpoint(task: str, path: Path, engine: str, options: EngineOptions)
         open_session(opened, tokenizer, config),
         opened.info,
         config.max_sequence_length,
-        _model_max_length(path, config),
+        longest_input(path, config),
         labels,
         function,
     )
 
 
-def _check_task(want: str, got: str) -> None:
+def check_task(want: str, got: str) -> None:
+    """Refuse a model for another task; raises ConfigError."""
     if got != want:
         raise ConfigError(f"model: got a model for {got}, want one for {want}")
 
 
-def _check_torch(engine: str, options: EngineOptions) -> None:
+def check_torch(engine: str, options: EngineOptions) -> None:
     """Check that a checkpoint can run with these options."""
     from bert_rt.engines.torch import missing
 
@@ -349,7 +308,7 @@ def _check_torch(engine: str, options: EngineOptions) -> None:
         raise EngineUnavailableError(f"engine: 'torch' cannot run here: {reason}")
 
 
-def _model_max_length(path: Path, config: Any) -> int:
+def longest_input(path: Path, config: Any) -> int:
     """Return the longest sequence by tokenizer_config.json, as far as the model goes."""
     file = path / "tokenizer_config.json"
     values: Mapping[str, Any] = parse_object(file.read_bytes(), file) if file.is_file() else {}

@@ -165,27 +165,34 @@ class QuestionAnsweringPipeline(Pipeline):
         length, stride = self._max_seq_len(options), self._doc_stride(options)
         num_question = len(question.input_ids)
         num_special = 2 + self.tokenizer.num_separators
-        room = length - num_question - num_special
+        # With split layers a passage's windows are the same for all questions.
+        longest = self.model.session.passage_position_offset - 2
+        is_split = longest > 0
+        if is_split and num_question > longest:
+            raise InputTooLongError(
+                f"question: got {num_question} tokens, want at most {longest}: the model has "
+                f"split layers, and passages begin at its position {longest + 2}"
+            )
+        num_taken = longest if is_split else num_question
+        room = length - num_taken - num_special
         if len(context.input_ids) <= room:
             stride = 0  # one window; it need not move
         elif room <= stride:
             raise InputTooLongError(
-                f"question: got {num_question} tokens, want less than "
+                f"question: got {num_taken} tokens, want less than "
                 f"{length - num_special - stride} (max_seq_len {length} - {num_special} special "
                 f"tokens - doc_stride {stride}), else the windows of this context cannot move"
             )
         config = AnsweringConfig(
-            max_seq_length=length, doc_stride=stride, max_query_length=max(1, num_question)
+            max_seq_length=length, doc_stride=stride, max_query_length=max(1, num_taken)
         )
         return make_features(
             0,
             question,
             context,
             config=config,
-            cls_id=self.tokenizer.cls_id,
-            sep_id=self.tokenizer.sep_id,
-            num_separators=self.tokenizer.num_separators,
-            second_type_id=self.tokenizer.second_type_id,
+            is_split=is_split,
+            **self.tokenizer.pair_tokens,
         )
 
 

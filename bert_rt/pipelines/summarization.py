@@ -68,7 +68,8 @@ class SummarizationPipeline(Pipeline):
             inputs: A text, or a list, an iterator or a dataset of texts.
             **kwargs: max_sentences (of a summary; None for the model's), trigram_blocking (True:
                 no sentence that repeats three words in a row of a better one), batch_size.
-                truncation and num_workers are taken and have no effect: all of a text is read.
+                truncation and num_workers are taken and have no effect: all of a text is read,
+                or as much as the model's max_windows says.
 
         Returns:
             The shapes of Transformers 4.x: {"summary_text"} for every text, in a list also where

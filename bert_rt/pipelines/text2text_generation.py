@@ -1,21 +1,55 @@
-"""Pipelines that write texts: arguments and results of Transformers 4.x, on torch."""
+"""Pipelines that write texts: arguments and results of Transformers 4.x.
+
+An artifact with a decoder runs on every engine that takes steps, a checkpoint on torch.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from bert_rt.errors import InputError
+import numpy as np
+
+from bert_rt.api import Runtime
+from bert_rt.artifact.artifact import MANIFEST_NAME
+from bert_rt.engines.base import EngineOptions
+from bert_rt.engines.seq2seq.base import Asked
+from bert_rt.engines.seq2seq.generating import hypotheses_of
+from bert_rt.errors import ConfigError, InputError
 from bert_rt.generation.config import GENERATION_FIELDS, GenerationConfig
+from bert_rt.model.encoder_decoder_checkpoint import (
+    TARGET_DIRECTORY,
+    load_encoder_decoder,
+    read_target_tokenizer_files,
+)
 from bert_rt.pipelines.base import Pipeline, chunks, is_lazy
+from bert_rt.pipelines.loading import (
+    AnyModel,
+    check_torch,
+    directory_of,
+    is_encoder_decoder,
+    longest_input,
+)
 from bert_rt.pipelines.texts import Truncation, check_input, make_input, read_truncation
+from bert_rt.tasks.base import CallOptions
+from bert_rt.tasks.translation.sources import SourceSequence
+from bert_rt.text.tokenization import Tokenizer
 
 if TYPE_CHECKING:
     from bert_rt.generation.search import Hypothesis
-    from bert_rt.pipelines.torch_model import TorchGenerator
+    from bert_rt.types import TokenSequence
 
-__all__ = ["GeneratedSummaryPipeline", "Text2TextGenerationPipeline", "TranslationPipeline"]
+__all__ = [
+    "ArtifactGenerator",
+    "GeneratedSummaryPipeline",
+    "Generator",
+    "Text2TextGenerationPipeline",
+    "TranslationPipeline",
+    "open_generator",
+]
 
 # What the pipelines of Transformers 4.57 do where the checkpoint is silent.
 _DEFAULTS = {"num_beams": 4, "max_new_tokens": 256}
@@ -48,6 +82,149 @@ class WritingOptions:
     cleans_up: bool = False
 
 
+class Generator(AnyModel, Protocol):
+    """What a pipeline that writes needs of its model.
+
+    Attributes:
+        target_tokenizer: The target's tokenizer, which may be the source's.
+        max_target_length: Most tokens of a target, the start token included.
+        target_vocab_size: Token ids of targets are below it.
+        generation_config: What the model says of generation.
+        token_ids: The start, end and padding tokens of targets, by their names in files.
+    """
+
+    target_tokenizer: Tokenizer
+    max_target_length: int
+    target_vocab_size: int
+    generation_config: dict[str, Any]
+    token_ids: dict[str, Any]
+
+    def generate(
+        self, sequences: Sequence[TokenSequence], config: GenerationConfig
+    ) -> list[list[Hypothesis]]:
+        """Write the targets of sources, at least one; for each its best ones, best first."""
+        ...
+
+    def as_tensor(self, token_ids: Sequence[int], length: int) -> Any:
+        """Return a target as a tensor, int64, filled up to a length with padding."""
+        ...
+
+
+class ArtifactGenerator:
+    """An artifact with a decoder: a Generator. Thread-safe."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Take over a Runtime whose artifact has a decoder."""
+        decoder = runtime.manifest.decoder
+        assert decoder is not None, "whoever opens this has looked"
+        self._runtime = runtime
+        self.tokenizer = runtime.session.tokenizer
+        self.target_tokenizer = runtime.session.target_tokenizer
+        self.max_sequence_length = runtime.manifest.architecture.max_sequence_length
+        self.model_max_length = runtime.limits.max_seq_length
+        self.max_target_length = decoder.max_target_length
+        self.target_vocab_size = decoder.architecture.vocab_size
+        search = decoder.generation
+        names = [name for name in GENERATION_FIELDS if name != "eos_token_id"]
+        ends = list(search.eos_token_ids)
+        self.generation_config = {name: getattr(search, name) for name in names} | {
+            "eos_token_id": ends
+        }
+        self.token_ids = {
+            "decoder_start_token_id": search.decoder_start_token_id,
+            "eos_token_id": ends,
+            "pad_token_id": search.pad_token_id,
+        }
+
+    def generate(
+        self, sequences: Sequence[TokenSequence], config: GenerationConfig
+    ) -> list[list[Hypothesis]]:
+        """Write targets.
+
+        Args:
+            sequences: Sources, at least one.
+            config: How to search.
+
+        Returns:
+            For every source its best targets, best first.
+        """
+        sources = [
+            SourceSequence(item.input_ids, item.token_type_ids, 0, 0, Asked(config))
+            for item in sequences
+        ]
+        outputs = self._runtime.session.run(sources, CallOptions(limits=self._runtime.limits))
+        return [hypotheses_of(each) for each in outputs]
+
+    def as_tensor(self, token_ids: Sequence[int], length: int) -> Any:
+        """Return a target as an array of NumPy, int64, filled up with padding."""
+        padding = [self.token_ids["pad_token_id"]] * (length - len(token_ids))
+        return np.array([*token_ids, *padding], np.int64)
+
+    def close(self) -> None:
+        """Close the engine. Calling it twice is harmless."""
+        self._runtime.close()
+
+
+def open_generator(
+    pipeline_task: str,
+    model: str | os.PathLike[str] | Runtime | None,
+    *,
+    engine: str,
+    options: EngineOptions,
+) -> Generator:
+    """Open the model of a pipeline that writes texts.
+
+    Args:
+        pipeline_task: The pipeline's task, for messages.
+        model: An artifact with a decoder, a Runtime of one, or a checkpoint directory of an
+            encoder-decoder.
+        engine: As in Runtime.load; a checkpoint runs on torch.
+        options: Device and threads.
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: It is no such model, or an option does not go with it.
+        ArtifactError: The artifact cannot be used.
+        CheckpointError: The checkpoint cannot be used.
+        EngineUnavailableError: The engine cannot run here.
+    """
+    if is_encoder_decoder(model):
+        return _open_checkpoint(directory_of(model), engine, options)
+    if isinstance(model, Runtime):
+        runtime = model
+    elif model is not None and (directory_of(model) / MANIFEST_NAME).is_file():
+        threads = options.num_threads
+        runtime = Runtime.load(model, engine=engine, device=options.device, num_threads=threads)
+    else:
+        got = repr(model) if model is None else directory_of(model)
+        raise ConfigError(
+            f"model: got {got}, want for {pipeline_task} an artifact with a decoder, or a "
+            "checkpoint directory of an encoder-decoder (config.json: model_type encoder-decoder)"
+        )
+    if runtime.manifest.decoder is None:
+        if runtime is not model:
+            runtime.close()
+        raise ConfigError(
+            f"model: got an artifact for {runtime.manifest.task}, want for {pipeline_task} one "
+            "with a decoder"
+        )
+    return ArtifactGenerator(runtime)
+
+
+def _open_checkpoint(path: Path, engine: str, options: EngineOptions) -> Generator:
+    check_torch(engine, options)
+    from bert_rt.pipelines.torch_model import TorchGenerator
+
+    loaded = load_encoder_decoder(path)
+    tokenizer = target = Tokenizer.from_directory(path)
+    if read_target_tokenizer_files(path):
+        target = Tokenizer.from_directory(path / TARGET_DIRECTORY)
+    length = longest_input(path, loaded.config.encoder)
+    return TorchGenerator(loaded, tokenizer, target, length, options)
+
+
 class Text2TextGenerationPipeline(Pipeline):
     """Writes a text for each text. Thread-safe.
 
@@ -60,9 +237,9 @@ class Text2TextGenerationPipeline(Pipeline):
 
     task = "text2text-generation"
     return_name: ClassVar[str] = "generated"
-    model: TorchGenerator
+    model: Generator
 
-    def __init__(self, model: TorchGenerator, *, batch_size: int = 1, **options: Any) -> None:
+    def __init__(self, model: Generator, *, batch_size: int = 1, **options: Any) -> None:
         """Take over a model.
 
         Args:

@@ -136,11 +136,8 @@ def make_input(
         return make_sequence(
             *encodings,
             max_seq_length=truncation.max_length,
-            cls_id=tokenizer.cls_id,
-            sep_id=tokenizer.sep_id,
-            num_separators=tokenizer.num_separators,
-            second_type_id=tokenizer.second_type_id,
             num_token_types=num_token_types,
+            **tokenizer.pair_tokens,
         )
     except InputError as error:
         raise type(error)(f"{place}.{error}") from None

@@ -24,6 +24,7 @@ def answerer(
     engine: str = "auto",
     device: str = "cpu",
     num_threads: int | None = None,
+    max_context_cache_mb: int | None = None,
     on_error: str = "raise",
 ) -> type[Any]:
     """Make the class that Dataset.map_batches of Ray Data wants: an engine an actor.
@@ -37,6 +38,7 @@ def answerer(
         device: "cpu", "cuda" or an OpenVINO device name.
         num_threads: Threads of an engine; give map_batches the same as num_cpus. None for the
             cores that the actor's process may use.
+        max_context_cache_mb: As in Runtime.load, of each actor.
         on_error: "raise", or "column" for a column "error" that is empty for good rows; the
             results of bad ones are None.
 
@@ -48,7 +50,12 @@ def answerer(
     """
     if on_error not in ("raise", "column"):
         raise ConfigError(f"on_error: got {on_error!r}, want raise or column")
-    options = {"engine": engine, "device": device, "num_threads": num_threads}
+    options = {
+        "engine": engine,
+        "device": device,
+        "num_threads": num_threads,
+        "max_context_cache_mb": max_context_cache_mb,
+    }
 
     class Answerer(_Answerer):
         """An engine, loaded once."""

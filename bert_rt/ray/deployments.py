@@ -31,6 +31,7 @@ class _Arguments:
     checkpoint: str | None = None
     limits: Mapping[str, Any] = field(default_factory=dict)
     max_batch_ms: float = 200.0
+    max_context_cache_mb: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     min_replicas: int = 1
     max_replicas: int = 1
@@ -53,6 +54,7 @@ class _Arguments:
             checkpoint=self.checkpoint,
             config=config,
             max_batch_ms=self.max_batch_ms,
+            max_context_cache_mb=self.max_context_cache_mb,
         )
 
 
@@ -90,8 +92,8 @@ def app(args: Mapping[str, Any]) -> Any:
     Args:
         args: name (of model and deployment), artifact (a path that every machine can read; None
             for the embedded model), engine, device, num_threads (which is num_cpus of a replica),
-            checkpoint and max_batch_ms as in Runtime.load; limits (fields of the task's);
-            settings (fields of serving.Settings); min_replicas, max_replicas, and
+            checkpoint, max_batch_ms and max_context_cache_mb as in Runtime.load; limits (fields of
+            the task's); settings (fields of serving.Settings); min_replicas, max_replicas, and
             target_queue_tokens, at which of them replicas are added; max_ongoing_requests of a
             replica and max_queued_requests of a proxy, beyond which it answers 429.
 
@@ -168,6 +170,11 @@ def _check_types(arguments: _Arguments) -> None:
     value = arguments.max_batch_ms
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ConfigError(f"max_batch_ms: got {value!r}, want a number above 0")
+    megabytes = arguments.max_context_cache_mb
+    if megabytes is not None and (type(megabytes) is not int or megabytes < 0):
+        raise ConfigError(
+            f"max_context_cache_mb: got {megabytes!r}, want an integer of at least 0, or none"
+        )
 
 
 def _settings(given: Mapping[str, Any]) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bert_rt.scheduling.requests import Request
 from bert_rt.types import TokenSequence
 
-__all__ = ["Batch", "QueueStats"]
+__all__ = ["Batch", "QueueStats", "Window"]
+
+Window = tuple[Request, int]
+"""A request, and an index of a window of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +49,49 @@ class Batch:
     """Windows that are computed together.
 
     Attributes:
-        windows: Requests, and an index of a window of each.
-        num_tokens: Tokens without padding.
+        windows: Of every window that is not done its request and its index there; by a number, in
+            the order in which they came into the batch.
+        num_tokens: Tokens of those, without padding.
         cost: Tokens with the engine's padding.
-        started_s: When it was planned.
+        started_s: When it was planned, or the last of it was done.
         since_s: When its driver began to wait for cores.
+        is_again: Whether it has failed with others, and is computed by itself.
+        num_joined: Windows that have come into it.
     """
 
-    windows: list[tuple[Request, int]]
+    windows: dict[int, Window]
     num_tokens: int
     cost: int
     started_s: float
     since_s: float
+    is_again: bool = False
+    num_joined: int = 0
 
     @property
     def sequences(self) -> list[TokenSequence]:
         """What the engine reads."""
-        return [request.windows[index] for request, index in self.windows]
+        return [request.windows[index] for request, index in self.windows.values()]
 
     @property
     def requests(self) -> dict[Request, list[int]]:
         """The windows by request."""
         found: dict[Request, list[int]] = {}
-        for request, index in self.windows:
+        for request, index in self.windows.values():
             found.setdefault(request, []).append(index)
         return found
+
+    def add(self, windows: Sequence[Window], cost: int) -> None:
+        """Take windows, which cost so many tokens with padding."""
+        self.windows |= enumerate(windows, self.num_joined)
+        self.num_joined += len(windows)
+        self.num_tokens += sum(request.lengths[index] for request, index in windows)
+        self.cost += cost
+
+    def remove(self, numbers: Iterable[int]) -> tuple[list[Window], int, int]:
+        """Give windows out, with their tokens, and with their share of the padding."""
+        gone = [self.windows.pop(number) for number in numbers]
+        num_tokens = sum(request.lengths[index] for request, index in gone)
+        cost = round(self.cost * num_tokens / max(1, self.num_tokens))
+        self.num_tokens -= num_tokens
+        self.cost -= cost
+        return gone, num_tokens, cost

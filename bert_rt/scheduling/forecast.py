@@ -45,10 +45,17 @@ class Forecast:
         within = 1 if seconds is None else int(self._max_batch_s / seconds)
         return max(1, min(within, self._max_batch_tokens))
 
-    def learn_batch(self, batch: Batch, now: float) -> None:
-        """Learn how long a batch took that is done now."""
-        self._engine_pace.add(batch.cost, now - batch.started_s)
-        self._pace.add(batch.num_tokens, now - batch.since_s)
+    def learn(self, num_tokens: int, cost: int, batch: Batch, now: float) -> None:
+        """Learn how long a batch, or what is done of it, took.
+
+        Args:
+            num_tokens: The tokens that are done.
+            cost: The same with padding.
+            batch: When it was begun.
+            now: The time.
+        """
+        self._engine_pace.add(cost, now - batch.started_s)
+        self._pace.add(num_tokens, now - batch.since_s)
 
     def learn_estimate(self, estimate: int, num_tokens: int) -> None:
         """Learn how many tokens a request had for its estimate."""

@@ -1,6 +1,7 @@
 """Windows of many callers -> one batch at a time. No thread, no lock and no clock in here.
 
     submit -> fill -> next_batch -> complete | fail | put_back
+                      join, leave: while it runs
               cancel, check, drain, stats
 
 A request is admitted by an estimate of its tokens, before anybody tokenizes it, and is ranked from
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bert_rt.errors import (
     BertRtError,
@@ -25,22 +26,16 @@ from bert_rt.errors import (
     InputTooLongError,
     OverloadedError,
 )
-from bert_rt.scheduling.batches import Batch, QueueStats
+from bert_rt.scheduling.batches import Batch, QueueStats, Window
 from bert_rt.scheduling.forecast import Forecast
 from bert_rt.scheduling.ledger import Ledger
-from bert_rt.scheduling.planning import Offer, choose
+from bert_rt.scheduling.planning import Planner
 from bert_rt.scheduling.ranking import Flow, Ranking
 from bert_rt.scheduling.requests import Asked, Request, RequestCancelledError
 from bert_rt.types import Outputs, TokenSequence
 
 __all__ = ["Queue"]
 
-# What is offered to a batch, in batches: so much room to find windows that fill it (packed), or
-# that are of like lengths (padded).
-_OFFERED_PACKED = 1.5
-_OFFERED_PADDED = 4.0
-# Flows without a known window that are passed by once there is something to compute.
-_MOST_PASSED = 64
 # A request whose wait is predicted for QueueStats.
 _USUAL_TOKENS = 512
 # A request is given up before its deadline only where even nine tenths of the time that its batch
@@ -73,12 +68,18 @@ class Queue:
         self._max_queue_tokens = max_queue_tokens
         self._is_packed = is_packed
         self._ranking = Ranking(turn_tokens=max_batch_tokens)
-        self._again: deque[list[tuple[Request, int]]] = deque()
+        self._again: deque[list[Window]] = deque()
         self._running: Batch | None = None
         self._is_draining = False
         self._num_arrived = self._num_batches = self._num_batch_tokens = self._num_windows = 0
         self._forecast = Forecast(max_batch_tokens=max_batch_tokens, max_batch_s=max_batch_s)
         self._ledger = Ledger(self._ranking, self._forecast)
+        self._planner = Planner(self._ranking, self._forecast, self._ledger, is_packed=is_packed)
+
+    @property
+    def running(self) -> Batch | None:
+        """The batch that runs."""
+        return self._running
 
     @property
     def is_empty(self) -> bool:
@@ -171,7 +172,7 @@ class Queue:
         self._ledger.expire(now)
         taken: list[Request] = []
         flows: list[Flow] = []
-        room, budget = self._offered_tokens(), self._forecast.budget
+        room, budget = self._planner.offered_tokens, self._forecast.budget
         while room > 0 and (flow := self._ranking.pop()) is not None:
             flows.append(flow)
             for request in list(flow.requests):
@@ -201,36 +202,80 @@ class Queue:
         """
         assert self._running is None, "next_batch: a batch runs"
         self._ledger.expire(now)
-        windows: list[tuple[Request, int]] = []
+        windows: list[Window] = []
         while self._again and not windows:
             windows = [
                 window
                 for window in self._again.popleft()
                 if not self._ledger.is_unwanted(window[0], now, is_late_only=True)
             ]
-        windows = windows or self._plan(now)
+        is_again = bool(windows)
+        windows = windows or self._planner.plan(now)
         if not windows:
             return None
         lengths = [request.lengths[index] for request, index in windows]
         cost = sum(lengths) if self._is_packed else max(lengths) * len(lengths)
-        since = now if since is None else since
-        self._running = Batch(windows, sum(lengths), cost, now, since)
+        self._running = Batch({}, 0, 0, now, now if since is None else since, is_again)
+        self._running.add(windows, cost)
         return self._running
 
-    def complete(self, batch: Batch, outputs: Sequence[Outputs], now: float) -> None:
-        """Take the outputs of a batch.
+    def join(self, batch: Batch, now: float, most: int) -> list[TokenSequence]:
+        """Add windows to the batch that runs, where the engine computes step by step.
 
         Args:
             batch: What next_batch returned.
-            outputs: One element a window.
+            now: The time.
+            most: How many at most.
+
+        Returns:
+            The windows; none where others have failed and are to be computed by themselves.
+        """
+        if most <= 0 or batch.is_again or self._again:
+            return []
+        self._ledger.expire(now)
+        windows = self._planner.plan(now, most)
+        lengths = [request.lengths[index] for request, index in windows]
+        batch.add(windows, sum(lengths))
+        return [request.windows[index] for request, index in windows]
+
+    def leave(self, batch: Batch, now: float) -> list[int]:
+        """Take the windows out of the batch that runs that nobody waits for any more.
+
+        Args:
+            batch: What next_batch returned.
+            now: The time.
+
+        Returns:
+            Their numbers.
+        """
+        gone = [
+            number
+            for number, (request, _) in batch.windows.items()
+            if self._ledger.is_unwanted(request, now, is_late_only=True)
+        ]
+        batch.remove(gone)
+        self._ledger.num_unwanted += len(gone)
+        return gone
+
+    def complete(self, batch: Batch, outputs: Mapping[int, Outputs], now: float) -> None:
+        """Take the outputs of a batch, or of those of its windows that are done.
+
+        Args:
+            batch: What next_batch returned.
+            outputs: By the number of the window; none where all that was left have left.
             now: The time.
         """
-        self._running = None
+        windows, num_tokens, cost = batch.remove(outputs)
+        if not batch.windows:
+            self._running = None
+        if not windows:
+            return
         self._num_batches += 1
-        self._num_batch_tokens += batch.num_tokens
-        self._num_windows += len(batch.windows)
-        self._forecast.learn_batch(batch, now)
-        for (request, index), output in zip(batch.windows, outputs, strict=True):
+        self._num_batch_tokens += num_tokens
+        self._num_windows += len(windows)
+        self._forecast.learn(num_tokens, cost, batch, now)
+        batch.started_s = batch.since_s = now
+        for (request, index), output in zip(windows, outputs.values(), strict=True):
             if request.is_done:
                 self._ledger.num_unwanted += 1
                 continue
@@ -265,7 +310,7 @@ class Queue:
     def put_back(self, batch: Batch) -> None:
         """Take back a batch that was not computed; it comes next."""
         self._running = None
-        self._again.appendleft(batch.windows)
+        self._again.appendleft(list(batch.windows.values()))
 
     # The end of requests.
 
@@ -309,48 +354,6 @@ class Queue:
         )
 
     # Inside.
-
-    def _plan(self, now: float) -> list[tuple[Request, int]]:
-        budget = self._forecast.budget
-        offers: list[Offer] = []
-        flows: list[Flow] = []
-        room, num_passed = self._offered_tokens(), 0
-        while room > 0 and (flow := self._ranking.pop()) is not None:
-            flows.append(flow)
-            num_offered = self._offer(flow, budget, now, offers)
-            room -= num_offered
-            num_passed += not num_offered
-            if offers and num_passed > _MOST_PASSED:
-                break
-        windows = choose(offers, budget, is_packed=self._is_packed)
-        chosen: dict[Request, set[int]] = {}
-        for request, index in windows:
-            chosen.setdefault(request, set()).add(index)
-        for request, indices in chosen.items():
-            self._ledger.serve(request, indices)
-        for flow in flows:
-            self._ranking.push(flow)
-        return windows
-
-    def _offer(self, flow: Flow, budget: int, now: float, offers: list[Offer]) -> int:
-        """Offer a turn's worth of a flow's windows, and return their tokens."""
-        num_offered = 0
-        for request in list(flow.requests):
-            if num_offered > budget:
-                break
-            if self._ledger.is_unwanted(request, now) or not request.is_known:
-                continue
-            indices: list[int] = []
-            for index in request.waiting:
-                indices.append(index)
-                num_offered += request.lengths[index]
-                if num_offered > budget:
-                    break
-            offers.append((request, indices))
-        return num_offered
-
-    def _offered_tokens(self) -> float:
-        return self._forecast.budget * (_OFFERED_PACKED if self._is_packed else _OFFERED_PADDED)
 
     def _refusal(
         self, num_tokens: int, num_left: int, now: float, asked: Asked

@@ -7,6 +7,9 @@ Two kinds of callers share one queue (bert_rt.scheduling.queue) and one engine:
 - Those that must not wait, such as event loops: one thread drives the requests of all of them
   (bert_rt.tasks.driver), and is a leader, too, while it runs a batch.
 
+An engine that writes takes steps (bert_rt.engines.base.Run): between them requests join and leave,
+and whoever leads may hand over.
+
 An idle scheduler adds no latency, and there is nothing to stop at exit. Batches of different
 schedulers of a process share its cores by bert_rt.scheduling.arbiter.
 """
@@ -21,7 +24,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from bert_rt.engines.base import Engine
+from bert_rt.engines.base import Engine, Run, begin_run
 from bert_rt.engines.packing import pack
 from bert_rt.errors import EngineUnavailableError
 from bert_rt.scheduling.arbiter import ARBITER
@@ -79,6 +82,7 @@ class Scheduler:
             is_packed=self._engine.info.is_packed,
             max_batch_s=None if self._max_batch_ms is None else self._max_batch_ms / 1000,
         )
+        self._run: Run | None = None  # of the batch that runs, where the engine takes steps
         self._is_led = False
         self._has_news = False  # for take_deferred
 
@@ -237,6 +241,7 @@ class Scheduler:
         with self._condition:
             self._condition.wait_for(lambda: not self._is_led)
             self._is_closed = True
+            self._run = None
             self._engine.close()
             self._queue.fail_all(EngineUnavailableError(_CLOSED))
             self._wake()
@@ -279,24 +284,46 @@ class Scheduler:
         self._driver_condition.notify_all()
 
     def _run_batch(self) -> None:
-        """Run the next batch and give every request its part, or its error."""
+        """Run the next batch, or a step of it, and give every request its part, or its error."""
         since = time.monotonic()
         # Planned when the cores are there, so that whoever has come meanwhile is in it.
         with ARBITER.hold(self._num_threads):
             batch: Batch | None = None
             try:
                 with self._condition:
-                    batch = self._queue.next_batch(time.monotonic(), since=since)
+                    batch = self._queue.running
+                    batch = batch or self._queue.next_batch(time.monotonic(), since=since)
                 if batch is None:
                     return
-                packed = pack(batch.sequences, max_tokens=self._max_batch_tokens, is_all_read=False)
-                parts = _split(self._engine.run(packed), self._kinds, packed)
+                outputs = self._compute(batch)
             except BaseException as error:
+                self._run = None
                 self._take_back(batch, error)
                 return
             with self._condition:
-                self._queue.complete(batch, parts, time.monotonic())
-                self._wake()
+                if outputs or not batch.windows:
+                    self._queue.complete(batch, outputs, time.monotonic())
+                    self._wake()
+                if not batch.windows:
+                    self._run = None
+
+    def _compute(self, batch: Batch) -> Mapping[int, Outputs]:
+        """Compute a batch, or a step of it where the engine takes such; what is done by number."""
+        if self._run is not None:
+            with self._condition:
+                now = time.monotonic()
+                gone = self._queue.leave(batch, now)
+                more = self._queue.join(batch, now, self._run.num_free)
+            self._run.leave(gone)
+            self._run.join(more)
+            return self._run.step()
+        self._run = begin_run(self._engine)
+        if self._run is not None:
+            self._run.join(batch.sequences)
+            return self._run.step()
+        packed = pack(batch.sequences, max_tokens=self._max_batch_tokens, is_all_read=False)
+        parts = _split(self._engine.run(packed), self._kinds, packed)
+        return dict(zip(batch.windows, parts, strict=True))
 
     def _take_back(self, batch: Batch | None, error: BaseException) -> None:
         """Give a batch that was not computed back to the queue."""

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from bert_rt.errors import InputError
 from bert_rt.serving.computing import Wanted
 from bert_rt.serving.service import Service, decode_json, json_response, route
+from bert_rt.tasks.forms.http import InferenceForm
 
 __all__ = ["InferenceRequest", "routes"]
 
@@ -49,16 +50,20 @@ async def _ask(service: Service, request: Request) -> Response:
         asked = decode_json(await service.body(request, held), InferenceRequest)
         model = service.models.find(
             None,
-            lambda form: form.items_of_inputs(asked.inputs) is not None,
+            lambda form: (
+                isinstance(form, InferenceForm) and form.items_of_inputs(asked.inputs) is not None
+            ),
             "such inputs (want {'question', 'context'}, a text, or a list of such)",
         )
         service.note(request, model)
-        items = model.form.items_of_inputs(asked.inputs)
+        form = model.form
+        assert isinstance(form, InferenceForm), "else it would not have been found"
+        items = form.items_of_inputs(asked.inputs)
         assert items is not None
         options = {
             name: value for name, value in (asked.parameters or {}).items() if value is not None
         }
-        known = ("top_k", *model.form.parameters)
+        known = ("top_k", *form.parameters)
         unknown = sorted(set(options) - set(known))
         if unknown:
             raise InputError(
@@ -69,5 +74,5 @@ async def _ask(service: Service, request: Request) -> Response:
             request, model, Wanted(items=items, top_k=top_k, options=options)
         )
     is_many = isinstance(asked.inputs, list)
-    shaped = model.form.hugging_face(computed.results, is_many=is_many, top_k=top_k)
+    shaped = form.hugging_face(computed.results, is_many=is_many, top_k=top_k)
     return json_response(shaped)

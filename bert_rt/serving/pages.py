@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from html import escape
 from importlib import resources
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,11 +15,20 @@ from starlette.routing import Route
 from bert_rt.serving.failures import HttpFailure
 from bert_rt.serving.openapi import document, forms
 from bert_rt.serving.service import Service, json_response, route
+from bert_rt.support.strict_json import readable_json
+from bert_rt.tasks.registry import TASKS
 
 __all__ = ["SECURITY_HEADERS", "routes"]
 
-_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
-_FILES = ("page.css", "page.js", "icon.svg")
+_TYPES = {
+    "css": "text/css",
+    "html": "text/html",
+    "js": "text/javascript",
+    "json": "application/json",
+    "svg": "image/svg+xml",
+}
+_FILES = ("page.css", "page.js", "result.js", "icon.svg")
+_VIEWS = "tasks.json"
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -58,11 +67,13 @@ def routes(service: Service) -> list[Route]:
 
     async def show_file(request: Request) -> Response:
         name = request.path_params["file"]
-        if name not in _FILES:
+        if name == "index.html" or name not in pages:
             raise HttpFailure(404, "NotFoundError", f"path: there is no file {name[:100]!r}")
         return pages[name]()
 
-    pages = {name: _page(_read(name), name.rpartition(".")[2]) for name in ("index.html", *_FILES)}
+    texts = {name: _read(name) for name in ("index.html", *_FILES)}
+    texts[_VIEWS] = _views()
+    pages = {name: _page(text, name.rpartition(".")[2]) for name, text in texts.items()}
     found = [route("/openapi.json", openapi), route("/docs", show_docs)]
     found.append(route("/page/{file}", show_file))
     return [*found, route("/", show_page)] if service.settings.page else found
@@ -70,6 +81,12 @@ def routes(service: Service) -> list[Route]:
 
 def _read(name: str) -> str:
     return resources.files("bert_rt.serving").joinpath("page", name).read_text("utf-8")
+
+
+def _views() -> str:
+    """Write what the page knows of every task, by the task's name."""
+    views = {name: task.http().view for name, task in TASKS.items()}
+    return msgspec.json.encode(views).decode()
 
 
 def _page(text: str, kind: str) -> Callable[[], Response]:
@@ -107,7 +124,7 @@ def _operation(
     if schema.get("properties"):
         lines.append(_fields("Request", schema, schemas))
     if "example" in media:
-        lines.append(f"<pre>{escape(json.dumps(media['example'], indent=2))}</pre>")
+        lines.append(f"<pre>{escape(readable_json(media['example'], indent=2))}</pre>")
     content = operation["responses"]["200"].get("content", {}).get("application/json", {})
     answer = _resolve(content.get("schema", {}), schemas)
     if answer.get("properties"):

@@ -50,6 +50,8 @@ _EXTRAS = {
     "pyarrow": "batch",
     "ray": "ray",
     "rich": "train",
+    "rouge_score": "evaluate",
+    "sacrebleu": "evaluate",
     "safetensors": "train",
     "starlette": "serve",
     "tensorboard": "train",

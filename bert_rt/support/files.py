@@ -10,20 +10,21 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
-import json
 import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from bert_rt.errors import InputError
+from bert_rt.support.strict_json import readable_json
 
 __all__ = [
     "DirectoryChangedError",
     "DirectoryState",
     "atomic_directory",
+    "atomic_file",
     "atomic_write_bytes",
     "atomic_write_json",
     "check_replaceable",
@@ -100,18 +101,36 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
         OSError: The file cannot be written (disk full, no permission, path is a directory); no
             half-written file stays.
     """
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Do as atomic_write_bytes does, for content that is written piece by piece.
+
+    Args:
+        path: The file to write.
+
+    Yields:
+        A file, open for writing, which gets its name once all went well.
+
+    Raises:
+        OSError: As in atomic_write_bytes.
+    """
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     if target.exists() and not target.is_file():
-        target.write_bytes(data)
+        with open(target, "wb") as file:
+            yield file
         return
     made = _make_directory(target.parent)
     temporary = _sibling(target, "tmp")
     try:
         # Mode "x" on a random name: never follows or overwrites what somebody else put there.
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -125,7 +144,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
 
 
 def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file whole or not at all, the same bytes for the same value.
+    """Write a JSON file in UTF-8, whole or not at all, the same bytes for the same value.
 
     Args:
         path: The file to write.
@@ -134,8 +153,8 @@ def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
     Raises:
         OSError: As in atomic_write_bytes.
     """
-    text = json.dumps(value, indent=2, sort_keys=True, allow_nan=False)
-    atomic_write_bytes(path, (text + "\n").encode("ascii"))
+    text = readable_json(value, indent=2, sort_keys=True, allow_nan=False)
+    atomic_write_bytes(path, (text + "\n").encode("utf-8"))
 
 
 @contextlib.contextmanager

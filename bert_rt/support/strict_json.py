@@ -1,4 +1,4 @@
-"""JSON from strangers: parsed strictly and within bounds, so that nothing odd gets further.
+"""JSON from strangers, parsed strictly and within bounds; and JSON for people, which they can read.
 
 The standard parser takes NaN, keeps the last of two equal keys, spends quadratic time on long
 integers and overflows the stack on deep nesting. Here each of these is one ValueError. Files that
@@ -13,7 +13,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-__all__ = ["MAX_DEPTH", "parse_foreign", "parse_json", "to_plain"]
+__all__ = ["MAX_DEPTH", "parse_foreign", "parse_json", "readable_json", "to_plain"]
 
 # Deep enough for any report; shallow enough that nothing which walks the value can overflow.
 MAX_DEPTH = 32
@@ -72,6 +72,26 @@ def parse_foreign(data: bytes, *, max_bytes: int) -> Any:
         return json.loads(data.decode("utf-8-sig"), parse_int=_parse_any_int)
     except RecursionError:
         raise ValueError("got nesting that is too deep to be parsed") from None
+
+
+def readable_json(value: Any, encoding: str = "utf-8", **options: Any) -> str:
+    """Return JSON for people: letters of every script as they are, not as escapes.
+
+    Args:
+        value: What json.dumps takes.
+        encoding: Of what the text is written to. A text that it cannot hold (in UTF-8: one with a
+            lone surrogate) is escaped, which every encoding holds.
+        **options: Of json.dumps.
+
+    Returns:
+        The text; parsers make the same of both forms.
+    """
+    text = json.dumps(value, ensure_ascii=False, **options)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return json.dumps(value, **options)
+    return text
 
 
 def to_plain(value: object, depth: int = 0) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from bert_rt.artifact.checks import check_token_ids, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, ConfigError
-from bert_rt.model.config import from_dict
+from bert_rt.model.config import BertConfig, from_dict
 from bert_rt.model.head import HeadSpec
 from bert_rt.scheduling.requests import Asked
-from bert_rt.support.flags import known_flags
 from bert_rt.tasks.forms.rows import AnyRows, RowForm
+from bert_rt.tasks.limits import OPTIONAL
+from bert_rt.tasks.settings import TaskSettings
 from bert_rt.types import Outputs, TokenSequence
 
 if TYPE_CHECKING:
@@ -130,39 +131,30 @@ class Evaluation(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class NoLayout:
-    """The layout of data files that need no more than their name."""
-
-
 # An item of a manifest's self-test: plain JSON values by name.
 SelfTestItem = dict[str, Any]
 
 
-class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
+class Task(TaskSettings, Generic[ItemT, PreparedT, ResultT]):
     """One task. Implementations are stateless and thread-safe.
 
     Attributes:
         name: As in manifests and on command lines, such as "question-answering"; its head's.
-        method: The method of Runtime that asks it, such as "answer".
-        noun: What a caller's inputs are called in messages, such as "pairs".
-        head_spec: What its models have behind their encoder.
         limits_class: The task's limits: a frozen dataclass with max_seq_length among its fields.
             Each field is a flag, as those of layout_class are.
         layout_class: How data files may be laid out: a frozen dataclass, by default an empty one.
         data_files: What its data files may be, for help.
+        method: The method of Runtime that asks it, such as "answer".
+        noun: What a caller's inputs are called in messages, such as "pairs".
+        head_spec: What its models have behind their encoder.
         options_class: CallOptions, or what the task's own options are.
         compared: Fields of a self-test item that are compared; those with "logit" in their name
             within a tolerance, others exactly.
     """
 
-    name: ClassVar[str]
     method: ClassVar[str]
     noun: ClassVar[str]
     head_spec: ClassVar[HeadSpec]
-    limits_class: ClassVar[type[Any]]
-    layout_class: ClassVar[type[Any]] = NoLayout
-    data_files: ClassVar[str]
     options_class: ClassVar[type[CallOptions]] = CallOptions
     compared: ClassVar[tuple[str, ...]]
 
@@ -170,31 +162,6 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     def outputs(self) -> Mapping[str, str]:
         """Outputs of the graph that decode reads, and their kind: PER_TOKEN or PER_SEQUENCE."""
         return self.head_spec.outputs
-
-    # What a user sets.
-
-    def make_limits(self, given: Mapping[str, Any], base: Any = None) -> Any:
-        """Make limits of flags.
-
-        Args:
-            given: Fields of limits_class that were given.
-            base: The limits for all others; None for the defaults.
-
-        Returns:
-            The limits, of limits_class.
-
-        Raises:
-            ConfigError: A field is none of this task's, or its value is out of range.
-        """
-        known = known_flags(given, self.limits_class, f"a {self.name} model")
-        if base is None:
-            return self.limits_class(**known)
-        return dataclasses.replace(base, **known)
-
-    def make_layout(self, given: Mapping[str, Any]) -> Any:
-        """Make the layout of data files of flags; raises ConfigError as make_limits does."""
-        where = f"a data file of {self.name}"
-        return self.layout_class(**known_flags(given, self.layout_class, where))
 
     # From a caller's input to a result.
 
@@ -253,6 +220,19 @@ class Task(ABC, Generic[ItemT, PreparedT, ResultT]):
     @abstractmethod
     def read_limits(self, manifest: Manifest) -> Any:
         """Return the manifest's limits as the task's own dataclass; raises ArtifactFormatError."""
+
+    def check_limits(self, limits: Any, architecture: BertConfig) -> None:
+        """Refuse limits that a model cannot have, beyond its longest sequence.
+
+        Tasks whose sequences have more to fit override it.
+
+        Args:
+            limits: The task's own dataclass.
+            architecture: The model's.
+
+        Raises:
+            ConfigError: They do not fit.
+        """
 
     def read_head(self, manifest: Manifest) -> Any:
         """Return what the manifest's head says; raises ArtifactFormatError.
@@ -376,7 +356,8 @@ def limits_of(manifest: Manifest, cls: type[LimitsT]) -> LimitsT:
 
     Args:
         manifest: Any manifest.
-        cls: The dataclass; every one of its fields must be there, and no other.
+        cls: The dataclass; every one of its fields must be there, but for those that are OPTIONAL,
+            and no other.
 
     Returns:
         The limits, checked by the dataclass.
@@ -385,9 +366,11 @@ def limits_of(manifest: Manifest, cls: type[LimitsT]) -> LimitsT:
         ArtifactFormatError: A field is missing, unknown or wrong.
     """
     # A default belongs to the writer: a reader that filled one in would guess.
-    wanted = sorted(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
-    if sorted(manifest.limits) != wanted:
-        refuse("limits", sorted(manifest.limits), f"the fields {', '.join(wanted)}")
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    wanted = {field.name for field in fields}
+    needed = {field.name for field in fields if not field.metadata.get(OPTIONAL)}
+    if not needed <= set(manifest.limits) <= wanted:
+        refuse("limits", sorted(manifest.limits), f"the fields {', '.join(sorted(wanted))}")
     try:
         return from_dict(cls, manifest.limits)
     except ConfigError as error:

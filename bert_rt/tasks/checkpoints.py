@@ -117,6 +117,7 @@ def load_model(
     *,
     allow_new_head: bool = False,
     num_labels: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load a checkpoint as the model of a task.
 
@@ -125,14 +126,18 @@ def load_model(
         task: A name of all_heads; None for the one that config.json names.
         allow_new_head: As in load_checkpoint.
         num_labels: As in load_checkpoint.
+        changes: As in load_checkpoint.
 
     Returns:
         The model, and which weights were new or left over.
 
     Raises:
         CheckpointError: As in load_checkpoint, or config.json names no task that there is.
-        ConfigError: There is no such task, or the architecture does not have it.
+        ConfigError: There is no such task, or the architecture does not have it, or it cannot have
+            the changes.
     """
     config, raw = read_config(directory)
     head = head_named(task_of(raw) if task is None else task, config.model_type)
-    return load_checkpoint(directory, head, allow_new_head=allow_new_head, num_labels=num_labels)
+    return load_checkpoint(
+        directory, head, allow_new_head=allow_new_head, num_labels=num_labels, changes=changes
+    )

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from bert_rt.support.flags import add_flags, given_flags
-from bert_rt.tasks.base import Task
 from bert_rt.tasks.registry import TASKS
+from bert_rt.tasks.settings import TaskSettings
 
 __all__ = [
     "add_layout_flags",
@@ -24,10 +24,8 @@ __all__ = [
     "given_limits",
 ]
 
-AnyTask = Task[Any, Any, Any]
 
-
-def add_limit_flags(parser: argparse.ArgumentParser, tasks: Iterable[AnyTask] = ()) -> None:
+def add_limit_flags(parser: argparse.ArgumentParser, tasks: Iterable[TaskSettings] = ()) -> None:
     """Add a flag for every limit of some tasks.
 
     Args:
@@ -38,24 +36,25 @@ def add_limit_flags(parser: argparse.ArgumentParser, tasks: Iterable[AnyTask] = 
     add_flags(group, [task.limits_class for task in tasks or TASKS.values()])
 
 
-def given_limits(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags of add_limit_flags that were given, of whatever task."""
-    return given_flags(args, [task.limits_class for task in TASKS.values()])
+def given_limits(args: argparse.Namespace, tasks: Iterable[TaskSettings] = ()) -> dict[str, Any]:
+    """Return the flags of add_limit_flags that were given, of whatever of these tasks."""
+    return given_flags(args, [task.limits_class for task in tasks or TASKS.values()])
 
 
-def add_layout_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say how the data files of all tasks are laid out.
+def add_layout_flags(parser: argparse.ArgumentParser, tasks: Iterable[TaskSettings] = ()) -> None:
+    """Add the flags that say how the data files of some tasks are laid out.
 
     Args:
         parser: The command's parser.
+        tasks: The tasks; none for all that there are.
     """
     group = parser.add_argument_group("columns", "of data files that are tables")
-    add_flags(group, [task.layout_class for task in TASKS.values()])
+    add_flags(group, [task.layout_class for task in tasks or TASKS.values()])
 
 
-def given_layout(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags of add_layout_flags that were given, of whatever task."""
-    return given_flags(args, [task.layout_class for task in TASKS.values()])
+def given_layout(args: argparse.Namespace, tasks: Iterable[TaskSettings] = ()) -> dict[str, Any]:
+    """Return the flags of add_layout_flags that were given, of whatever of these tasks."""
+    return given_flags(args, [task.layout_class for task in tasks or TASKS.values()])
 
 
 def add_row_flags(parser: argparse.ArgumentParser) -> None:

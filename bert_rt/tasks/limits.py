@@ -6,12 +6,22 @@ them to every task.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import check_float, check_int
 
-__all__ = ["AnsweringConfig", "SequenceLimits", "SummaryConfig", "WindowLimits"]
+__all__ = [
+    "OPTIONAL",
+    "AnsweringConfig",
+    "SequenceLimits",
+    "SummaryConfig",
+    "WindowLimits",
+    "WritingLimits",
+]
+
+# In the metadata of a field that a manifest may leave out: then its default holds.
+OPTIONAL = "optional"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +134,16 @@ class SummaryConfig:
         doc_stride: Tokens that neighbouring windows share at most, in whole sentences.
         max_sentence_length: Tokens of a sentence beyond this many are not read.
         max_sentences: Sentences of a summary, where a call does not say.
+        max_windows: Windows that are read; sentences behind the last of them are not, and are in no
+            summary. 0 for all. 1 is what BertSum does: it reads the beginning of a document.
     """
 
     max_seq_length: int = 384
     doc_stride: int = 128
     max_sentence_length: int = 128
     max_sentences: int = 3
+    # Artifacts from before it have none, and all their windows are read.
+    max_windows: int = field(default=0, metadata={OPTIONAL: True})
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -141,6 +155,7 @@ class SummaryConfig:
         check_int("SummaryConfig", "doc_stride", self.doc_stride, 0, 2**16)
         check_int("SummaryConfig", "max_sentence_length", self.max_sentence_length, 1, 2**16)
         check_int("SummaryConfig", "max_sentences", self.max_sentences, 1, 10_000)
+        check_int("SummaryConfig", "max_windows", self.max_windows, 0, 2**16)
         for name in ("doc_stride", "max_sentence_length"):
             value, room = getattr(self, name), self.max_seq_length - 2
             if value > room:
@@ -148,3 +163,25 @@ class SummaryConfig:
                     f"SummaryConfig.{name}: got {value}, want at most {room} (max_seq_length "
                     f"{self.max_seq_length} - 2 special tokens)"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WritingLimits:
+    """How long texts may be, and those that a model writes for them.
+
+    Attributes:
+        max_seq_length: Most tokens of a text, special tokens included.
+        max_target_length: Most tokens of a text that is written, special tokens included.
+    """
+
+    max_seq_length: int = 128
+    max_target_length: int = 128
+
+    def __post_init__(self) -> None:
+        """Check both fields.
+
+        Raises:
+            ConfigError: A field is out of range.
+        """
+        for name in ("max_seq_length", "max_target_length"):
+            check_int("WritingLimits", name, getattr(self, name), 8, 2**16)

@@ -10,9 +10,10 @@ from bert_rt.tasks.question_answering.methods import AnswerMethods
 from bert_rt.tasks.summarization.methods import SummarizeMethods
 from bert_rt.tasks.text_classification.methods import ClassifyMethods
 from bert_rt.tasks.token_classification.methods import TagMethods
+from bert_rt.tasks.translation.methods import TranslateMethods
 
 __all__ = ["TaskMethods"]
 
 
-class TaskMethods(AnswerMethods, ClassifyMethods, TagMethods, SummarizeMethods):
+class TaskMethods(AnswerMethods, ClassifyMethods, TagMethods, SummarizeMethods, TranslateMethods):
     """What a Runtime can be asked by name."""

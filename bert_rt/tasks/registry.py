@@ -12,6 +12,7 @@ from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.summarization.summarizing import Summarization
 from bert_rt.tasks.text_classification.classifying import TextClassification
 from bert_rt.tasks.token_classification.tagging import TokenClassification
+from bert_rt.tasks.translation.translating import Translating
 
 __all__ = ["TASKS", "find_task", "register", "task_of_artifact"]
 
@@ -28,6 +29,7 @@ register(QuestionAnswering())
 register(TextClassification())
 register(TokenClassification())
 register(Summarization())
+register(Translating())
 
 
 def find_task(name: str) -> Task[Any, Any, Any]:

@@ -48,7 +48,10 @@ class Session:
 
     Attributes:
         tokenizer: The artifact's tokenizer.
+        target_tokenizer: That of the texts that the model writes; else the same one.
         num_token_types: How many the model has (BertConfig.num_token_types).
+        passage_position_offset: That of the model (BertConfig.passage_position_offset); not 0 where
+            it has split layers.
         engine: What the scheduler runs, where it is watched: batches are measured there.
     """
 
@@ -58,7 +61,9 @@ class Session:
         scheduler: Scheduler,
         *,
         num_token_types: int = 2,
+        passage_position_offset: int = 0,
         engine: WatchedEngine | None = None,
+        target_tokenizer: Tokenizer | None = None,
     ) -> None:
         """Join the two halves of the path.
 
@@ -66,11 +71,15 @@ class Session:
             tokenizer: The artifact's tokenizer.
             scheduler: Runs the artifact's engine.
             num_token_types: How many the model has.
+            passage_position_offset: That of the model.
             engine: The scheduler's engine, where it is watched.
+            target_tokenizer: That of the texts that the model writes; None for the same one.
         """
         self.engine = engine
         self.tokenizer = tokenizer
+        self.target_tokenizer = target_tokenizer or tokenizer
         self.num_token_types = num_token_types
+        self.passage_position_offset = passage_position_offset
         self._scheduler = scheduler
         self._cache: OrderedDict[str, Encoding] = OrderedDict()
         self._cache_lock = threading.Lock()

@@ -36,7 +36,7 @@ from bert_rt.text.control_tokens import ControlTokens
 from bert_rt.text.token_texts import TokenTexts
 from bert_rt.text.word_spans import WordSpans, read_trimming, word_spans
 from bert_rt.text.wordpiece import NativeWordPiece
-from bert_rt.types import Encoding, IntArray
+from bert_rt.types import Encoding, IntArray, PairTokens
 
 __all__ = ["Tokenizer", "check_encodable"]
 
@@ -89,6 +89,16 @@ class Tokenizer:
     num_separators: int
     second_type_id: int
     vocab_size: int
+
+    @property
+    def pair_tokens(self) -> PairTokens:
+        """What joins two texts, as the functions that make sequences take it."""
+        return {
+            "cls_id": self.cls_id,
+            "sep_id": self.sep_id,
+            "num_separators": self.num_separators,
+            "second_type_id": self.second_type_id,
+        }
 
     def __init__(
         self,

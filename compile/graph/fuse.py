@@ -22,7 +22,7 @@ from compile.graph.rules.gemm import GemmRule
 from compile.graph.rules.merge_qkv import MergeQkvRule
 from compile.graph.rules.residual_layer_norm import ResidualLayerNormRule
 
-__all__ = ["OPSET", "apply_rule", "check_counts", "expected_counts", "fuse"]
+__all__ = ["OPSET", "apply_all", "apply_rule", "check_counts", "expected_counts", "fuse"]
 
 # Attention came with 23; the later additions of 24 and 25 are not needed, and not read everywhere.
 OPSET = 23
@@ -56,13 +56,38 @@ def fuse(model: ir.Model, config: BertConfig, head: GraphHead = _NO_HEAD) -> dic
         "residual_layer_norm": ResidualLayerNormRule(),
     }
     rules |= {name: make() for name, make in _HEAD_RULES.items() if name in head.fusions}
+    counts = apply_all(model, rules, expected_counts(config, head))
+    name_linear_layers(model, head.linear_layers)
+    return counts
+
+
+def apply_all(
+    model: ir.Model,
+    rules: Mapping[str, RewriteRuleClassBase | Callable[[ir.Model], int]],
+    expected: Mapping[str, int],
+) -> dict[str, int]:
+    """Apply rules in order, in place, and tidy up.
+
+    Args:
+        model: A traced graph.
+        rules: Name to rule, or to a pass over the graph that returns the number of its rewrites.
+        expected: Name to how often each must match.
+
+    Returns:
+        Rule name to number of rewrites.
+
+    Raises:
+        UnsupportedOpError: They differ; the message names every rule that does.
+    """
     common_passes.ShapeInferencePass()(model)
     model.opset_imports[""] = OPSET
     model.ir_version = _IR_VERSION
-    counts = {name: apply_rule(model, rule) for name, rule in rules.items()}
-    check_counts(counts, config, head)
+    counts = {
+        name: apply_rule(model, rule) if isinstance(rule, RewriteRuleClassBase) else rule(model)
+        for name, rule in rules.items()
+    }
+    check_counts(counts, expected)
     _tidy(model)
-    name_linear_layers(model, head.linear_layers)
     return counts
 
 
@@ -102,20 +127,19 @@ def expected_counts(config: BertConfig, head: GraphHead = _NO_HEAD) -> dict[str,
     return counts | {name: counts.get(name, 0) + more for name, more in head.fusions.items()}
 
 
-def check_counts(counts: Mapping[str, int], config: BertConfig, head: GraphHead = _NO_HEAD) -> None:
+def check_counts(counts: Mapping[str, int], expected: Mapping[str, int]) -> None:
     """Compare the number of rewrites with the architecture.
 
     Args:
         counts: Rule name to number of rewrites.
-        config: The architecture.
-        head: What stands behind the encoder.
+        expected: What the architecture says.
 
     Raises:
         UnsupportedOpError: They differ; the message names every rule that does.
     """
     wrong = [
         f"{name}: got {counts.get(name, 0)}, want {wanted}"
-        for name, wanted in expected_counts(config, head).items()
+        for name, wanted in expected.items()
         if counts.get(name, 0) != wanted
     ]
     if wrong:

@@ -16,6 +16,10 @@ from compile.graph.rules.constants import tensor_of
 
 __all__ = [
     "ATTENTION_OUTPUT",
+    "CROSS_OUTPUT",
+    "CROSS_QUERY",
+    "DECODER",
+    "ENCODER",
     "FFN_INPUT",
     "FFN_OUTPUT",
     "QKV",
@@ -24,13 +28,17 @@ __all__ = [
     "name_linear_layers",
 ]
 
-# The names of an encoder layer's linear layers, behind "encoder.layer.<number>.".
+# The names of a layer's linear layers, behind "encoder.layer.<number>.".
 QKV = "attention.self.qkv"
 ATTENTION_OUTPUT = "attention.output.dense"
 FFN_INPUT = "intermediate.dense"
 FFN_OUTPUT = "output.dense"
+# Those that only a decoder has, behind "decoder.layer.<number>.".
+CROSS_QUERY = "crossattention.self.query"
+CROSS_OUTPUT = "crossattention.output.dense"
 
-_ENCODER = "encoder."
+ENCODER = "encoder."
+DECODER = "decoder."
 _PREFIX = "bert."
 # What name_linear_layers puts behind a layer's name for its product.
 _MATMUL = ".matmul"
@@ -63,21 +71,29 @@ class LinearLayer:
 
     @property
     def is_encoder(self) -> bool:
-        """Whether the layer is inside the encoder, where nearly all of the work is."""
-        return self.name.startswith(_ENCODER)
+        """Whether the layer is inside the encoder."""
+        return self.name.startswith(ENCODER)
+
+    @property
+    def may_be_int8(self) -> bool:
+        """Whether the layer is inside the encoder or a decoder, where nearly all of the work is."""
+        return self.name.startswith((ENCODER, DECODER))
 
 
-def find_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> list[LinearLayer]:
+def find_linear_layers(
+    model: ir.Model, head_layers: Sequence[str] = (), *, part: str = ENCODER
+) -> list[LinearLayer]:
     """Find the linear layers.
 
-    Those of the encoder are named by their place in the graph. The exporter forgets the names of
-    weights, and it merges equal tensors, such as the zero biases of a fresh model, so that one
-    bias's name may stand for many layers. Others have the names that name_linear_layers gave, and
-    before that those of their biases.
+    Those of the encoder, or a decoder, are named by their place in the graph. The exporter forgets
+    the names of weights, and it merges equal tensors, such as the zero biases of a fresh model, so
+    that one bias's name may stand for many layers. Others have the names that name_linear_layers
+    gave, and before that those of their biases.
 
     Args:
         model: A fused graph.
         head_layers: Names of the last layers, those of the head, of a graph without names.
+        part: ENCODER or DECODER: what names of layers begin with, in a graph without names.
 
     Returns:
         The layers in the order of the graph.
@@ -100,25 +116,27 @@ def find_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> list
     first = len(layers) - len(head_layers)
     return [
         dataclasses.replace(layer, name=head_layers[index - first] if index >= first else name)
-        for index, (layer, name) in enumerate(zip(layers, _names(layers), strict=True))
+        for index, (layer, name) in enumerate(zip(layers, _names(layers, part), strict=True))
     ]
 
 
-def _names(layers: Sequence[LinearLayer]) -> Iterator[str]:
-    """Yield names: those given before, else by the place in the encoder, else the bias's."""
+def _names(layers: Sequence[LinearLayer], part: str) -> Iterator[str]:
+    """Yield names: those given before, else by the place in a layer, else the bias's."""
     seen: Counter[str] = Counter()
     for layer in layers:
-        place = _encoder_place(layer.matmul, layer.add)
+        place = _place_in_layer(layer.matmul, layer.add)
         if layer.matmul.name and layer.matmul.name.endswith(_MATMUL):
             yield layer.matmul.name.removesuffix(_MATMUL)
         elif place is None:
             yield layer.name
         else:
-            yield f"{_ENCODER}layer.{seen[place]}.{place}"
+            yield f"{part}layer.{seen[place]}.{place}"
             seen[place] += 1
 
 
-def name_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> None:
+def name_linear_layers(
+    model: ir.Model, head_layers: Sequence[str] = (), *, part: str = ENCODER
+) -> None:
     """Give the nodes and tensors of linear layers their names.
 
     Profilers of engines show the nodes' names.
@@ -127,30 +145,35 @@ def name_linear_layers(model: ir.Model, head_layers: Sequence[str] = ()) -> None
         model: A fused graph; it is renamed in place.
         head_layers: Names of the last layers, those of the head, in the graph's order; the others
             are called what find_linear_layers calls them.
+        part: As in find_linear_layers.
 
     Raises:
         UnsupportedOpError: There are fewer layers than the head has.
     """
-    layers = find_linear_layers(model, head_layers)
+    layers = find_linear_layers(model, head_layers, part=part)
     if len(layers) < len(head_layers):
         got = [layer.name for layer in layers]
         raise UnsupportedOpError(f"head: got the linear layers {got}, want {list(head_layers)}")
     for layer in layers:
         layer.matmul.name = f"{layer.name}{_MATMUL}"
         layer.add.name = f"{layer.name}.add"
-        prefix = _PREFIX if layer.is_encoder else ""
+        prefix = _PREFIX if layer.may_be_int8 else ""
         for node, kind in ((layer.matmul, "weight"), (layer.add, "bias")):
             for value in node.inputs:
                 if value is not None and value.is_initializer() and len(value.uses()) == 1:
                     value.name = f"{prefix}{layer.name}.{kind}"
 
 
-def _encoder_place(matmul: ir.Node, add: ir.Node) -> str | None:
-    """Tell which of an encoder layer's linear layers this is; None for one of a head."""
+def _place_in_layer(matmul: ir.Node, add: ir.Node) -> str | None:
+    """Tell which of a layer's linear layers this is; None for one of a head."""
     source = matmul.inputs[0].producer() if matmul.inputs[0] is not None else None
     users = [use.node for use in add.outputs[0].uses()]
-    if source is not None and source.op_type == "Attention":
-        return ATTENTION_OUTPUT
+    attention = _behind_reshape(source)
+    if attention is not None and attention.op_type == "Attention":
+        keys = attention.inputs[1]
+        # Those of cross attention come into the graph from outside.
+        is_cross = keys is not None and keys.is_graph_input()
+        return CROSS_OUTPUT if is_cross else ATTENTION_OUTPUT
     if source is not None and source.op_type == "Gelu":
         return FFN_OUTPUT
     if any(user.op_type == "Gelu" for user in users):
@@ -158,4 +181,13 @@ def _encoder_place(matmul: ir.Node, add: ir.Node) -> str | None:
     parts = [part for user in users if user.op_type == "Split" for part in user.outputs]
     if any(use.node.op_type == "Attention" for part in parts for use in part.uses()):
         return QKV
+    reshaped = [value for user in users if user.op_type == "Reshape" for value in user.outputs]
+    if any(use.node.op_type == "Attention" for value in reshaped for use in value.uses()):
+        return CROSS_QUERY
     return None
+
+
+def _behind_reshape(node: ir.Node | None) -> ir.Node | None:
+    if node is None or node.op_type != "Reshape" or node.inputs[0] is None:
+        return node
+    return node.inputs[0].producer()

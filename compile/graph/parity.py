@@ -5,21 +5,23 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import torch
+from numpy.typing import NDArray
 
 from bert_rt.engines.onnxruntime import open_session
 from bert_rt.engines.threads import available_cpus
 from bert_rt.errors import ParityError
 from bert_rt.model.checkpoint import LoadedModel
+from bert_rt.model.config import BertConfig
 from bert_rt.support.progress import Progress
 from compile.graph.trace import INPUT_NAMES
 
-__all__ = ["NUM_SHAPES", "check_parity"]
+__all__ = ["MAX_LOGIT_ERROR", "NUM_SHAPES", "check_close", "check_parity"]
 
 NUM_SHAPES = 16
 _MAX_BATCH_SIZE = 9
 # One unit in the third decimal of a logit: two orders above what the order of float32 sums moves
 # in twelve layers, and two below what changes an answer.
-_MAX_LOGIT_ERROR = 1e-3
+MAX_LOGIT_ERROR = 1e-3
 
 
 def check_parity(
@@ -42,14 +44,12 @@ def check_parity(
     random = np.random.default_rng(seed)
     session = open_session(ir.to_proto(model).SerializeToString(), num_threads=available_cpus())
     worst = 0.0
-    # Where types are not read, neither of the two that windows have may matter.
-    num_types = loaded.config.type_vocab_size if loaded.config.uses_token_types else 2
     for batch_size, length in _shapes(random, loaded.config.max_sequence_length):
         shape = (batch_size, length)
         feeds = {
             "input_ids": random.integers(0, loaded.config.vocab_size, shape),
             "attention_mask": random.integers(0, 2, shape),
-            "token_type_ids": random.integers(0, num_types, shape),
+            "token_type_ids": _token_types(random, shape, loaded.config),
         }
         # Some rows attend to everything, and every row at least to its first token.
         feeds["attention_mask"][::3] = 1
@@ -60,16 +60,48 @@ def check_parity(
         names = loaded.model.spec.outputs
         got = session.run(list(names), feeds)
         for name, got_logits, wanted_logits in zip(names, got, wanted, strict=True):
-            error = float(np.abs(got_logits - wanted_logits.numpy()).max())
-            # Written so that NaN fails, too.
-            if not error <= _MAX_LOGIT_ERROR:
-                raise ParityError(
-                    f"{name}: the exported graph differs from PyTorch by {error:.3g} at batch size "
-                    f"{batch_size}, length {length}; want at most {_MAX_LOGIT_ERROR}"
-                )
-            worst = max(worst, error)
+            where = f"at batch size {batch_size}, length {length}"
+            worst = max(worst, check_close(name, got_logits, wanted_logits, where))
         progress.advance(1)
-    return {"max_abs_error": worst, "num_shapes": NUM_SHAPES, "limit": _MAX_LOGIT_ERROR}
+    return {"max_abs_error": worst, "num_shapes": NUM_SHAPES, "limit": MAX_LOGIT_ERROR}
+
+
+def _token_types(
+    random: np.random.Generator, shape: tuple[int, int], config: BertConfig
+) -> NDArray[np.int64]:
+    """Return random types; with split layers two texts, the second of any length that fits."""
+    if not config.num_split_layers:
+        # Where types are not read, neither of the two that windows have may matter.
+        return random.integers(0, config.type_vocab_size if config.uses_token_types else 2, shape)
+    rows, length = shape
+    longest = min(length, config.max_sequence_length - config.passage_position_offset)
+    lengths = random.integers(0, longest + 1, (rows, 1))
+    return (np.arange(length) >= length - lengths).astype(np.int64)
+
+
+def check_close(name: str, got: NDArray[np.float32], wanted: torch.Tensor, where: str) -> float:
+    """Compare an output of a graph with PyTorch's.
+
+    Args:
+        name: The output.
+        got: What the graph gives.
+        wanted: What PyTorch gives.
+        where: The shapes, for the message.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ParityError: It is above MAX_LOGIT_ERROR, or a value is not finite.
+    """
+    error = float(np.abs(got - wanted.numpy()).max(initial=0.0))
+    # Written so that NaN fails, too.
+    if not error <= MAX_LOGIT_ERROR:
+        raise ParityError(
+            f"{name}: the exported graph differs from PyTorch by {error:.3g} {where}; want at most "
+            f"{MAX_LOGIT_ERROR}"
+        )
+    return error
 
 
 def _shapes(random: np.random.Generator, max_length: int) -> list[tuple[int, int]]:

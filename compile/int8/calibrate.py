@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,16 +10,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bert_rt.engines.onnxruntime import open_session
-from bert_rt.engines.packing import pack, pad, plan_batches
 from bert_rt.engines.threads import available_cpus
 from bert_rt.errors import CalibrationError
 from bert_rt.support.progress import Progress
-from bert_rt.types import TokenSequence
 from compile.graph.linear import LinearLayer
+from compile.int8.drives import Drive
 
 __all__ = ["Observer", "observe"]
-
-_MAX_BATCH_TOKENS = 2048
 
 
 class Observer:
@@ -88,23 +85,21 @@ class Observer:
 def observe(
     model: ir.Model,
     layers: Sequence[LinearLayer],
-    features: Sequence[TokenSequence],
-    pad_id: int,
+    drive: Drive,
     *,
     max_rows: int,
     seed: int,
     progress: Progress,
 ) -> dict[str, Observer]:
-    """Run the float model over the calibration windows and watch the inputs of layers.
+    """Run the float model over the calibration data and watch the inputs of layers.
 
     Args:
         model: The fused float graph; it is not changed.
         layers: The layers whose inputs are watched.
-        features: The calibration windows or texts.
-        pad_id: Id of the padding token; padded positions are not observed.
+        drive: Runs the graph over the calibration data; padding is not observed.
         max_rows: Rows kept of every layer's input.
         seed: Of the sampling.
-        progress: Advanced at every window.
+        progress: Advanced at every sample.
 
     Returns:
         Layer name to the observer of its input.
@@ -117,24 +112,11 @@ def observe(
         layer.name: Observer(len(layer.weight_KN), max_rows=max_rows, seed=seed + index)
         for index, layer in enumerate(layers)
     }
-    lengths = [feature.num_tokens for feature in features]
-    # A model for long texts may have windows that are longer than the budget.
-    max_tokens = max(_MAX_BATCH_TOKENS, *lengths)
-    for batch in plan_batches(lengths, max_tokens=max_tokens, is_packed=False):
-        packed = pack([features[index] for index in batch], max_tokens=sum(lengths))
-        input_ids, attention_mask, token_type_ids = pad(packed, pad_id)
-        feeds = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-        }
-        is_token = attention_mask.astype(bool)
-        outputs: Mapping[str, NDArray[np.float32]] = dict(
-            zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True)
-        )
+    for run in drive.run(session):
         for layer in layers:
-            observers[layer.name].update(outputs[str(layer.x.name)][is_token])
-        progress.advance(len(batch))
+            x = run.outputs[str(layer.x.name)]
+            observers[layer.name].update(x.reshape(*run.is_token.shape, -1)[run.is_token])
+        progress.advance(run.num_samples)
     return observers
 
 

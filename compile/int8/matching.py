@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bert_rt.types import FloatArray
 from compile.graph.linear import (
     ATTENTION_OUTPUT,
+    CROSS_OUTPUT,
     FFN_INPUT,
     FFN_OUTPUT,
     QKV,
@@ -56,6 +57,9 @@ def match_channels(
     """
     layers = {layer.name: layer for layer in find_linear_layers(model)}
     for name, layer in layers.items():
+        if name.endswith(CROSS_OUTPUT):
+            # Its values are made in another graph.
+            continue
         if name.endswith(ATTENTION_OUTPUT):
             front = layers[name.removesuffix(ATTENTION_OUTPUT) + QKV]
             group, outliers = len(layer.weight_KN) // num_heads, 0

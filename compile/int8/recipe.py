@@ -6,7 +6,7 @@ that cost too much, judged on examples that were set aside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,18 +15,18 @@ import onnx_ir as ir
 from bert_rt.artifact.artifact import Artifact, build_artifact
 from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.support.progress import progress
-from bert_rt.types import TokenSequence
 from compile.graph.linear import find_linear_layers
 from compile.int8.balance import balance_attention
 from compile.int8.calibrate import observe
 from compile.int8.control import choose_float_layers
+from compile.int8.drives import Drive
 from compile.int8.matching import match_channels
 from compile.int8.quantize import SCHEME, QuantConfig, plan_layers, quantize
 from compile.int8.search import LayerPlan
 from compile.int8.sensitivity import layer_sensitivities
 from compile.judge.gate import Verdict
 
-__all__ = ["Compiled", "quantize_within_bars"]
+__all__ = ["Compiled", "FloatGraph", "plan_graph", "quantize_within_bars"]
 
 # Thousands of tokens: enough to distinguish layers, and a run of the model each.
 _SENSITIVITY_WINDOWS = 32
@@ -52,27 +52,38 @@ class Compiled:
         return build_artifact(files=self.files, **self.fields)
 
 
+@dataclass(frozen=True, slots=True)
+class FloatGraph:
+    """A graph that is to be quantized.
+
+    Attributes:
+        model: The fused float graph; attention's weights are balanced in place, which changes
+            nothing that it computes.
+        drive: Runs it over the data to calibrate on.
+        num_heads: Attention heads of its layers.
+    """
+
+    model: ir.Model
+    drive: Drive
+    num_heads: int
+
+
 def quantize_within_bars(
-    model: ir.Model,
+    graphs: Mapping[str, FloatGraph],
     fields: ManifestFields,
-    sequences: Sequence[TokenSequence],
-    pad_id: int,
     quant: QuantConfig,
     *,
-    make_files: Callable[[ir.Model], dict[str, bytes]],
+    make_files: Callable[[Mapping[str, ir.Model]], dict[str, bytes]],
     judge: Callable[[Compiled], Verdict] | None,
     num_held_out: int,
 ) -> Compiled:
     """Quantize a model, and keep the fewest layers in float with which it keeps what is wanted.
 
     Args:
-        model: The fused float graph; attention's weights are balanced in place, which changes
-            nothing that it computes.
+        graphs: Its graphs by name; names of layers are unique among all of them.
         fields: The float model's manifest.
-        sequences: Those to calibrate on.
-        pad_id: Id of the padding token.
         quant: How to quantize.
-        make_files: Makes the artifact's files of a graph.
+        make_files: Makes the artifact's files of its graphs.
         judge: Judges an INT8 model on examples that were set aside; None where there are none.
         num_held_out: Number of these examples, for the manifest.
 
@@ -83,16 +94,20 @@ def quantize_within_bars(
         CalibrationError: There is nothing to calibrate on, or an activation is not finite.
         ParityError: It loses too much even with half of its layers in float.
     """
-    plans = _plan(model, sequences, pad_id, quant, fields["architecture"].num_attention_heads)
+    plans_of = {name: plan_graph(graph, quant) for name, graph in graphs.items()}
+    plans = {name: plan for group in plans_of.values() for name, plan in group.items()}
+    sensitivities: dict[str, float] = {}
     with progress("sensitivity", total=len(plans), unit="layers") as shown:
-        sensitivities = layer_sensitivities(
-            model, plans, sequences[:_SENSITIVITY_WINDOWS], pad_id, shown
-        )
+        for name, graph in graphs.items():
+            drive = graph.drive.first(_SENSITIVITY_WINDOWS)
+            sensitivities |= layer_sensitivities(graph.model, plans_of[name], drive, shown)
+    sensitivities = dict(sorted(sensitivities.items(), key=lambda item: -item[1]))
 
     def make(float_layers: tuple[str, ...]) -> Compiled:
         kept = {name: plan for name, plan in plans.items() if name not in float_layers}
         int8_fields = ManifestFields(**{**fields, "precision": "int8"})
-        return Compiled(make_files(quantize(model, kept)), int8_fields, kept)
+        made = {name: quantize(graph.model, kept) for name, graph in graphs.items()}
+        return Compiled(make_files(made), int8_fields, kept)
 
     most = int(quant.max_float_share * len(plans))
     float_layers: tuple[str, ...] = ()
@@ -104,7 +119,7 @@ def quantize_within_bars(
     compiled.fields["quantization"] = {
         **SCHEME,
         **({"pair_safe": True} if quant.pair_safe else {}),
-        "calibration_samples": len(sequences),
+        "calibration_samples": max(graph.drive.num_samples for graph in graphs.values()),
         "held_out": {"total": num_held_out, "verdict": verdict},
         "seed": quant.seed,
         "float_layers": {name: sensitivities[name] for name in float_layers},
@@ -113,21 +128,26 @@ def quantize_within_bars(
     return compiled
 
 
-def _plan(
-    model: ir.Model,
-    sequences: Sequence[TokenSequence],
-    pad_id: int,
-    quant: QuantConfig,
-    num_heads: int,
-) -> dict[str, LayerPlan]:
-    """Observe, balance, and find every encoder layer's quantization."""
-    layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
-    with progress("calibrate", total=len(sequences), unit="windows") as shown:
+def plan_graph(graph: FloatGraph, quant: QuantConfig) -> dict[str, LayerPlan]:
+    """Observe, balance, and find every layer's quantization.
+
+    Args:
+        graph: The graph.
+        quant: How to quantize.
+
+    Returns:
+        Layer name to plan.
+
+    Raises:
+        CalibrationError: An activation is not finite.
+    """
+    model, num_heads = graph.model, graph.num_heads
+    layers = [layer for layer in find_linear_layers(model) if layer.may_be_int8]
+    with progress("calibrate", total=graph.drive.num_samples, unit="samples") as shown:
         observers = observe(
             model,
             layers,
-            sequences,
-            pad_id,
+            graph.drive,
             max_rows=quant.max_rows,
             seed=quant.seed,
             progress=shown,
@@ -142,7 +162,7 @@ def _plan(
             seed=quant.seed,
         )
     # They have other weights now.
-    layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
+    layers = [layer for layer in find_linear_layers(model) if layer.may_be_int8]
     with progress("quantize", total=len(layers), unit="layers") as shown:
         return plan_layers(layers, observers, quant, shown)
 

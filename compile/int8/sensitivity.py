@@ -19,23 +19,21 @@ import numpy as np
 import onnx_ir as ir
 
 from bert_rt.engines.onnxruntime import open_session
-from bert_rt.engines.packing import pack, pad, plan_batches
 from bert_rt.engines.threads import available_cpus
 from bert_rt.support.progress import Progress
-from bert_rt.types import FloatArray, TokenSequence
+from bert_rt.support.seq2seq import PRESENT
+from bert_rt.types import FloatArray
+from compile.int8.drives import Drive
 from compile.int8.quantize import quantize
 from compile.int8.search import LayerPlan
 
 __all__ = ["fewest_float_layers", "layer_sensitivities"]
 
-_MAX_BATCH_TOKENS = 2048
-
 
 def layer_sensitivities(
     model: ir.Model,
     plans: Mapping[str, LayerPlan],
-    features: Sequence[TokenSequence],
-    pad_id: int,
+    drive: Drive,
     progress: Progress,
 ) -> dict[str, float]:
     """Measure what every layer's quantization alone does to the logits.
@@ -43,19 +41,18 @@ def layer_sensitivities(
     Args:
         model: The fused float graph; it is not changed.
         plans: Layer name to plan.
-        features: Windows of calibration text, at least one.
-        pad_id: Id of the padding token; its logits are not looked at.
+        drive: Runs the graph over calibration data; outputs at padding are not looked at.
         progress: Advanced at every layer.
 
     Returns:
         Layer name to the mean squared error of the logits over their variance, the largest first.
         What is quantized beside the layers (the embeddings) is quantized on both sides.
     """
-    wanted = _logits(quantize(model, {}), features, pad_id)
+    wanted = _logits(quantize(model, {}), drive)
     variance = max(float(wanted.var()), float(np.finfo(np.float32).tiny))
     errors = {}
     for name, plan in plans.items():
-        got = _logits(quantize(model, {name: plan}), features, pad_id)
+        got = _logits(quantize(model, {name: plan}), drive)
         errors[name] = float(np.square(got - wanted).mean()) / variance
         progress.advance(1)
     return dict(sorted(errors.items(), key=lambda item: -item[1]))
@@ -97,20 +94,20 @@ def fewest_float_layers(
     return tuple(ranked[:count])
 
 
-def _logits(model: ir.Model, features: Sequence[TokenSequence], pad_id: int) -> FloatArray:
+def _logits(model: ir.Model, drive: Drive) -> FloatArray:
     """Return all logits of real tokens (or texts) in one row, float32."""
     session = open_session(ir.to_proto(model).SerializeToString(), num_threads=available_cpus())
-    lengths = [feature.num_tokens for feature in features]
-    max_tokens = max(_MAX_BATCH_TOKENS, *lengths)
     # Outputs per token share the inputs' second dimension, which has a name.
     _, length = model.graph.inputs[0].shape or (None, None)
-    per_token = [list(output.shape or ())[1:2] == [length] for output in model.graph.outputs]
-    parts = []
-    for batch in plan_batches(lengths, max_tokens=max_tokens, is_packed=False):
-        packed = pack([features[index] for index in batch], max_tokens=sum(lengths))
-        ids_BS, mask_BS, types_BS = pad(packed, pad_id)
-        feeds = {"input_ids": ids_BS, "attention_mask": mask_BS, "token_type_ids": types_BS}
-        is_token_BS = mask_BS.astype(bool)
-        for logits, is_per_token in zip(session.run(None, feeds), per_token, strict=True):
-            parts.append((logits[is_token_BS] if is_per_token else logits).ravel())
+    per_token = {
+        str(output.name): list(output.shape or ())[1:2] == [length]
+        for output in model.graph.outputs
+        # What a step leaves to the next one shows in the logits.
+        if not str(output.name).startswith(PRESENT)
+    }
+    parts = [
+        (run.outputs[name][run.is_token] if is_per_token else run.outputs[name]).ravel()
+        for run in drive.run(session)
+        for name, is_per_token in per_token.items()
+    ]
     return np.concatenate(parts)

@@ -30,6 +30,10 @@ class Judged(Protocol):
         """What is measured, and its names."""
         ...
 
+    def data_files(self, path: Path) -> Sequence[Path]:
+        """Return the files that the name of a data file stands for."""
+        ...
+
     def clusters(self, examples: Sequence[Any]) -> NDArray[np.intp]:
         """Number what the bootstrap draws: shape (Q,), from 0 on without gaps."""
         ...
@@ -56,9 +60,12 @@ def float_engine() -> str:
     return judged_engines()[0]
 
 
-def data_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a data file as it stands on the disk, in hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def data_hash(*paths: str | Path) -> str:
+    """Return the SHA-256 of data files as they stand on the disk, one behind the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()
 
 
 def measure(
@@ -120,7 +127,7 @@ def make_receipt(
     receipt: dict[str, Any] = {
         "dataset": {
             "name": eval_file.name,
-            "sha256": data_hash(eval_file),
+            "sha256": data_hash(*task.data_files(eval_file)),
             "total": len(examples),
         },
         "intervals": {

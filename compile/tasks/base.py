@@ -6,6 +6,7 @@ float and INT8 on examples -> evaluations -> receipt, gate and report
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,23 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bert_rt.api import Runtime
+from bert_rt.artifact.artifact import MODEL_NAME, TOKENIZER_NAME
+from bert_rt.artifact.decoder import DecoderEntry
+from bert_rt.artifact.entries import ModelEntry
 from bert_rt.artifact.manifest import Manifest, ManifestFields
 from bert_rt.errors import CalibrationError
-from bert_rt.model.checkpoint import LoadedModel
 from bert_rt.model.config import BertConfig
 from bert_rt.support.faults import Dropped
-from bert_rt.support.progress import Progress
+from bert_rt.support.progress import Progress, progress
 from bert_rt.tasks.base import Evaluation, Limits, SelfTestItem, Task
+from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.selftest import make_self_test
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TokenSequence
+from compile.graph.fuse import fuse
+from compile.graph.graphs import Graphs
 from compile.graph.head import GraphHead
+from compile.graph.parity import NUM_SHAPES, check_parity
+from compile.graph.trace import trace
+from compile.int8.drives import SequenceDrive
+from compile.int8.quantize import QuantConfig
+from compile.int8.recipe import FloatGraph
 from compile.judge.gate import Gate, Measure, Verdict
 from compile.judge.noninferiority import cluster_ids
 from compile.judge.temperature import Confidence, FittedTemperature
+from compile.judge.tokens import check_tokenizer
 from compile.report.changes import Change
 
 __all__ = ["CompileTask", "Settings", "TunedLimits"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +93,10 @@ class CompileTask(ABC):
         limits: The artifact's limits.
         gate: What INT8 must keep.
         num_token_types: How many the model has.
+        has_decoder: Whether its models are encoder-decoders.
     """
 
+    has_decoder: ClassVar[bool] = False
     task: ClassVar[Task[Any, Any, Any]]
     has_probabilities: ClassVar[bool] = True
     golden_inputs: ClassVar[Sequence[Any]]
@@ -114,7 +130,7 @@ class CompileTask(ABC):
 
     @classmethod
     @abstractmethod
-    def for_model(cls, loaded: LoadedModel, settings: Settings) -> CompileTask:
+    def for_model(cls, loaded: Any, settings: Settings) -> CompileTask:
         """Make the part of a checkpoint; raises ConfigError and UnsupportedOpError."""
 
     @classmethod
@@ -127,6 +143,88 @@ class CompileTask(ABC):
     @abstractmethod
     def graph_head(self, config: BertConfig) -> GraphHead:
         """Return what the graph has behind the encoder."""
+
+    @classmethod
+    def load(cls, directory: Path) -> Any:
+        """Load a checkpoint as the task's model; raises CheckpointError."""
+        return load_model(directory, cls.task.name)
+
+    def architecture(self, loaded: Any) -> BertConfig:
+        """Return the architecture of a loaded model's encoder."""
+        config: BertConfig = loaded.config
+        return config
+
+    def make_graphs(self, loaded: Any, *, seed: int) -> Graphs:
+        """Trace a model, fuse its graphs and compare them with PyTorch.
+
+        Args:
+            loaded: What load returned.
+            seed: Of the inputs that they are compared on.
+
+        Returns:
+            The graphs.
+
+        Raises:
+            UnsupportedOpError: The model cannot be traced, or a fusion was lost.
+            ParityError: A graph computes something else than the model.
+        """
+        model = trace(loaded)
+        fusions = fuse(model, loaded.config, self.graph_head(loaded.config))
+        with progress("compare with PyTorch", total=NUM_SHAPES, unit="shapes") as shown:
+            parity = check_parity(model, loaded, seed=seed, progress=shown)
+        entry = ModelEntry(file=MODEL_NAME, outputs=self.task.outputs)
+        return Graphs({"model": model}, {"model": entry}, fusions, parity)
+
+    def tokenizer_files(self, directory: Path) -> dict[str, Tokenizer]:
+        """Read a checkpoint's tokenizers, and check them.
+
+        Args:
+            directory: The checkpoint.
+
+        Returns:
+            The artifact's file of each; that of the texts that models read comes first.
+
+        Raises:
+            CheckpointError: One cannot be read.
+            CompileError: What an artifact would have gives other tokens than the checkpoint's.
+        """
+        tokenizer = Tokenizer.from_directory(directory)
+        check_tokenizer(directory, tokenizer)
+        return {TOKENIZER_NAME: tokenizer}
+
+    def decoder_entry(self, loaded: Any) -> DecoderEntry | None:
+        """Return what the manifest says of the decoder, where the model has one."""
+        del loaded
+        return None
+
+    def float_graphs(
+        self,
+        loaded: Any,
+        graphs: Graphs,
+        examples: Sequence[Any],
+        tokenizers: Mapping[str, Tokenizer],
+        quant: QuantConfig,
+    ) -> dict[str, FloatGraph]:
+        """Say what the graphs are calibrated on.
+
+        Args:
+            loaded: What load returned.
+            graphs: What make_graphs returned.
+            examples: Those of the calibration file.
+            tokenizers: Of tokenizer_files.
+            quant: How many samples to draw, and the seed of the draw.
+
+        Returns:
+            The graphs by name, each with its data.
+
+        Raises:
+            CalibrationError: There is nothing to calibrate on.
+        """
+        (tokenizer,) = tokenizers.values()
+        sequences = self.draw(examples, tokenizer, num_samples=quant.num_samples, seed=quant.seed)
+        drive = SequenceDrive(sequences, tokenizer.pad_id)
+        num_heads = loaded.config.num_attention_heads
+        return {name: FloatGraph(model, drive, num_heads) for name, model in graphs.models.items()}
 
     @property
     def head_fields(self) -> Mapping[str, Any]:
@@ -148,6 +246,10 @@ class CompileTask(ABC):
     def read(self, path: Path, dropped: Dropped | None = None) -> list[Any]:
         """Read a data file, checked against the model; raises InputError unless dropped counts."""
         return self.task.read_examples(path, self.layout, self.labels, self.head, dropped=dropped)
+
+    def data_files(self, path: Path) -> Sequence[Path]:
+        """Return the files that the name of a data file stands for; raises InputError."""
+        return (path,)
 
     @abstractmethod
     def passage(self, example: Any) -> Hashable:
@@ -176,18 +278,48 @@ class CompileTask(ABC):
         Raises:
             CalibrationError: They share a text.
         """
+        count, first = self._shared(calibration, evaluation)
+        if count:
+            raise CalibrationError(
+                f"{field}: shares {count} {self.measure.clusters} with eval_file, want none (or "
+                f"--drop_invalid, which leaves them out); the first {first}"
+            )
+
+    def without_shared(
+        self, calibration: Sequence[Any], evaluation: Sequence[Any], *, field: str
+    ) -> list[Any]:
+        """Leave out what is evaluated, and say so.
+
+        Args:
+            calibration: As in check_disjoint.
+            evaluation: As in check_disjoint.
+            field: As in check_disjoint.
+
+        Returns:
+            The examples of calibration whose texts evaluation does not have.
+        """
+        count, first = self._shared(calibration, evaluation)
+        if not count:
+            return list(calibration)
+        _log.warning(
+            "%s: left out %d %s that eval_file has, too; the first %s",
+            *(field, count, self.measure.clusters, first),
+        )
+        known = {self.passage(example) for example in evaluation}
+        return [example for example in calibration if self.passage(example) not in known]
+
+    def _shared(self, calibration: Sequence[Any], evaluation: Sequence[Any]) -> tuple[int, str]:
+        """Return how many texts two files share, and where the first one stands."""
         known = {self.passage(example): example for example in reversed(calibration)}
         shared = {
             self.passage(example): example
             for example in reversed(evaluation)
             if self.passage(example) in known
         }
-        if shared:
-            first, example = next(reversed(shared.items()))
-            raise CalibrationError(
-                f"{field}: shares {len(shared)} {self.measure.clusters} with eval_file, want none; "
-                f"the first {self.describe_shared(known[first], example)}"
-            )
+        if not shared:
+            return 0, ""
+        first, example = next(reversed(shared.items()))
+        return len(shared), self.describe_shared(known[first], example)
 
     # What is found on examples.
 

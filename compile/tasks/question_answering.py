@@ -92,9 +92,15 @@ class QuestionAnswering(CompileTask):
     )
     limits: AnsweringConfig
 
-    def __init__(self, settings: Settings) -> None:
-        """Take what the user sets; arguments and errors as in CompileTask."""
+    def __init__(self, settings: Settings, *, is_split: bool = False) -> None:
+        """Take what the user sets; arguments and errors as in CompileTask.
+
+        Args:
+            settings: As in CompileTask.
+            is_split: Whether the model has split layers.
+        """
         super().__init__(settings)
+        self._is_split = is_split
         # Where the user sets a threshold, none is searched for.
         self._is_set = "null_score_diff_threshold" in settings.limits
 
@@ -106,14 +112,12 @@ class QuestionAnswering(CompileTask):
     @classmethod
     def for_model(cls, loaded: LoadedModel, settings: Settings) -> QuestionAnswering:
         """Make the part of a checkpoint."""
-        del loaded
-        return cls(settings)
+        return cls(settings, is_split=loaded.config.num_split_layers > 0)
 
     @classmethod
     def for_manifest(cls, manifest: Manifest, settings: Settings) -> QuestionAnswering:
         """Make the part of an artifact."""
-        del manifest
-        return cls(settings)
+        return cls(settings, is_split=manifest.architecture.num_split_layers > 0)
 
     def graph_head(self, config: BertConfig) -> GraphHead:
         """Return the one linear layer over all tokens."""
@@ -134,7 +138,12 @@ class QuestionAnswering(CompileTask):
     ) -> Sequence[Feature]:
         """Draw windows, at most one question a passage."""
         return calibration_features(
-            examples, tokenizer, self.limits, num_samples=num_samples, seed=seed
+            examples,
+            tokenizer,
+            self.limits,
+            num_samples=num_samples,
+            seed=seed,
+            is_split=self._is_split,
         )
 
     @property
@@ -258,6 +267,7 @@ def calibration_features(
     *,
     num_samples: int,
     seed: int,
+    is_split: bool = False,
 ) -> list[Feature]:
     """Draw windows to calibrate on, at most one question a passage.
 
@@ -267,6 +277,7 @@ def calibration_features(
         config: How passages are cut into windows.
         num_samples: Windows wanted; fewer where there are fewer passages.
         seed: Of the draw.
+        is_split: As in make_features.
 
     Returns:
         The windows, in random order.
@@ -292,10 +303,8 @@ def calibration_features(
             question,
             context,
             config=config,
-            cls_id=tokenizer.cls_id,
-            sep_id=tokenizer.sep_id,
-            num_separators=tokenizer.num_separators,
-            second_type_id=tokenizer.second_type_id,
+            is_split=is_split,
+            **tokenizer.pair_tokens,
         )
         features.append(windows[random.integers(len(windows))])
     return features

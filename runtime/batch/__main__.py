@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import re
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 from bert_rt import __version__
 from bert_rt.api import Runtime
 from bert_rt.artifact.artifact import MANIFEST_NAME, default_artifact_path
-from bert_rt.computing import Computed, compute
+from bert_rt.computing import Computed
 from bert_rt.errors import ConfigError
 from bert_rt.model.config import to_dict
 from bert_rt.support.cli import (
@@ -30,6 +31,7 @@ from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.flags import add_row_flags, given_asked, given_columns
 from runtime.batch.chunks import Chunk, Reading
 from runtime.batch.encoding import Encoder, is_table
+from runtime.batch.here import NUM_CHUNKS, compute_here
 from runtime.batch.inputs import Inputs, Shard
 from runtime.batch.run import ComputeAll, Files, Summary, run
 from runtime.batch.sources import FORMATS
@@ -67,25 +69,26 @@ def main(argv: Sequence[str]) -> int:
         inputs = Inputs(args.input, args.format, reading, args.shard)
         files = Files(args.output, errors, _identity(args, runtime, reading, options))
         encoder = Encoder(args.output, columns)
-        summary = run(inputs, reading, encoder, files, _computing(args, runtime, options, asked))
+        compute_all = _computing(args, runtime, options, asked, inputs)
+        summary = run(inputs, reading, encoder, files, compute_all)
         info = runtime.info
     _report(args, summary, {"engine": info.name, "num_threads": info.num_threads})
     return 0
 
 
 def _computing(
-    args: argparse.Namespace, runtime: Runtime, options: CallOptions, asked: dict[str, Any]
+    args: argparse.Namespace,
+    runtime: Runtime,
+    options: CallOptions,
+    asked: dict[str, Any],
+    inputs: Inputs,
 ) -> ComputeAll:
-    """Return what computes chunks: this process, one after the other, or a cluster."""
+    """Return what computes chunks: this process or a cluster."""
     if args.ray is not None:
         return _computing_on_ray(args, runtime, {"top_k": args.top_k, **asked})
-    form = runtime.task.rows()
-
-    def compute_all(chunks: Iterable[Chunk]) -> Generator[tuple[Chunk, Computed]]:
-        for chunk in chunks:
-            yield chunk, compute(runtime, form, chunk.items, options)
-
-    return compute_all
+    # A pipe may not give another chunk for hours, and what is there is wanted before.
+    num_chunks = 1 if inputs.num_rows is None else NUM_CHUNKS
+    return functools.partial(compute_here, runtime, options, num_chunks=num_chunks)
 
 
 def _computing_on_ray(
@@ -103,6 +106,7 @@ def _computing_on_ray(
             "num_threads": num_threads,
             "checkpoint": args.checkpoint,
             "config": runtime.limits,
+            "max_context_cache_mb": args.max_context_cache_mb,
         },
         asked=asked,
         num_threads=num_threads,
@@ -173,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         help="results wanted of every row; left out: as many as the model's task gives",
     )
     add_row_flags(parser)
-    add_runtime_flags(parser)
+    add_runtime_flags(parser, keeps_contexts=True)
     add_json_flag(parser)
     return parser
 

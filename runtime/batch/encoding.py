@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bert_rt.errors import ConfigError
+from bert_rt.support.strict_json import readable_json
 from runtime.batch.streams import STDIN, compress, split_name
 
 __all__ = ["Encoder", "encode_lines", "is_table"]
@@ -56,13 +56,13 @@ class Encoder:
 
 
 def encode_lines(rows: Sequence[Mapping[str, Any]], compression: str = "") -> bytes:
-    """Return rows as lines of JSON."""
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    return compress(lines.encode("ascii"), compression)
+    """Return rows as lines of JSON in UTF-8."""
+    lines = "".join(readable_json(row) + "\n" for row in rows)
+    return compress(lines.encode("utf-8"), compression)
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict | list | tuple | bool) else value
+    return readable_json(value) if isinstance(value, dict | list | tuple | bool) else value
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> bytes:

@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def is_pipe(name: str) -> bool:
         return False
 
 
-class Growing:
+class Growing(ABC):
     """What chunks are written to.
 
     Attributes:
@@ -45,17 +46,17 @@ class Growing:
 
     size: int
 
+    @abstractmethod
     def write(self, data: bytes) -> None:
         """Append bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sync(self) -> None:
         """Put all bytes onto the disk."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Close, and leave everything as it is."""
-        raise NotImplementedError
 
 
 class Pipe(Growing):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from bert_rt.engines.base import keeping
 from bert_rt.engines.packing import pack
 from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.tasks.base import CallOptions
@@ -101,14 +102,24 @@ class Record:
 class Timer:
     """Times one peer on some questions."""
 
-    def __init__(self, tokenizer: Tokenizer, limits: AnsweringConfig, clock: Clock) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        limits: AnsweringConfig,
+        clock: Clock,
+        *,
+        is_warm: bool = False,
+    ) -> None:
         """Prepare what all peers share.
 
         Args:
             tokenizer: The artifact's, for the scope text_to_answer.
             limits: Windows and spans.
             clock: Where time comes from.
+            is_warm: Whether peers that keep passages have those of the questions before each
+                timing; else they have none.
         """
+        self._is_warm = is_warm
         self._tokenizer = tokenizer
         self._task = AnsweringTask()
         self._options = CallOptions(limits=limits)
@@ -124,8 +135,10 @@ class Timer:
             work: The questions.
             record: Gets the rate, and in TEXT_TO_ANSWER the answers.
         """
+        read = work.as_read(is_split=peer.is_split)
+        self._set_cache(peer, read)
         if scope == ENGINE:
-            batches = make_batches(work.features, max_tokens=peer.max_batch_tokens)
+            batches = make_batches(read.features, max_tokens=peer.max_batch_tokens)
             before = self._start(record)
             for batch in batches:
                 peer.runner.run(batch)
@@ -153,8 +166,10 @@ class Timer:
         """
         now = self.clock.now
         latencies_ms = []
+        read = work.as_read(is_split=peer.is_split)
+        self._set_cache(peer, read)
         if scope == ENGINE:
-            batches = [_pack_question(work, index) for index in range(len(work.examples))]
+            batches = [_pack_question(read, index) for index in range(len(work.examples))]
             self._start(record)
             for batch in batches:
                 start = now()
@@ -173,7 +188,17 @@ class Timer:
         scheduler = Scheduler(
             peer.runner, max_batch_tokens=peer.max_batch_tokens, max_queue_tokens=_QUEUE_TOKENS
         )
-        return Session(self._tokenizer, scheduler)
+        return Session(
+            self._tokenizer, scheduler, passage_position_offset=peer.passage_position_offset
+        )
+
+    def _set_cache(self, peer: Peer, read: Workload) -> None:
+        if not peer.is_split:
+            return
+        engine = keeping(peer.runner)
+        engine.forget()
+        if self._is_warm:
+            engine.prepare(read.passages)
 
     def _start(self, record: Record) -> tuple[float, float]:
         record.was_idle &= self.clock.wait_until_idle()

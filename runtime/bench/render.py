@@ -128,6 +128,12 @@ def _facts(result: Result) -> list[tuple[str, str]]:
             f"{work['questions']} of {work['data']}, evenly spaced: {work['sequences']} sequences, "
             f"{work['tokens']} tokens without padding, {work['mean_tokens']} on average",
         ),
+        (
+            "passages",
+            f"{work['contexts']}, the questions on each "
+            f"{'together' if work['by_context'] else 'apart'}"
+            f"{', prepared before the timer starts' if work['warm_contexts'] else ''}",
+        ),
         ("rounds", f"{work['rounds']}, each on its own share of the questions"),
     ]
     return facts + [(f"inside the timer: {k}", v) for k, v in result["timer"].items()]

@@ -150,6 +150,9 @@ def make_ratios(records: Records, scopes: Sequence[str]) -> dict[str, dict[str, 
     pairs = [(name, other) for name in ours for other in sorted(others)]
     if "native" in ours and "native:1-thread" in engines:
         pairs.append(("native", "native:1-thread"))
+    if "native" in ours:
+        split = dict.fromkeys(peer.engine for peer in records if peer.is_split)
+        pairs += [(name, "native") for name in split]
     ratios: dict[str, dict[str, Any]] = {}
     for name, other in pairs:
         entry = ratios[f"{name}/{other}"] = {}

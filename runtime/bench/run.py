@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bert_rt.engines.base import keeping
 from bert_rt.errors import ConfigError, EngineUnavailableError
 from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.support.progress import progress
@@ -67,6 +68,17 @@ METHOD = {
 }
 
 
+# Where questions on a passage stay together.
+REUSE = {
+    "questions": "of passages spread evenly over the file, in the file's order, those of a passage "
+    "together, dealt out to the rounds by passages: in a round all configurations do the same "
+    "ones, one after the other, in an order that rotates",
+    "kept passages": "native:split-K begins every timing with an empty cache; with --warm_contexts "
+    "with all passages of the round in it, prepared before the timer starts. Sequences and tokens "
+    "are counted as ordinary windows for every engine",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run is to measure.
@@ -84,6 +96,7 @@ class Plan:
         with_loadgen: Whether to run LoadGen's scenarios too.
         finalists: As in runtime.bench.peers.qualify.choose.
         int8_only: Whether float configurations are left out.
+        is_warm: As in Timer.
     """
 
     setup: Setup
@@ -98,6 +111,7 @@ class Plan:
     with_loadgen: bool = False
     finalists: int = DEFAULT_FINALISTS
     int8_only: bool = False
+    is_warm: bool = False
 
 
 def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
@@ -123,13 +137,16 @@ def run(plan: Plan, *, clock: Clock) -> dict[str, Any]:
         reasons = "; ".join(f"{entry.engine}: {entry.reason}" for entry in absent)
         raise EngineUnavailableError(f"engines: none can run here ({reasons})")
     rounds = plan.work.rounds(plan.num_rounds)
+    if plan.is_warm:
+        _check_room([peer for peer in kept if peer.is_split], rounds)
     latency_per_round = -(-plan.latency_limit // plan.num_rounds)
     with progress("warm up", total=len(kept), unit="configurations") as shown:
         for peer in kept:
-            warm_up(peer, rounds, latency_per_round)
+            read = [work.as_read(is_split=peer.is_split) for work in rounds]
+            warm_up(peer, read, latency_per_round)
             shown.advance(note=peer.name)
     peaks = _peaks(plan, kept)
-    timer = Timer(plan.tokenizer, plan.limits, clock)
+    timer = Timer(plan.tokenizer, plan.limits, clock, is_warm=plan.is_warm)
     load, issue = LoadMeter(), IssueMeter(plan.setup.num_threads)
     total = len(kept) * len(rounds) * len(plan.scopes) * 2
     with progress("measure", total=total, unit="passes") as shown:
@@ -165,20 +182,41 @@ def _open_and_qualify(plan: Plan, clock: Clock) -> tuple[list[Qualified], list[A
                     f"engine: {name!r} cannot run here: {peers.absent[0].reason}"
                 )
             continue
-        total = 2 * len(peers.open)
-        with progress(f"qualify {name}", total=total, unit="passes") as shown:
-            found = qualify(
-                peers.open,
-                plan.work.features,
-                clock,
-                lambda note, shown=shown: shown.advance(note=note),  # type: ignore[misc]
-                finalists=plan.finalists,
-            )
+        found = _qualify(name, plan, clock, peers.open)
         for finding in found:
             if not finding.is_kept:
                 finding.peer.runner.close()
         findings += found
     return findings, absent
+
+
+def _qualify(name: str, plan: Plan, clock: Clock, peers: Sequence[Peer]) -> list[Qualified]:
+    found: list[Qualified] = []
+    with progress(f"qualify {name}", total=2 * len(peers), unit="passes") as shown:
+        for is_split in sorted({peer.is_split for peer in peers}):
+            found += qualify(
+                [peer for peer in peers if peer.is_split is is_split],
+                plan.work.as_read(is_split=is_split).features,
+                clock,
+                lambda note: shown.advance(note=note),
+                finalists=plan.finalists,
+            )
+    return found
+
+
+def _check_room(peers: Sequence[Peer], rounds: Sequence[Workload]) -> None:
+    """Refuse warm passages that a cache cannot hold."""
+    for peer in peers:
+        engine = keeping(peer.runner)
+        got = engine.context_cache()["max_bytes"]
+        for work in rounds:
+            parts = work.as_read(is_split=True).passages
+            want = sum(engine.context_bytes(len(part)) for part in parts)
+            if want > got:
+                raise ConfigError(
+                    f"max_context_cache_mb: got {got // 2**20}, want at least "
+                    f"{-(-want // 2**20)} for the passages of a round, or more rounds"
+                )
 
 
 def _leave_out_float(engine: str, peers: Peers) -> None:
@@ -211,7 +249,8 @@ def _result(
 ) -> dict[str, Any]:
     manifest = plan.setup.artifact.manifest
     operations = [num_operations(manifest.architecture, work.lengths) for work in rounds]
-    isas = {peer.engine: peer.runner.info.isa for peer in records}
+    # Split layers leave out some of the arithmetic that is counted.
+    isas = {peer.engine: peer.runner.info.isa for peer in records if not peer.is_split}
     negative = plan.limits.version_2_with_negative
     rows = make_rows(findings, records, plan.work, with_negative=negative)
     ratios = make_ratios(records, plan.scopes) | make_shares(
@@ -227,7 +266,7 @@ def _result(
         "absent": [dataclasses.asdict(entry) for entry in absent],
         "warnings": _warnings(findings, records, **meters),
         "timer": TIMER,
-        "method": METHOD,
+        "method": METHOD | (REUSE if plan.work.by_context else {}),
     }
     if plan.with_loadgen:
         result["loadgen"] = _loadgen(plan, records)
@@ -247,6 +286,17 @@ def _describe_work(plan: Plan) -> dict[str, Any]:
         "tokens": sum(lengths),
         "mean_tokens": round(sum(lengths) / len(lengths), 1),
         "rounds": plan.num_rounds,
+        "contexts": len({example.context for example in plan.work.examples}),
+        "by_context": plan.work.by_context,
+        "warm_contexts": plan.is_warm,
+        "split_artifacts": [
+            {
+                "num_split_layers": split.manifest.architecture.num_split_layers,
+                "artifact": split.path.name if split.path is not None else "",
+                "model_sha256": split.manifest.files["model.onnx"].sha256,
+            }
+            for split in plan.setup.split_artifacts
+        ],
         "operations": num_operations(artifact.manifest.architecture, lengths),
     }
 

@@ -5,6 +5,8 @@ Counts are of real tokens, never of padding: an engine that pads does more work 
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import make_features
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import Feature, PackedBatch
+from bert_rt.types import Feature, IntArray, PackedBatch
 
 __all__ = [
     "ARITHMETIC",
@@ -45,10 +47,14 @@ class Workload:
     Attributes:
         examples: The questions, with their gold answers.
         windows: For every question, its windows.
+        split_windows: The same for models with split layers; empty where there is none.
+        by_context: Whether questions on the same passage stay together.
     """
 
     examples: tuple[SquadExample, ...]
     windows: tuple[tuple[Feature, ...], ...]
+    split_windows: tuple[tuple[Feature, ...], ...] = ()
+    by_context: bool = False
 
     @property
     def features(self) -> list[Feature]:
@@ -77,19 +83,46 @@ class Workload:
         return Workload(
             tuple(self.examples[index] for index in indices),
             tuple(self.windows[index] for index in indices),
+            tuple(self.split_windows[index] for index in indices if self.split_windows),
+            self.by_context,
         )
+
+    def as_read(self, *, is_split: bool) -> Workload:
+        """Take the windows that a model with or without split layers reads."""
+        return dataclasses.replace(self, windows=self.split_windows) if is_split else self
+
+    @property
+    def passages(self) -> list[IntArray]:
+        """What stands behind the question in the windows, (T,), int32; each once."""
+        parts = [feature.input_ids[feature.context_offset :] for feature in self.features]
+        return list({part.tobytes(): part for part in parts}.values())
 
     def rounds(self, num_rounds: int) -> list[Workload]:
         """Deal the questions out, so that every round's lengths are spread like those of all.
 
         Args:
-            num_rounds: At most the number of questions.
+            num_rounds: At most the number of questions, or of passages where those of a passage
+                stay together.
 
         Returns:
             One workload a round; every question is in exactly one.
         """
-        count = len(self.examples)
-        return [self.part(range(start, count, num_rounds)) for start in range(num_rounds)]
+        groups = self.groups
+        return [
+            self.part([index for group in groups[start::num_rounds] for index in group])
+            for start in range(num_rounds)
+        ]
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Indices of the questions that go into the same round."""
+        if not self.by_context:
+            return [[index] for index in range(len(self.examples))]
+        numbered = enumerate(self.examples)
+        return [
+            [index for index, _ in group]
+            for _, group in itertools.groupby(numbered, lambda pair: pair[1].context)
+        ]
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:
@@ -169,6 +202,8 @@ def read_workload(
     limit: int,
     seed: int,
     dropped: Dropped | None = None,
+    questions_per_context: int | None = None,
+    has_split: bool = False,
 ) -> Workload:
     """Read questions spread evenly over a SQuAD file, and cut them into windows.
 
@@ -179,32 +214,57 @@ def read_workload(
         limit: Questions wanted at most.
         seed: Of the order in which they are asked.
         dropped: As in read_squad.
+        questions_per_context: So many questions of every passage, those with fewer left out; 0 for
+            all that it has; None for no such rule.
+        has_split: Whether to cut windows for models with split layers, too.
 
     Returns:
-        The questions, shuffled: neighbours in the file share a context and so a length.
+        The questions, shuffled: neighbours in the file share a context and so a length. With
+        questions_per_context in the file's own order, a passage's questions together.
 
     Raises:
-        InputError: The file or a question in it cannot be used.
+        InputError: The file or a question in it cannot be used, or no passage has so many.
     """
     everything = read_squad(path, dropped=dropped)
-    examples = [everything[index] for index in evenly_spaced(len(everything), limit)]
-    random.Random(seed).shuffle(examples)
+    if questions_per_context is None:
+        examples = [everything[index] for index in evenly_spaced(len(everything), limit)]
+        random.Random(seed).shuffle(examples)
+    else:
+        examples = _by_context(path, everything, questions_per_context, limit)
     texts = list({text for example in examples for text in (example.question, example.context)})
     encodings = dict(zip(texts, tokenizer.encode_batch(texts), strict=True))
-    windows = []
-    for example in examples:
+
+    def cut(example: SquadExample, *, is_split: bool) -> tuple[Feature, ...]:
+        question, context = encodings[example.question], encodings[example.context]
+        tokens = tokenizer.pair_tokens
         try:
-            features = make_features(
-                0,
-                encodings[example.question],
-                encodings[example.context],
-                config=config,
-                cls_id=tokenizer.cls_id,
-                sep_id=tokenizer.sep_id,
-                num_separators=tokenizer.num_separators,
-                second_type_id=tokenizer.second_type_id,
-            )
+            found = make_features(0, question, context, config=config, is_split=is_split, **tokens)
         except InputError as error:
             raise type(error)(f"{example.place}: {error}") from None
-        windows.append(tuple(features))
-    return Workload(tuple(examples), tuple(windows))
+        return tuple(found)
+
+    return Workload(
+        tuple(examples),
+        tuple(cut(example, is_split=False) for example in examples),
+        tuple(cut(example, is_split=True) for example in examples if has_split),
+        questions_per_context is not None,
+    )
+
+
+def _by_context(
+    path: str | Path, everything: Sequence[SquadExample], count: int, limit: int
+) -> list[SquadExample]:
+    groups: dict[str, list[SquadExample]] = {}
+    for example in everything:
+        groups.setdefault(example.context, []).append(example)
+    most = max(map(len, groups.values()), default=0)
+    chosen = [group[: count or most] for group in groups.values() if len(group) >= count]
+    if not chosen:
+        raise InputError(
+            f"{path}: no passage has {count} questions, want --questions_per_context at most {most}"
+        )
+    num_questions = sum(map(len, chosen))
+    num_groups = max(1, len(chosen) * limit // max(limit, num_questions))
+    return [
+        example for index in evenly_spaced(len(chosen), num_groups) for example in chosen[index]
+    ]

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -37,7 +38,9 @@ class Buffer {
   }
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
-  ~Buffer() { std::free(data_); }
+  ~Buffer() {
+    if (block_ == nullptr) std::free(data_);
+  }
 
   T* data() { return data_; }
   const T* data() const { return data_; }
@@ -47,13 +50,37 @@ class Buffer {
   const T& operator[](size_t i) const { return data_[i]; }
 
  private:
+  friend class Block;
   static constexpr size_t kHugePage = size_t{2} << 20;
   void swap(Buffer& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(block_, other.block_);
   }
   T* data_ = nullptr;
   size_t size_ = 0;
+  std::shared_ptr<Buffer<uint8_t>> block_; // where it is a slice of one, which it keeps alive
+};
+
+// One piece of memory that many buffers share: together they are large enough for huge pages.
+class Block {
+ public:
+  Block() = default;
+  explicit Block(size_t bytes) : memory_(std::make_shared<Buffer<uint8_t>>(bytes)) {}
+
+  // Bytes that a slice takes: the next one begins at a cache line, too.
+  static constexpr size_t padded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+  template <class T>
+  Buffer<T> slice(size_t at, size_t count) const {
+    Buffer<T> part;
+    part.data_ = reinterpret_cast<T*>(memory_->data() + at);
+    part.size_ = count;
+    part.block_ = memory_;
+    return part;
+  }
+
+ private:
+  std::shared_ptr<Buffer<uint8_t>> memory_;
 };
 
 // Hands out 64-byte aligned pieces of a block; with no block it only counts.

@@ -1,4 +1,6 @@
 // The Python module bert_rt._native.
+#include "bindings.h"
+
 #include "cpu/cpu_features.h"
 #include "engine.h"
 #include "testing.h"
@@ -16,17 +18,8 @@ using namespace nb::literals;
 namespace bert_rt {
 namespace {
 
-using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ranges = nb::ndarray<const int32_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
-
-// Hands a new float array to NumPy.
-nb::object make_array(std::vector<size_t> shape, float*& data) {
-  size_t count = 1;
-  for (const size_t s : shape) count *= s;
-  data = new float[count + 1]();
-  const nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  return nb::cast(nb::ndarray<nb::numpy, float>(data, shape.size(), shape.data(), owner));
-}
+using States = nb::ndarray<const float, nb::shape<-1, -1>, nb::c_contig, nb::device::cpu>;
 
 nb::object run(Engine& engine, const Ints& input_ids, const Ints& token_type_ids,
                const Ints& cu_seqlens, const std::optional<Ranges>& logit_ranges) {
@@ -66,21 +59,64 @@ nb::object run(Engine& engine, const Ints& input_ids, const Ints& token_type_ids
   return result;
 }
 
-// Messages may quote names from a damaged file: Python wants valid UTF-8, a terminal no controls.
-std::string printable(std::string text) {
-  constexpr size_t kLongest = 400;
-  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
-  for (char& c : text)
-    if (c < ' ' || c > '~') c = '?';
-  return text;
+// Passages one behind the other, of type 1 all of them, checked.
+template <class Work>
+void with_passages(const Engine& engine, const Ints& input_ids, const Ints& cu_seqlens,
+                   const Work& work) {
+  const size_t tokens = input_ids.shape(0);
+  if (cu_seqlens.shape(0) < 1) throw std::invalid_argument("cu_seqlens: got no value, want B + 1");
+  if (tokens > INT32_MAX / 2 || cu_seqlens.shape(0) > INT32_MAX / 2)
+    throw std::invalid_argument("input_ids: too many tokens for one batch");
+  const std::vector<int32_t> types(tokens, 1);
+  const Batch batch{input_ids.data(), types.data(), cu_seqlens.data(),
+                    static_cast<int>(cu_seqlens.shape(0)) - 1};
+  engine.check(batch, static_cast<int>(tokens));
+  const nb::gil_scoped_release released;
+  work(batch);
+}
+
+void prepare(Engine& engine, const Ints& input_ids, const Ints& cu_seqlens) {
+  with_passages(engine, input_ids, cu_seqlens, [&](const Batch& batch) { engine.prepare(batch); });
+}
+
+nb::object prepared_states(Engine& engine, const Ints& input_ids, const Ints& cu_seqlens) {
+  const Model& m = engine.model();
+  if (m.num_split_layers == 0) throw std::invalid_argument("model.onnx: has no split layers");
+  float* states = nullptr;
+  nb::object result = make_array({input_ids.shape(0), static_cast<size_t>(m.hidden_size)}, states);
+  with_passages(engine, input_ids, cu_seqlens,
+                [&](const Batch& batch) { engine.prepare(batch, states); });
+  return result;
+}
+
+void keep(Engine& engine, const Ints& input_ids, const Ints& cu_seqlens, const States& states) {
+  const auto width = static_cast<size_t>(engine.model().hidden_size);
+  if (states.shape(0) != input_ids.shape(0) || states.shape(1) != width)
+    throw std::invalid_argument("states: got shape (" + std::to_string(states.shape(0)) + ", " +
+                                std::to_string(states.shape(1)) + "), want (" +
+                                std::to_string(input_ids.shape(0)) + ", " + std::to_string(width) +
+                                ")");
+  with_passages(engine, input_ids, cu_seqlens,
+                [&](const Batch& batch) { engine.keep(batch, states.data()); });
+}
+
+nb::dict context_cache(Engine& engine) {
+  const ContextCacheFacts facts = engine.context_cache();
+  nb::dict d;
+  d["num_contexts"] = facts.size;
+  d["num_bytes"] = facts.bytes;
+  d["max_bytes"] = facts.max_bytes;
+  d["num_hits"] = facts.num_hits;
+  d["num_misses"] = facts.num_misses;
+  return d;
 }
 
 Engine* open(const nb::bytes& model, int num_threads, const std::string& isa, int max_memory_mb,
-             int group_tokens) {
+             int group_tokens, int max_context_cache_mb) {
   const std::string_view file(static_cast<const char*>(model.data()), model.size());
   const nb::gil_scoped_release released;
   try {
-    return new Engine(file, {num_threads, isa, max_memory_mb, group_tokens});
+    return new Engine(file, {num_threads, isa, max_memory_mb, group_tokens, max_context_cache_mb});
   } catch (const std::invalid_argument& error) {
     throw std::invalid_argument(printable(error.what()));
   }
@@ -150,6 +186,8 @@ nb::dict info(const Engine& engine) {
   d["intermediate_size"] = m.intermediate_size;
   d["max_position_embeddings"] = m.max_position_embeddings;
   d["type_vocab_size"] = m.type_vocab_size;
+  d["num_split_layers"] = m.num_split_layers;
+  d["passage_position_offset"] = m.passage_position;
   return d;
 }
 
@@ -202,13 +240,23 @@ NB_MODULE(_native, m) {
   nb::set_leak_warnings(false); // a process may end with a tokenizer in a module's globals
   nb::class_<Engine>(m, "Engine", "A loaded model, ready to run packed batches.")
       .def(nb::new_(&open), "model"_a, nb::kw_only(), "num_threads"_a, "isa"_a = "",
-           "max_memory_mb"_a = 0, "group_tokens"_a = 0)
+           "max_memory_mb"_a = 0, "group_tokens"_a = 0, "max_context_cache_mb"_a = 0)
       .def("run", &run, "input_ids"_a, "token_type_ids"_a, "cu_seqlens"_a,
            "logit_ranges"_a = nb::none(),
            "Compute (start_logits, end_logits) of shape (T,), or logits of shape (T, C) or (B, C). "
            "Beside "
            "those of first tokens, only logits in the ranges of shape (B, 2) are computed; others "
            "are 0.")
+      .def("prepare", &prepare, "input_ids"_a, "cu_seqlens"_a,
+           "Compute what split layers make of passages, and keep it as far as the cache has room.")
+      .def("prepared_states", &prepared_states, "input_ids"_a, "cu_seqlens"_a,
+           "Do as prepare does, and return it, of shape (T, D).")
+      .def("keep", &keep, "input_ids"_a, "cu_seqlens"_a, "states"_a,
+           "Keep what prepared_states returned, of shape (T, D), as far as the cache has room.")
+      .def("forget", &Engine::forget, "Empty the cache of passages.")
+      .def("context_bytes", &Engine::context_bytes, "tokens"_a,
+           "Return what a passage of so many tokens takes of the cache.")
+      .def("context_cache", &context_cache, "What the cache of passages holds and was asked for.")
       .def("info", &info, "Instruction set, threads, memory and architecture.");
   nb::class_<WordPiece>(m, "WordPiece", "BERT's WordPiece for words of plain ASCII.")
       .def(
@@ -231,5 +279,6 @@ NB_MODULE(_native, m) {
         "Operations a second of one thread's dot-product unit (two per multiply-add).");
   m.def("measure_issue_width", &measure_issue_width, nb::call_guard<nb::gil_scoped_release>(),
         "Instructions a cycle that a core takes from one thread; fewer beside a busy neighbour.");
+  bind_encoder_decoder(m);
   bind_testing(m.def_submodule("testing", "Every kernel table, for the tests."));
 }

@@ -8,19 +8,8 @@ namespace {
 
 bool keeps_float(const Model& model) {
   return std::any_of(model.layers.begin(), model.layers.end(), [](const Layer& l) {
-    return !l.attention.is_int8 || !l.ffn1.is_int8 || !l.ffn2.is_int8;
+    return !l.attention.is_int8 || l.feed_forward.keeps_float();
   });
-}
-
-GemmArgs gemm_args(const Linear& linear, const uint8_t* a, ptrdiff_t lda, int rows) {
-  return {a,        lda,      linear.weights_s8.data(), linear.ldb(), linear.init.data(), rows,
-          linear.n, linear.k, linear.rest.view()};
-}
-
-GemmF32Args float_args(const Linear& linear, const float* a, ptrdiff_t lda, float* c, ptrdiff_t ldc,
-                       int rows) {
-  return {a,        lda,     linear.weights_f32.data(), linear.bias.data(), 0, c, ldc, rows,
-          linear.n, linear.k};
 }
 
 } // namespace
@@ -31,16 +20,17 @@ Workspace carve_workspace(const Model& model, int tokens, uint8_t* block) {
   const auto t = static_cast<size_t>(tokens), d = static_cast<size_t>(model.hidden_size);
   const int width = model.context_width();
   const int f = round_up(model.intermediate_size, kPanel);
-  w.ldx = padded_k(model.hidden_size);
+  w.ldx = padded_k(std::max(model.hidden_size, model.states.n));
   w.ldc = padded_k(width);
   w.ldf = padded_k(f);
   w.ld_panel = ptrdiff_t{tokens | 1} * kPanel; // odd: panels must not fall into the same sets
   w.x = carver.take<float>(t * d);
   if (model.projection.n > 0)
-    w.embedded = carver.take<float>(t * static_cast<size_t>(model.embedding_size));
+    w.embedded = carver.take<float>(t * static_cast<size_t>(model.embeddings.size));
   w.x_u8 = carver.take<uint8_t>(t * static_cast<size_t>(w.ldx));
+  const int columns = std::max(3 * width, 2 * model.memory.width());
   w.qkv =
-      carver.take<float>(static_cast<size_t>(3 * width / kPanel) * static_cast<size_t>(w.ld_panel));
+      carver.take<float>(static_cast<size_t>(columns / kPanel) * static_cast<size_t>(w.ld_panel));
   w.context = carver.take<uint8_t>(t * static_cast<size_t>(w.ldc));
   w.hidden = carver.take<uint8_t>(t * static_cast<size_t>(w.ldf));
   if (keeps_float(model)) {
@@ -49,10 +39,11 @@ Workspace carve_workspace(const Model& model, int tokens, uint8_t* block) {
     w.sum_f32 = carver.take<float>(t * d);
   }
   if (std::any_of(model.layers.begin(), model.layers.end(),
-                  [](const Layer& l) { return l.outliers_up.n > 0; }))
+                  [](const Layer& l) { return l.feed_forward.outliers_up.n > 0; }))
     w.outliers = carver.take<float>(t * kPanel);
   const size_t labels = static_cast<size_t>(round_up(model.num_labels, kPanel));
   w.head = carver.take<float>(model.head == HeadKind::kPooled ? d + labels : t * labels);
+  if (model.states.n > 0) w.states = carver.take<float>(t * static_cast<size_t>(model.states.n));
   w.rows = carver.take<int>(t);
   w.positions = carver.take<int>(t);
   w.sequences = carver.take<int>(t);
@@ -74,6 +65,7 @@ int Encoder::gather(const Batch& batch, const int* sequences, int count, Workspa
   for (int i = 0; i < count; ++i) {
     const int s = sequences[i];
     const int32_t first = batch.cu_seqlens[s], length = batch.cu_seqlens[s + 1] - first;
+    const int32_t start = batch.first_positions == nullptr ? 0 : batch.first_positions[s];
     int32_t begin = 0, end = length;
     if (model_.head == HeadKind::kPooled) {
       end = 0;
@@ -86,7 +78,7 @@ int Encoder::gather(const Batch& batch, const int* sequences, int count, Workspa
     w.read_offsets[i] = read;
     for (int32_t position = 0; position < length; ++position, ++row) {
       w.rows[row] = first + position;
-      w.positions[row] = position;
+      w.positions[row] = start + position;
       if (position > 0 && (position < begin || position >= end)) continue;
       w.read_rows[read] = row;
       w.read_tokens[read++] = first + position;
@@ -97,68 +89,116 @@ int Encoder::gather(const Batch& batch, const int* sequences, int count, Workspa
   return row;
 }
 
-// Whole register tiles for every thread but the last.
-Encoder::Range Encoder::share(int rows, const Seat& seat) const {
-  const int mr = kernels_.tile.mr;
-  const int64_t tiles = (rows + mr - 1) / mr;
-  const auto bound = [&](int rank) {
-    return std::min(rows, static_cast<int>(tiles * rank / seat.size) * mr);
+Rows Encoder::rows_of(const Workspace& w, Range r) const {
+  const ptrdiff_t begin = r.begin, d = model_.hidden_size;
+  const auto from = [](auto* buffer, ptrdiff_t at) {
+    return buffer == nullptr ? buffer : buffer + at;
   };
-  return {bound(seat.rank), bound(seat.rank + 1)};
+  Rows rows;
+  rows.num = r.size();
+  rows.d = model_.hidden_size;
+  rows.x = w.x + begin * d;
+  rows.x_u8 = w.x_u8 + begin * w.ldx;
+  rows.hidden = w.hidden + begin * w.ldf;
+  rows.hidden_f32 = from(w.hidden_f32, begin * round_up(model_.intermediate_size, kPanel));
+  rows.sum_f32 = from(w.sum_f32, begin * d);
+  rows.outliers = from(w.outliers, begin * kPanel);
+  rows.ldx = w.ldx;
+  rows.ldf = w.ldf;
+  return rows;
 }
 
-void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, const Seat& seat,
+// Two loops a layer: rows up to its queries, keys and values, and then the heads, which need those
+// of all rows.
+void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
                   const Output& out) const {
-  const auto meet = [&seat] {
-    if (seat.barrier != nullptr) seat.barrier->wait();
-  };
-  const Range r = share(rows, seat);
-  embed(batch, w, r);
-  const size_t last = model_.layers.size() - 1;
-  for (size_t i = 0; i < last; ++i) {
-    const Layer& layer = model_.layers[i];
-    project(layer, Part::kAll, w, r);
-    meet();
-    attend(layer, count, w, w.offsets, seat);
-    meet();
-    finish(layer, &model_.layers[i + 1].qkv, w, r);
-  }
-  // Of the last layer only what is read is computed, but for keys and values. Every step works on
+  const std::vector<Layer>& layers = model_.layers;
+  const int tile = kernels_.tile.mr, heads = count * model_.num_heads;
+  const auto first = static_cast<size_t>(batch.states == nullptr ? 0 : model_.num_split_layers);
+  const size_t last = layers.size() - 1;
+  // Of the last layer only what is read is computed, but for keys and values. Every loop works on
   // rows apart from each other, so they may as well move.
-  const Layer& layer = model_.layers[last];
   const int num_read = w.read_offsets[count];
+  const bool reads_all = num_read == rows;
+  for (size_t i = first; i <= last; ++i) {
+    const Part part = i < last || reads_all ? Part::kAll : Part::kKeysAndValues;
+    crew.share(rows, tile, [&](Range r, uint8_t*) {
+      i == first ? begin(batch, w, r) : finish(layers[i - 1], &layers[i].qkv, w, r);
+      project(layers[i], part, w, r);
+    });
+    if (i < last)
+      crew.share(heads, 1,
+                 [&](Range r, uint8_t* scratch) { attend(layers[i], w, w.offsets, r, scratch); });
+  }
+  const Layer& layer = layers[last];
   Workspace read = w;
-  Range read_range = r;
-  if (num_read == rows) {
-    project(layer, Part::kAll, w, r);
-  } else {
-    project(layer, Part::kKeysAndValues, w, r);
-    meet(); // all rows of x are there, and those of x_u8 are read no more
-    read_range = share(num_read, seat);
-    gather_read(w, read_range);
+  if (!reads_all) {
     read.x = w.read_x;
     read.rows = w.read_tokens;
     read.offsets = w.read_offsets;
-    project(layer, Part::kQueries, read, read_range);
+    crew.share(num_read, tile, [&](Range r, uint8_t*) {
+      gather_read(w, r);
+      project(layer, Part::kQueries, read, r);
+    });
   }
-  meet();
-  attend(layer, count, w, read.offsets, seat);
-  meet();
-  finish(layer, nullptr, read, read_range);
-  if (model_.head != HeadKind::kPooled) {
-    score_tokens(read, read_range, out);
-  } else {
-    meet();
-    if (seat.rank == 0) classify(count, read, out);
+  crew.share(heads, 1,
+             [&](Range r, uint8_t* scratch) { attend(layer, w, read.offsets, r, scratch); });
+  const bool is_memory = model_.head == HeadKind::kMemory;
+  const Linear* next = is_memory && model_.states.n == 0 ? &model_.output : nullptr;
+  crew.share(num_read, tile, [&](Range r, uint8_t*) {
+    finish(layer, next, read, r);
+    if (model_.head == HeadKind::kSpans || model_.head == HeadKind::kTokens)
+      score_tokens(read, r, out);
+  });
+  if (is_memory) remember(count, num_read, read, crew, out);
+  if (model_.head == HeadKind::kPooled) classify(count, read, out);
+}
+
+void Encoder::run_split(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
+                        float* states) const {
+  const std::vector<Layer>& layers = model_.layers;
+  const int tile = kernels_.tile.mr, heads = count * model_.num_heads;
+  const auto end = static_cast<size_t>(model_.num_split_layers);
+  for (size_t i = 0; i < end; ++i) {
+    crew.share(rows, tile, [&](Range r, uint8_t*) {
+      i == 0 ? begin(batch, w, r) : finish(layers[i - 1], &layers[i].qkv, w, r);
+      project(layers[i], Part::kAll, w, r);
+    });
+    crew.share(heads, 1,
+               [&](Range r, uint8_t* scratch) { attend(layers[i], w, w.offsets, r, scratch); });
   }
+  const ptrdiff_t d = model_.hidden_size;
+  crew.share(rows, tile, [&](Range r, uint8_t*) {
+    finish(layers[end - 1], nullptr, w, r);
+    for (int row = r.begin; row < r.end; ++row)
+      std::copy_n(w.x + row * d, d, states + w.rows[row] * d);
+  });
+}
+
+// What comes before the first layer that is computed.
+void Encoder::begin(const Batch& batch, const Workspace& w, Range r) const {
+  batch.states == nullptr ? embed(batch, w, r) : load_states(batch, w, r);
 }
 
 // What comes after attention.
 void Encoder::finish(const Layer& layer, const Linear* next, const Workspace& w, Range r) const {
-  add_linear(layer.attention, w.context, w.ldc, w.context_f32, model_.context_width(), w, r);
-  normalise(layer.norm1, &layer.ffn1, w, r);
-  feed_forward(layer, w, r);
-  normalise(layer.norm2, next, w, r);
+  const Rows rows = rows_of(w, r);
+  const ptrdiff_t width = model_.context_width();
+  const float* context_f32 = w.context_f32 == nullptr ? nullptr : w.context_f32 + r.begin * width;
+  add_linear(kernels_, layer.attention, w.context + r.begin * w.ldc, w.ldc, context_f32, width,
+             rows);
+  normalise(kernels_, layer.norm1, &layer.feed_forward.up, rows);
+  add_feed_forward(kernels_, layer.feed_forward, rows);
+  normalise(kernels_, layer.norm2, next, rows);
+}
+
+// In place of embeddings and split layers.
+void Encoder::load_states(const Batch& batch, const Workspace& w, Range r) const {
+  const ptrdiff_t d = model_.hidden_size;
+  for (int row = r.begin; row < r.end; ++row)
+    std::copy_n(batch.states[w.rows[row] - batch.cu_seqlens[0]], d, w.x + row * d);
+  const auto next = static_cast<size_t>(model_.num_split_layers);
+  quantize(kernels_, model_.layers[next].qkv, rows_of(w, r));
 }
 
 // Moves rows that are read together, and quantizes them again in their new place.
@@ -166,82 +206,50 @@ void Encoder::gather_read(const Workspace& w, Range r) const {
   const ptrdiff_t d = model_.hidden_size;
   for (int row = r.begin; row < r.end; ++row)
     std::copy_n(w.x + w.read_rows[row] * d, d, w.read_x + row * d);
-  const Linear& next = model_.layers.back().qkv;
-  if (next.is_int8)
-    kernels_.quantize_rows(w.read_x + r.begin * d, d, r.size(), model_.hidden_size,
-                           {next.mult.data(), next.zero_point}, w.x_u8 + r.begin * w.ldx, w.ldx);
+  Rows rows = rows_of(w, r);
+  rows.x = w.read_x + r.begin * d;
+  quantize(kernels_, model_.layers.back().qkv, rows);
 }
 
 void Encoder::embed(const Batch& batch, const Workspace& w, Range r) const {
-  const ptrdiff_t e = model_.embedding_size, d = model_.hidden_size;
+  const Embeddings& embeddings = model_.embeddings;
+  const ptrdiff_t e = embeddings.size, d = model_.hidden_size;
   const Linear &projection = model_.projection, &next = model_.layers[0].qkv;
   float* out = projection.n > 0 ? w.embedded : w.x;
   for (int row = r.begin; row < r.end; ++row) {
     const int32_t id = batch.input_ids[w.rows[row]];
     const int32_t type = model_.type_vocab_size > 0 ? batch.token_type_ids[w.rows[row]] : 0;
-    const bool is_int8 = model_.word_s8.size() > 0;
-    kernels_.embed_row(
-        {is_int8 ? model_.word_s8.data() + id * e : nullptr,
-         is_int8 ? nullptr : model_.word_f32.data() + id * e,
-         is_int8 ? model_.word_scale[static_cast<size_t>(id)] : 1.0f, model_.type.data() + type * e,
-         model_.position.data() + w.positions[row] * e, out + row * e, model_.embedding_size});
+    embed_token(kernels_, embeddings, id, type, w.positions[row], out + row * e);
   }
-  const LayerNorm& norm = model_.embedding_norm;
+  const Rows rows = rows_of(w, r);
   if (projection.n == 0) {
-    normalise(norm, &next, w, r);
+    normalise(kernels_, embeddings.norm, &next, rows);
     return;
   }
-  float *from = w.embedded + r.begin * e, *x = w.x + r.begin * d;
-  kernels_.layer_norm_rows({from, e, norm.gamma.data(), norm.beta.data(), norm.eps, r.size(),
-                            model_.embedding_size, nullptr, 0.0f, nullptr, 0});
-  kernels_.gemm_f32(float_args(projection, from, e, x, d, r.size()));
-  if (next.is_int8)
-    kernels_.quantize_rows(x, d, r.size(), model_.hidden_size, {next.mult.data(), next.zero_point},
-                           w.x_u8 + r.begin * w.ldx, w.ldx);
-}
-
-// Normalises x in place and quantizes it for the next linear layer.
-void Encoder::normalise(const LayerNorm& norm, const Linear* next, const Workspace& w,
-                        Range r) const {
-  const ptrdiff_t d = model_.hidden_size;
-  const bool quantizes = next != nullptr && next->is_int8;
-  kernels_.layer_norm_rows({w.x + r.begin * d, d, norm.gamma.data(), norm.beta.data(), norm.eps,
-                            r.size(), model_.hidden_size, quantizes ? next->mult.data() : nullptr,
-                            quantizes ? next->zero_point : 0.0f, w.x_u8 + r.begin * w.ldx, w.ldx});
+  Rows narrow = rows;
+  narrow.x = w.embedded + r.begin * e;
+  narrow.d = embeddings.size;
+  normalise(kernels_, embeddings.norm, nullptr, narrow);
+  kernels_.gemm_f32(float_args(projection, narrow.x, e, rows.x, d, rows.num));
+  quantize(kernels_, next, rows);
 }
 
 // Queries, keys and values of the rows, as float panels.
 void Encoder::project(const Layer& layer, Part part, const Workspace& w, Range r) const {
-  const Linear& l = layer.qkv;
   const int width = model_.context_width();
   const int first = part == Part::kKeysAndValues ? width : 0;
-  const int end = part == Part::kQueries ? width : l.n;
-  float* out = w.qkv + ptrdiff_t{r.begin} * kPanel;
-  if (l.is_int8) {
-    const GemmArgs all = gemm_args(l, w.x_u8 + r.begin * w.ldx, w.ldx, r.size());
-    const GemmArgs args = columns_of(all, first, end - first);
-    kernels_.gemm_dequantize_panels(args, {l.scale.data() + first, l.bias.data() + first},
-                                    out + first / kPanel * w.ld_panel, w.ld_panel);
-    return;
-  }
-  const ptrdiff_t d = model_.hidden_size;
-  for (int n = first; n < end; n += kPanel) { // a float layer, a panel at a time
-    GemmF32Args args =
-        float_args(l, w.x + r.begin * d, d, out + n / kPanel * w.ld_panel, kPanel, r.size());
-    args.b += ptrdiff_t{n} * l.k;
-    args.bias += n;
-    args.n = kPanel;
-    kernels_.gemm_f32(args);
-  }
+  const int end = part == Part::kQueries ? width : layer.qkv.n;
+  apply_to_panels(kernels_, layer.qkv, first, end, rows_of(w, r),
+                  w.qkv + ptrdiff_t{r.begin} * kPanel + first / kPanel * w.ld_panel, w.ld_panel);
 }
 
-// Heads of sequences are dealt out to the team. Queries, and what comes out, are rows of their own.
-void Encoder::attend(const Layer& layer, int count, const Workspace& w, const int* query_offsets,
-                     const Seat& seat) const {
+// A unit is a head of a sequence. Queries, and what comes out, are rows of their own.
+void Encoder::attend(const Layer& layer, const Workspace& w, const int* query_offsets, Range units,
+                     uint8_t* scratch) const {
   const int heads = model_.num_heads, h = model_.padded_head_dim;
   const ptrdiff_t panels = h / kPanel, width = model_.context_width();
   const Linear& next = layer.attention;
-  for (int unit = seat.rank; unit < count * heads; unit += seat.size) {
+  for (int unit = units.begin; unit < units.end; ++unit) {
     const int sequence = unit / heads, head = unit % heads;
     const ptrdiff_t row = query_offsets[sequence];
     const float* q = w.qkv + head * panels * w.ld_panel;
@@ -255,7 +263,7 @@ void Encoder::attend(const Layer& layer, int count, const Workspace& w, const in
     args.s = w.offsets[sequence + 1] - w.offsets[sequence];
     args.h = h;
     args.scale = layer.attention_scale;
-    args.scratch = seat.scratch;
+    args.scratch = scratch;
     if (next.is_int8) {
       args.quantize = {next.mult.data() + ptrdiff_t{head} * h, next.zero_point};
       args.out_u8 = w.context + row * w.ldc + ptrdiff_t{head} * h;
@@ -268,59 +276,43 @@ void Encoder::attend(const Layer& layer, int count, const Workspace& w, const in
   }
 }
 
-// x += linear(a).
-void Encoder::add_linear(const Linear& linear, const uint8_t* a, ptrdiff_t lda, const float* a_f32,
-                         ptrdiff_t lda_f32, const Workspace& w, Range r) const {
-  const ptrdiff_t d = model_.hidden_size;
-  float* x = w.x + r.begin * d;
-  if (linear.is_int8) {
-    kernels_.gemm_dequantize_residual(gemm_args(linear, a + r.begin * lda, lda, r.size()),
-                                      {linear.scale.data(), linear.bias.data()}, x, x, d);
-    return;
+// Keys and values for a decoder, a layer at a time.
+void Encoder::remember(int count, int num_rows, const Workspace& w, Crew& crew,
+                       const Output& out) const {
+  const MemoryShape& shape = model_.memory;
+  const int h = shape.padded_head_dim(), width = shape.width(), tile = kernels_.tile.mr;
+  const auto inputs = [&](Range r) {
+    Rows rows = rows_of(w, r);
+    if (model_.states.n > 0) {
+      rows.x = w.states + ptrdiff_t{r.begin} * model_.states.n;
+      rows.d = model_.states.n;
+    }
+    return rows;
+  };
+  if (model_.states.n > 0)
+    crew.share(num_rows, tile, [&](Range r, uint8_t*) {
+      const Rows rows = inputs(r);
+      apply_linear(kernels_, model_.states, rows_of(w, r), rows.x);
+      quantize(kernels_, model_.output, rows);
+    });
+  for (int layer = 0; layer < shape.num_layers; ++layer) {
+    const int first = layer * 2 * width;
+    crew.share(num_rows, tile, [&](Range r, uint8_t*) {
+      apply_to_panels(kernels_, model_.output, first, first + 2 * width, inputs(r),
+                      w.qkv + ptrdiff_t{r.begin} * kPanel, w.ld_panel);
+    });
+    crew.share(count * shape.num_heads, 1, [&](Range units, uint8_t*) {
+      for (int unit = units.begin; unit < units.end; ++unit) {
+        const int i = unit / shape.num_heads, head = unit % shape.num_heads;
+        const int tokens = w.offsets[i + 1] - w.offsets[i];
+        const float* k =
+            w.qkv + ptrdiff_t{head} * (h / kPanel) * w.ld_panel + ptrdiff_t{w.offsets[i]} * kPanel;
+        kernels_.pack_head(kernels_,
+                           {k, k + width / kPanel * w.ld_panel, w.ld_panel, tokens, h,
+                            memory_head(shape, out.memories[w.sequences[i]], layer, head, tokens)});
+      }
+    });
   }
-  float* y = w.sum_f32 + r.begin * d;
-  kernels_.gemm_f32(float_args(linear, a_f32 + r.begin * lda_f32, lda_f32, y, d, r.size()));
-  for (ptrdiff_t i = 0; i < r.size() * d; ++i) x[i] += y[i];
-}
-
-// x += gelu(outlier columns of ffn1) times their rows of ffn2, in float.
-void Encoder::add_outliers(const Layer& layer, const Workspace& w, Range r) const {
-  const Linear& up = layer.outliers_up;
-  const ptrdiff_t d = model_.hidden_size;
-  float* y = w.outliers + ptrdiff_t{r.begin} * kPanel;
-  float* x = w.x + r.begin * d;
-  if (up.is_int8)
-    kernels_.gemm_dequantize_residual(gemm_args(up, w.x_u8 + r.begin * w.ldx, w.ldx, r.size()),
-                                      {up.scale.data(), up.bias.data()}, nullptr, y, kPanel);
-  else
-    kernels_.gemm_f32(float_args(up, x, d, y, kPanel, r.size()));
-  kernels_.gelu_rows(y, kPanel, r.size(), kPanel);
-  GemmF32Args down = float_args(layer.outliers_down, y, kPanel, x, d, r.size());
-  down.bias = x;
-  down.ld_bias = d;
-  kernels_.gemm_f32(down);
-}
-
-void Encoder::feed_forward(const Layer& layer, const Workspace& w, Range r) const {
-  const Linear &up = layer.ffn1, &down = layer.ffn2;
-  const ptrdiff_t d = model_.hidden_size, f = up.n;
-  uint8_t* hidden = w.hidden + r.begin * w.ldf;
-  const GemmArgs args = gemm_args(up, w.x_u8 + r.begin * w.ldx, w.ldx, r.size());
-  const Dequantize dequantize{up.scale.data(), up.bias.data()};
-  const Quantize quantize{down.mult.data(), down.zero_point};
-  if (up.is_int8 && down.is_int8) {
-    kernels_.gemm_dequantize_gelu_quantize(args, dequantize, quantize, hidden, w.ldf);
-  } else {
-    float* y = w.hidden_f32 + r.begin * f;
-    if (up.is_int8)
-      kernels_.gemm_dequantize_residual(args, dequantize, nullptr, y, f);
-    else
-      kernels_.gemm_f32(float_args(up, w.x + r.begin * d, d, y, f, r.size()));
-    kernels_.gelu_rows(y, f, r.size(), up.n);
-    if (down.is_int8) kernels_.quantize_rows(y, f, r.size(), up.n, quantize, hidden, w.ldf);
-  }
-  if (layer.outliers_up.n > 0) add_outliers(layer, w, r);
-  add_linear(down, w.hidden, w.ldf, w.hidden_f32, f, w, r);
 }
 
 void Encoder::score_tokens(const Workspace& w, Range r, const Output& out) const {

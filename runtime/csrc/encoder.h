@@ -1,8 +1,9 @@
 // Runs all layers over a group of whole sequences, by one thread or by a team.
 #pragma once
 
-#include "cpu/thread_pool.h"
-#include "model.h"
+#include "cpu/crew.h"
+#include "model/model.h"
+#include "ops/sublayers.h"
 
 #include <cstddef>
 
@@ -17,6 +18,9 @@ struct Batch {
   // Tokens of a sequence, first and one past the last, whose logits are read beside those of its
   // first token: [B][2], or null for all. Of a pooled head they are the first token's alone.
   const int32_t* logit_ranges = nullptr;
+  const int32_t* first_positions = nullptr; // [B] of the sequences' first tokens; null: 0
+  // Above split layers: where the state of each token is, counted from the first sequence's first.
+  const float* const* states = nullptr;
 };
 
 // Where the logits go. Those of tokens that are not read stay as they are.
@@ -24,6 +28,8 @@ struct Output {
   float* start_logits; // [T], kSpans
   float* end_logits;   // [T]
   float* logits;       // [T][labels], kTokens; [B][labels], kPooled
+  // [B] where the packed keys and values of each sequence go, memory_bytes each: kMemory.
+  uint8_t* const* memories = nullptr;
 };
 
 // Every buffer of a group, carved from one block. T is the group's capacity in tokens.
@@ -38,6 +44,7 @@ struct Workspace {
   float* hidden_f32 = nullptr;  // [T][F], likewise
   float* sum_f32 = nullptr;     // [T][D], likewise
   float* outliers = nullptr;    // [T][16], only where a layer has outlier channels
+  float* states = nullptr;      // [T][decoder's width], only where states are projected
   float* head = nullptr;        // [T][labels, padded], or one row of D and of labels
   ptrdiff_t ldx = 0, ldc = 0, ldf = 0, ld_panel = 0;
   int* rows = nullptr;      // [T] index of each token in the batch
@@ -55,46 +62,36 @@ struct Workspace {
 size_t workspace_bytes(const Model& model, int tokens);
 Workspace carve_workspace(const Model& model, int tokens, uint8_t* block);
 
-// One thread's place in the team that works on a group.
-struct Seat {
-  int rank = 0;
-  int size = 1;
-  Barrier* barrier = nullptr; // null where size is 1
-  uint8_t* scratch = nullptr; // attention scratch of this thread
-};
-
 class Encoder {
  public:
   Encoder(const Model& model, const Kernels& kernels) : model_(model), kernels_(kernels) {}
 
   // Puts the sequences into the workspace; returns the number of rows. By one thread.
   int gather(const Batch& batch, const int* sequences, int count, Workspace& w) const;
-  // Computes the group's logits. Every thread of the team calls it with its own seat.
-  void run(const Batch& batch, int count, int rows, const Workspace& w, const Seat& seat,
+  // Computes the group's logits; of a batch with states by the layers above split ones only. By
+  // the crew's lead.
+  void run(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
            const Output& out) const;
+  // Computes the states of the group's tokens behind the split layers, [T][D].
+  void run_split(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
+                 float* states) const;
 
  private:
-  struct Range {
-    int begin, end;
-    int size() const { return end - begin; }
-  };
-  Range share(int rows, const Seat& seat) const;
+  Rows rows_of(const Workspace& w, Range r) const;
+  void begin(const Batch& batch, const Workspace& w, Range r) const;
   void embed(const Batch& batch, const Workspace& w, Range r) const;
-  void normalise(const LayerNorm& norm, const Linear* next, const Workspace& w, Range r) const;
+  void load_states(const Batch& batch, const Workspace& w, Range r) const;
   // Which of the projection's columns: all, queries, or keys and values.
   enum class Part { kAll, kQueries, kKeysAndValues };
   void project(const Layer& layer, Part part, const Workspace& w, Range r) const;
-  void attend(const Layer& layer, int count, const Workspace& w, const int* query_offsets,
-              const Seat& seat) const;
+  void attend(const Layer& layer, const Workspace& w, const int* query_offsets, Range units,
+              uint8_t* scratch) const;
   void finish(const Layer& layer, const Linear* next, const Workspace& w, Range r) const;
   void gather_read(const Workspace& w, Range r) const;
-  void add_linear(const Linear& linear, const uint8_t* a, ptrdiff_t lda, const float* a_f32,
-                  ptrdiff_t lda_f32, const Workspace& w, Range r) const;
-  void add_outliers(const Layer& layer, const Workspace& w, Range r) const;
-  void feed_forward(const Layer& layer, const Workspace& w, Range r) const;
   void activate(float* pooled) const;
   void classify(int count, const Workspace& w, const Output& out) const;
   void score_tokens(const Workspace& w, Range r, const Output& out) const;
+  void remember(int count, int num_rows, const Workspace& w, Crew& crew, const Output& out) const;
 
   const Model& model_;
   const Kernels& kernels_;

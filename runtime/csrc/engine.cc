@@ -1,6 +1,8 @@
 #include "engine.h"
 
 #include "cpu/cpu_features.h"
+#include "cpu/thread_pool.h"
+#include "reuse/segments.h"
 
 #include <algorithm>
 #include <numeric>
@@ -12,8 +14,8 @@ namespace {
 
 constexpr int kDefaultGroupTokens = 256;
 constexpr int kLateGroupShare = 4; // a late group has this part of the others' tokens
-constexpr size_t kMostSplit = 5;   // below so many groups each number is tried, then only all
 constexpr int kMaxThreads = 1024;
+constexpr int kStateTokens = 8192; // of sequences whose states behind split layers are kept at once
 constexpr size_t kMiB = size_t{1} << 20;
 
 std::string number(int64_t x) { return std::to_string(x); }
@@ -21,22 +23,25 @@ std::string number(int64_t x) { return std::to_string(x); }
 } // namespace
 
 struct Engine::Team {
-  explicit Team(int size)
-      : pool(size), barrier(size), pid(getpid()), loads(static_cast<size_t>(size)) {}
+  Team(int size, size_t max_cache_bytes)
+      : pool(size), crews(static_cast<size_t>(size)), pid(getpid()), cache(max_cache_bytes) {}
   std::mutex lock;
   ThreadPool pool;
-  Barrier barrier;
+  Crews crews;
   pid_t pid;
   std::vector<int> order; // kept from run to run, so that nothing is allocated
   std::vector<Group> groups;
-  std::vector<double> loads;
+  Segments segments;
+  ContextCache cache; // a forked child begins with an empty one
 };
 
-Engine::Engine(std::string_view onnx_file, const EngineSettings& settings)
+Engine::Engine(std::string_view onnx_file, const EngineSettings& settings,
+               const MemoryShape& memory)
     : kernels_(select_kernels(settings.isa)),
-      model_(
-          load_model(onnx_file, std::clamp(settings.num_threads, 1, 8), kernels_.sums_in_16_bits)),
-      encoder_(model_, kernels_), num_threads_(settings.num_threads) {
+      model_(load_model(onnx_file, std::clamp(settings.num_threads, 1, 8), kernels_.sums_in_16_bits,
+                        memory)),
+      encoder_(model_, kernels_), num_threads_(settings.num_threads),
+      max_cache_bytes_(static_cast<size_t>(std::max(settings.max_context_cache_mb, 0)) * kMiB) {
   if (num_threads_ < 1 || num_threads_ > kMaxThreads)
     throw std::invalid_argument("num_threads: got " + number(num_threads_) + ", want 1 to " +
                                 number(kMaxThreads));
@@ -48,8 +53,10 @@ Engine::Engine(std::string_view onnx_file, const EngineSettings& settings)
   const size_t ceiling =
       settings.max_memory_mb > 0 ? static_cast<size_t>(settings.max_memory_mb) * kMiB : SIZE_MAX;
   workspace_bytes_ = workspace_bytes(model_, group_tokens_);
+  if (model_.num_split_layers > 0) state_tokens_ = std::max(kStateTokens, longest);
   if (ceiling_bytes() > ceiling) {
     group_tokens_ = longest;
+    if (model_.num_split_layers > 0) state_tokens_ = longest;
     workspace_bytes_ = workspace_bytes(model_, group_tokens_);
   }
   if (ceiling_bytes() > ceiling)
@@ -61,8 +68,11 @@ Engine::Engine(std::string_view onnx_file, const EngineSettings& settings)
   for (int i = 0; i < num_threads_; ++i) {
     workspaces_.emplace_back(workspace_bytes_);
     scratch_.emplace_back(scratch_bytes_);
+    scratch_of_threads_.push_back(scratch_.back().data());
   }
-  team_ = std::make_unique<Team>(num_threads_);
+  const auto d = static_cast<size_t>(model_.hidden_size);
+  states_ = Buffer<float>(static_cast<size_t>(state_tokens_) * d);
+  team_ = std::make_unique<Team>(num_threads_, max_cache_bytes_);
 }
 
 Engine::~Engine() {
@@ -71,14 +81,16 @@ Engine::~Engine() {
 }
 
 size_t Engine::ceiling_bytes() const {
-  return weight_bytes() + static_cast<size_t>(num_threads_) * (workspace_bytes_ + scratch_bytes_);
+  const auto d = static_cast<size_t>(model_.hidden_size);
+  return weight_bytes() + static_cast<size_t>(num_threads_) * (workspace_bytes_ + scratch_bytes_) +
+         static_cast<size_t>(state_tokens_) * d * sizeof(float);
 }
 
 Engine::Team& Engine::team() {
   if (team_->pid != getpid()) {
     // Its threads live in the parent only, and one of them may have been changing its vectors.
     static_cast<void>(team_.release());
-    team_ = std::make_unique<Team>(num_threads_);
+    team_ = std::make_unique<Team>(num_threads_, max_cache_bytes_);
   }
   return *team_;
 }
@@ -115,12 +127,24 @@ void Engine::check(const Batch& batch, int num_tokens) const {
                                   number(batch.token_type_ids[t]) + ", want 0 to " +
                                   number(model_.type_vocab_size - 1));
   }
+  if (model_.num_split_layers > 0) check_texts(batch);
 }
 
-// Multiply-adds of one layer, for balance only.
-double Engine::cost(int tokens) const {
-  const double d = model_.hidden_size, f = model_.intermediate_size, t = tokens;
-  return t * (4.0 * d * d + 2.0 * d * f) + 2.0 * t * t * d * 4.0; // attention is slower a step
+// With split layers: a first text of type 0 and a second of type 1, which its positions hold.
+void Engine::check_texts(const Batch& batch) const {
+  for (int i = 0; i < batch.num_sequences; ++i) {
+    const int begin = passage_begin(batch, i), end = batch.cu_seqlens[i + 1];
+    for (int t = begin; t < end; ++t)
+      if (batch.token_type_ids[t] != 1)
+        throw std::invalid_argument(
+            "token_type_ids[" + number(t) + "]: got " + number(batch.token_type_ids[t]) +
+            " behind a token of type 1, want 1: the model has split layers");
+    const int most = model_.max_position_embeddings - model_.passage_position;
+    if (end - begin > most)
+      throw std::invalid_argument("token_type_ids: sequence " + number(i) + " has " +
+                                  number(end - begin) + " tokens of type 1, want at most " +
+                                  number(most) + ": the model has split layers");
+  }
 }
 
 // Longest first; short sequences share a group, so that the GEMMs get enough rows. The last groups,
@@ -131,89 +155,131 @@ void Engine::plan(const Batch& batch, std::vector<int>& order, std::vector<Group
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return length(a) > length(b); });
   groups.clear();
-  int64_t left = batch.cu_seqlens[batch.num_sequences];
+  int64_t left = batch.cu_seqlens[batch.num_sequences] - batch.cu_seqlens[0];
   for (int i = 0; i < batch.num_sequences; ++i) {
     const int tokens = length(order[static_cast<size_t>(i)]);
     const bool is_late = num_threads_ > 1 && left <= int64_t{num_threads_} * group_target_;
     const int target = is_late ? group_target_ / kLateGroupShare : group_target_;
-    if (groups.empty() || groups.back().tokens + tokens > target) groups.push_back({i, 0, 0, 0.0});
+    if (groups.empty() || groups.back().tokens + tokens > target) groups.push_back({i, 0, 0});
     left -= tokens;
     Group& g = groups.back();
     ++g.count;
     g.tokens += tokens;
-    g.cost += cost(tokens);
   }
-}
-
-// When the last thread is done if the groups outside [first, last) are dealt out whole, each to the
-// thread that is free first.
-double Engine::finish(const std::vector<Group>& groups, Span split,
-                      std::vector<double>& loads) const {
-  constexpr double kSplitLoss = 1.2; // what barriers and smaller pieces cost
-  double shared = 0.0;
-  std::fill(loads.begin(), loads.end(), 0.0);
-  for (size_t i = 0; i < groups.size(); ++i) {
-    if (i >= split.first && i < split.last)
-      shared += groups[i].cost;
-    else
-      *std::min_element(loads.begin(), loads.end()) += groups[i].cost;
-  }
-  return kSplitLoss * shared / num_threads_ + *std::max_element(loads.begin(), loads.end());
-}
-
-// The groups that the whole team computes, one after another, because threads would wait for each
-// other if all were dealt out: as many of the longest or of the shortest as are done the soonest.
-Engine::Span Engine::choose_split(const std::vector<Group>& groups,
-                                  std::vector<double>& loads) const {
-  Span best{0, 0};
-  if (num_threads_ == 1) return best;
-  double soonest = finish(groups, best, loads);
-  const auto consider = [&](Span span) {
-    const double at = finish(groups, span, loads);
-    if (at < soonest) soonest = at, best = span;
-  };
-  const size_t n = groups.size();
-  for (size_t count = 1; count < std::min(n, kMostSplit); ++count) {
-    consider({0, count});
-    consider({n - count, n});
-  }
-  consider({0, n});
-  return best;
 }
 
 void Engine::run(const Batch& batch, const Output& out) {
   if (batch.num_sequences == 0) return;
   Team& team = this->team();
   const std::lock_guard<std::mutex> guard(team.lock);
+  if (model_.num_split_layers > 0)
+    run_split(team, batch, &out, nullptr);
+  else
+    compute(team, batch, [&](int count, int rows, const Workspace& w, Crew& crew) {
+      encoder_.run(batch, count, rows, w, crew, out);
+    });
+}
+
+void Engine::prepare(const Batch& passages, float* states) {
+  if (passages.num_sequences == 0 || model_.num_split_layers == 0) return;
+  Team& team = this->team();
+  const std::lock_guard<std::mutex> guard(team.lock);
+  run_split(team, passages, nullptr, states);
+}
+
+void Engine::keep(const Batch& passages, const float* states) {
+  Team& team = this->team();
+  const std::lock_guard<std::mutex> guard(team.lock);
+  const auto d = static_cast<size_t>(model_.hidden_size);
+  for (int i = 0; i < passages.num_sequences; ++i) {
+    const int first = passages.cu_seqlens[i], tokens = passages.cu_seqlens[i + 1] - first;
+    team.cache.insert(passages.input_ids + first, tokens, states + static_cast<size_t>(first) * d,
+                      static_cast<size_t>(tokens) * d);
+  }
+}
+
+void Engine::forget() {
+  Team& team = this->team();
+  const std::lock_guard<std::mutex> guard(team.lock);
+  team.cache.clear();
+}
+
+size_t Engine::context_bytes(int tokens) const {
+  return ContextCache::entry_bytes(tokens, static_cast<size_t>(tokens) *
+                                               static_cast<size_t>(model_.hidden_size));
+}
+
+ContextCacheFacts Engine::context_cache() {
+  Team& team = this->team();
+  const std::lock_guard<std::mutex> guard(team.lock);
+  const ContextCache& cache = team.cache;
+  return {cache.size(), cache.bytes(), cache.max_bytes(), cache.num_hits(), cache.num_misses()};
+}
+
+// Sequences in turns of bounded size: the split layers over their different parts, then the others
+// over the whole, where something is to come out.
+void Engine::run_split(Team& team, const Batch& batch, const Output* out, float* states) {
+  for (int first = 0, end = 0; first < batch.num_sequences; first = end) {
+    const int32_t* cu = batch.cu_seqlens;
+    for (end = first + 1; end < batch.num_sequences; ++end)
+      if (cu[end + 1] - cu[first] > state_tokens_) break;
+    Batch turn = batch;
+    turn.num_sequences = end - first;
+    turn.cu_seqlens += first;
+    if (turn.logit_ranges != nullptr) turn.logit_ranges += ptrdiff_t{2} * first;
+    Segments& segments = team.segments;
+    segments.cut(turn, model_.passage_position, model_.hidden_size, states_.data(), team.cache);
+    const Batch parts = segments.parts();
+    compute(team, parts, [&](int count, int rows, const Workspace& w, Crew& crew) {
+      encoder_.run_split(parts, count, rows, w, crew, states_.data());
+    });
+    turn.states = segments.states_of_tokens();
+    if (out != nullptr)
+      compute(team, turn, [&](int count, int rows, const Workspace& w, Crew& crew) {
+        encoder_.run(turn, count, rows, w, crew, *out);
+      });
+    if (states != nullptr) {
+      const auto d = static_cast<size_t>(model_.hidden_size);
+      for (int t = cu[first]; t < cu[end]; ++t)
+        std::copy_n(turn.states[t - cu[first]], d, states + static_cast<size_t>(t) * d);
+    }
+    segments.keep(team.cache); // last, since it drops states that were found
+  }
+}
+
+// Calls work on all sequences, in groups: each is led by the thread that takes it.
+template <class Work>
+void Engine::compute(Team& team, const Batch& batch, const Work& work) {
+  if (batch.num_sequences == 0) return;
   std::vector<int>& order = team.order;
   std::vector<Group>& groups = team.groups;
   plan(batch, order, groups);
-  const Span split = choose_split(groups, team.loads);
-  Workspace shared = carve_workspace(model_, group_tokens_, workspaces_[0].data());
-  for (size_t i = split.first; i < split.last; ++i) {
-    const Group& g = groups[i];
-    const int rows = encoder_.gather(batch, order.data() + g.first, g.count, shared);
-    team.pool.run([&](int rank) {
-      const Seat seat{rank, num_threads_, &team.barrier,
-                      scratch_[static_cast<size_t>(rank)].data()};
-      encoder_.run(batch, g.count, rows, shared, seat, out);
-    });
-  }
-  std::atomic<size_t> next{0};
-  const size_t num_whole = groups.size() - (split.last - split.first);
+  team.crews.reset(groups.size(), scratch_of_threads_);
   const auto serve = [&](int rank) {
     const auto at = static_cast<size_t>(rank);
     Workspace w = carve_workspace(model_, group_tokens_, workspaces_[at].data());
-    for (size_t i = next++; i < num_whole; i = next++) {
-      const Group& g = groups[i < split.first ? i : i + (split.last - split.first)];
+    team.crews.run(at, scratch_[at].data(), [&](size_t i, Crew& crew) {
+      const Group& g = groups[i];
       const int rows = encoder_.gather(batch, order.data() + g.first, g.count, w);
-      encoder_.run(batch, g.count, rows, w, {0, 1, nullptr, scratch_[at].data()}, out);
-    }
+      work(g.count, rows, w, crew);
+    });
   };
-  if (num_whole == 1 || num_threads_ == 1)
+  if (num_threads_ == 1)
     serve(0);
-  else if (num_whole > 1)
+  else
     team.pool.run(serve);
+}
+
+void Engine::run_together(int units, const std::function<void(int rank, int size)>& work) {
+  Team& team = this->team();
+  const std::lock_guard<std::mutex> guard(team.lock);
+  const int size = std::clamp(units, 1, num_threads_);
+  if (size == 1)
+    work(0, 1);
+  else
+    team.pool.run([&](int rank) {
+      if (rank < size) work(rank, size);
+    });
 }
 
 } // namespace bert_rt

@@ -45,6 +45,7 @@ inline constexpr int kMaxSplitDepth = 4096; // deepest matrix whose weights are 
 inline constexpr int kLowBits = 6;          // of an attention weight's 14, in its low plane
 inline constexpr int kLowOffset = 1 << (kLowBits - 1);
 inline constexpr int kLowPlaneShare = 32; // see SoftmaxArgs
+inline constexpr int kScoreBlock = 64;    // columns of a vocabulary that are skipped together
 
 // Register tile of the GEMM: rows, columns, depth of one step.
 struct GemmTile {
@@ -160,6 +161,88 @@ struct AttentionArgs {
   uint8_t* scratch; // attention_scratch_bytes(S, H) bytes, 64-byte aligned
 };
 
+// Keys and values of one head of one sequence, quantized and packed; carved by packed_head.
+struct PackedHead {
+  uint8_t* k;      // packed s8, N = tokens, K = channels
+  int8_t* v;       // packed, N = channels, K = tokens
+  int32_t* k_init; // [S rounded up to 16], -128 * sum of the key's channels
+  float* k_scale;  // [1]
+  float* v_scale;  // [H]
+  float* v_offset; // [H], -kLowOffset * sum of the values' bytes
+};
+
+// The first half of attention_head, for keys and values that are read more than once.
+struct PackHeadArgs {
+  const float* k; // panels [H / 16][ld_panel] of [S][16]
+  const float* v;
+  ptrdiff_t ld_panel;
+  int s;
+  int h;
+  PackedHead to;
+};
+
+// The second half: any number of queries of one head.
+struct AttendArgs {
+  const float* q; // panels [H / 16][ld_panel] of [M][16]
+  ptrdiff_t ld_panel;
+  int m;
+  int s;
+  int h;
+  float scale;
+  PackedHead from;
+  Quantize quantize; // mult null: float output
+  uint8_t* out_u8;   // [M][ldo], first column of this head
+  float* out_f32;
+  ptrdiff_t ldo;
+  uint8_t* scratch; // attend_scratch_bytes(S, H) bytes, 64-byte aligned
+};
+
+// Where in a cell, the memory of one token of a decoder, one layer's keys and values stand: bytes
+// from its beginning.
+struct CellLayout {
+  ptrdiff_t k;       // s8 [N][H]
+  ptrdiff_t v;       // likewise
+  ptrdiff_t k_scale; // float [N]
+  ptrdiff_t v_scale;
+};
+
+// Quantizes keys and values of one token, every head with scales of its own.
+struct StoreCellArgs {
+  const float* k; // [N][H]
+  const float* v;
+  int num_heads;
+  int h; // multiple of 16
+  CellLayout layout;
+  uint8_t* cell;
+};
+
+// All heads of one token over itself and the tokens before it, whose cells stand anywhere. Queries
+// and scores are floats, weights have 8 or 14 bits.
+struct CachedAttentionArgs {
+  const float* q;              // [N][H]
+  const uint8_t* const* cells; // [S], the first token's first
+  int s;                       // at most kMaxPositions
+  int num_heads;
+  int h; // multiple of 16, at most kMaxHeadDim
+  float scale;
+  CellLayout layout;
+  Quantize quantize; // mult null: float output
+  uint8_t* out_u8;   // [N][H]
+  float* out_f32;    // likewise
+  uint8_t* scratch;  // cached_attention_scratch_bytes(S) bytes, 64-byte aligned
+};
+
+// Scores of one row over a vocabulary: their maximum, and the sum of exp(x - maximum).
+struct ScoreSumArgs {
+  const float* x;
+  int n;          // multiple of 16
+  float* largest; // [N / kScoreBlock, rounded up] of every block
+};
+struct ScoreSum {
+  float largest;
+  float sum;
+};
+
 // One block of attention weights: scores -> weights of 14 bits in two byte planes,
 // weight = high * 2^kLowBits + low - kLowOffset, so that the high plane alone is the weight
 // rounded. A row goes without the low plane where rounding moves (sum of absolute differences) at
@@ -203,6 +286,11 @@ struct Kernels {
   void (*gelu_rows)(float* x, ptrdiff_t ld, int m, int n) noexcept;
   int (*softmax_rows)(const SoftmaxArgs&) noexcept; // returns the rows of `low`
   void (*attention_head)(const Kernels&, const AttentionArgs&) noexcept;
+  void (*pack_head)(const Kernels&, const PackHeadArgs&) noexcept;
+  void (*attend)(const Kernels&, const AttendArgs&) noexcept;
+  void (*store_cell)(const StoreCellArgs&) noexcept;
+  void (*cached_attention)(const CachedAttentionArgs&) noexcept;
+  ScoreSum (*sum_scores)(const ScoreSumArgs&) noexcept;
   // Runs the dot-product instruction alone; returns operations done (two per multiply-add).
   double (*peak_loop)(int64_t iterations) noexcept;
 };
@@ -210,13 +298,35 @@ struct Kernels {
 constexpr int round_up(int x, int to) { return (x + to - 1) / to * to; }
 constexpr int padded_k(int k) { return k <= 64 ? round_up(k, 4) : round_up(k, 64); }
 
+constexpr size_t packed_head_bytes(int s, int h) {
+  const size_t sp = static_cast<size_t>(round_up(s, 64)), width = static_cast<size_t>(h);
+  return sp * static_cast<size_t>(padded_k(h)) + sp * width + sp * 4 + 64 + width * 8;
+}
+inline PackedHead packed_head(uint8_t* block, int s, int h) {
+  const ptrdiff_t sp = round_up(s, 64);
+  PackedHead p;
+  p.k = block;
+  p.v = reinterpret_cast<int8_t*>(p.k + sp * padded_k(h));
+  p.k_init = reinterpret_cast<int32_t*>(p.v + sp * h);
+  p.k_scale = reinterpret_cast<float*>(p.k_init + sp);
+  p.v_scale = p.k_scale + 16;
+  p.v_offset = p.v_scale + h;
+  return p;
+}
+
+constexpr size_t attend_scratch_bytes(int s, int h) {
+  const size_t sp = static_cast<size_t>(round_up(s, 64)), rows = kAttentionRows;
+  // queries and their scales, scores, weights, context sums, and slack
+  return rows * static_cast<size_t>(padded_k(h)) + rows * 4 + rows * sp * 4 + 2 * rows * sp +
+         2 * rows * static_cast<size_t>(h) * 4 + 512;
+}
 constexpr size_t attention_scratch_bytes(int s, int h) {
-  const size_t sp = static_cast<size_t>(round_up(s, 64));
-  const size_t hp = static_cast<size_t>(padded_k(h));
-  // queries, keys, values, key sums, query scales, scores, weights, context sums, and slack
-  return sp * hp + sp * hp + sp * static_cast<size_t>(h) + sp * 4 + sp * 4 +
-         kAttentionRows * sp * 4 + 2 * kAttentionRows * sp +
-         2 * kAttentionRows * static_cast<size_t>(h) * 4 + 1024 + static_cast<size_t>(h) * 8;
+  return packed_head_bytes(s, h) + attend_scratch_bytes(s, h);
+}
+
+constexpr size_t cached_attention_scratch_bytes(int s) {
+  const size_t sp = static_cast<size_t>(round_up(s, 64)), rows = kAttentionRows;
+  return rows * sp * 4 + 2 * rows * sp + sp * 4; // scores, weights, weights of one head in float
 }
 
 // One table per folder; null where the compiler could not build it.

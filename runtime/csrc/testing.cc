@@ -8,8 +8,10 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 #include <numeric>
 #include <stdexcept>
+#include <vector>
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -48,6 +50,69 @@ void pack(uintptr_t w, int k, int n, uintptr_t packed, uintptr_t sums) {
   std::iota(rows.begin(), rows.end(), 0);
   std::iota(columns.begin(), columns.begin() + n, 0);
   pack_s8(at<const int8_t>(w), n, rows, columns, at<int8_t>(packed), at<int32_t>(sums));
+}
+
+// What a decoder does a token at a time.
+void bind_decoding(nb::module_& m) {
+  m.def("packed_head_bytes", &packed_head_bytes);
+  m.def("attend_scratch_bytes", &attend_scratch_bytes);
+  m.def("cached_attention_scratch_bytes", &cached_attention_scratch_bytes);
+  m.attr("score_block") = kScoreBlock;
+  m.def("pack_head", [](const std::string& isa, uintptr_t k, uintptr_t v, ptrdiff_t ld_panel, int s,
+                        int h, uintptr_t block) {
+    const Kernels& kernels = select_kernels(isa);
+    kernels.pack_head(kernels, {at<float>(k), at<float>(v), ld_panel, s, h,
+                                packed_head(at<uint8_t>(block), s, h)});
+  });
+  m.def("attend",
+        [](const std::string& isa, uintptr_t q, ptrdiff_t ld_panel, int m, int s, int h,
+           float scale, uintptr_t block, uintptr_t out, ptrdiff_t ldo, uintptr_t scratch) {
+          const Kernels& kernels = select_kernels(isa);
+          kernels.attend(kernels, {at<float>(q),
+                                   ld_panel,
+                                   m,
+                                   s,
+                                   h,
+                                   scale,
+                                   packed_head(at<uint8_t>(block), s, h),
+                                   {},
+                                   nullptr,
+                                   at<float>(out),
+                                   ldo,
+                                   at<uint8_t>(scratch)});
+        });
+  m.def("store_cell", [](const std::string& isa, uintptr_t k, uintptr_t v, int num_heads, int h,
+                         const std::vector<ptrdiff_t>& layout, uintptr_t cell) {
+    select_kernels(isa).store_cell({at<float>(k),
+                                    at<float>(v),
+                                    num_heads,
+                                    h,
+                                    {layout.at(0), layout.at(1), layout.at(2), layout.at(3)},
+                                    at<uint8_t>(cell)});
+  });
+  m.def("cached_attention",
+        [](const std::string& isa, uintptr_t q, const std::vector<uintptr_t>& cells, int num_heads,
+           int h, float scale, const std::vector<ptrdiff_t>& layout, uintptr_t mult,
+           float zero_point, uintptr_t out_u8, uintptr_t out_f32, uintptr_t scratch, int repeat) {
+          std::vector<const uint8_t*> places;
+          for (const uintptr_t cell : cells) places.push_back(at<const uint8_t>(cell));
+          const CachedAttentionArgs args{at<float>(q),
+                                         places.data(),
+                                         static_cast<int>(places.size()),
+                                         num_heads,
+                                         h,
+                                         scale,
+                                         {layout.at(0), layout.at(1), layout.at(2), layout.at(3)},
+                                         {at<float>(mult), zero_point},
+                                         at<uint8_t>(out_u8),
+                                         at<float>(out_f32),
+                                         at<uint8_t>(scratch)};
+          for (int i = 0; i < repeat; ++i) select_kernels(isa).cached_attention(args);
+        });
+  m.def("sum_scores", [](const std::string& isa, uintptr_t x, int n, uintptr_t largest) {
+    const ScoreSum sum = select_kernels(isa).sum_scores({at<float>(x), n, at<float>(largest)});
+    return nb::make_tuple(sum.largest, sum.sum);
+  });
 }
 
 } // namespace
@@ -182,6 +247,7 @@ void bind_testing(nb::module_ m) {
                                    at<uint8_t>(scratch)};
           for (int i = 0; i < repeat; ++i) kernels.attention_head(kernels, args);
         });
+  bind_decoding(m);
 }
 
 } // namespace bert_rt

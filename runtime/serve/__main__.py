@@ -42,7 +42,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _load(args: argparse.Namespace, path: str | None) -> Runtime:
     return load_runtime(
-        argparse.Namespace(**{**vars(args), "artifact": path}), max_batch_ms=args.max_batch_ms
+        argparse.Namespace(**{**vars(args), "artifact": path}),
+        max_batch_ms=args.max_batch_ms,
+        is_one_of_several=len(args.artifact) > 1,
     )
 
 

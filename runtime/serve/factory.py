@@ -32,7 +32,9 @@ def create() -> ASGIApp:
     values = vars(args)
     models = {
         name: load_runtime(
-            argparse.Namespace(**{**values, "artifact": path}), max_batch_ms=args.max_batch_ms
+            argparse.Namespace(**{**values, "artifact": path}),
+            max_batch_ms=args.max_batch_ms,
+            is_one_of_several=len(args.artifact) > 1,
         )
         for name, path in artifacts(args).items()
     }

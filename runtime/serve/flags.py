@@ -57,7 +57,7 @@ def make_serve_parser() -> argparse.ArgumentParser:
         "runtime.serve",
         f"Serve artifacts by HTTP, with a page to try them. {ENV_PREFIX}MAX_ITEMS is --max_items.",
     )
-    add_runtime_flags(parser, has_artifact=False)
+    add_runtime_flags(parser, has_artifact=False, keeps_contexts=True)
     parser.add_argument(
         "--artifact",
         action="append",

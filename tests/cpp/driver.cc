@@ -8,6 +8,7 @@
 // bit here, with every table: int32 B, T, cu_seqlens, input_ids, token_type_ids, then float32 start
 // and end logits.
 #include "cpu/cpu_features.h"
+#include "decode_checks.h"
 #include "engine.h"
 #include "kernel_checks.h"
 #include "text/wordpiece.h"
@@ -191,6 +192,7 @@ int run(int argc, char** argv) {
 #endif
   for (const Kernels* table : tables) {
     check_kernels(random, *table, scalar, rounds);
+    check_decode_kernels(random, *table, scalar, rounds);
     std::printf("%s: kernels equal scalar\n", table->name);
   }
   check_engine(random, model, rounds);

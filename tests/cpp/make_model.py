@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tests.kernels import graphs
+from tests.kernels import graphs, seq2seq_graphs
 
 
 def main() -> None:
@@ -26,6 +26,22 @@ def main() -> None:
     for name, one in (("tiny", spec), ("family", family), ("tokens", tokens)):
         path = Path(__file__).with_name(f"{name}.onnx")
         path.write_bytes(graphs.build(one).SerializeToString())
+    small = replace(
+        graphs.TINY, vocab_size=21, hidden_size=32, intermediate_size=48, max_position_embeddings=24
+    )
+    pair = seq2seq_graphs.build_pair(
+        seq2seq_graphs.Seq2SeqSpec(
+            encoder=replace(small, num_hidden_layers=1, token_types="first"),
+            decoder=replace(
+                small,
+                hidden_size=48,
+                outlier_linears=frozenset({"1.ffn2"}),
+                float_linears=frozenset({"0.cross_query", "1.attention"}),
+            ),
+        )
+    )
+    for name, data in (("encoder", pair.encoder), ("decoder", pair.decoder)):
+        Path(__file__).with_name(f"{name}.onnx").write_bytes(data)
 
 
 if __name__ == "__main__":

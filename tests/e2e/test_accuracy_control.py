@@ -16,7 +16,7 @@ from bert_rt.engines.registry import missing
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from compile import compiler, export
+from compile import export
 from compile.int8 import recipe
 from tests.support.outliers import scale_channels
 from tests.unit.compile import tiny
@@ -52,7 +52,7 @@ def files() -> list[str]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the seconds of tracing, where what comes after it is tested."""
     files()
-    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    monkeypatch.setattr("compile.tasks.base.trace", lambda loaded: tiny.traced())
 
 
 def damage(monkeypatch: pytest.MonkeyPatch, names: Sequence[str]) -> None:

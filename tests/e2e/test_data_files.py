@@ -12,7 +12,7 @@ import pytest
 
 from bert_rt.artifact.artifact import load_artifact
 from bert_rt.support.cli import run_command
-from compile import compiler, export, verify
+from compile import export, verify
 from runtime import evaluate
 from runtime.bench import __main__ as bench
 from tests.support.artifacts import write_tiny_artifact, write_tiny_classifier
@@ -199,7 +199,7 @@ def test_an_export_reads_every_form_and_its_receipt_can_be_verified(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny.exports()
-    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    monkeypatch.setattr("compile.tasks.base.trace", lambda loaded: tiny.traced())
     records = flat_records(made.eval_file)[:40]
     records[5]["question"] = "\t"
     records[7]["answers"]["answer_start"] = [-1]

@@ -22,7 +22,7 @@ from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import build_model
 from bert_rt.tasks.question_answering.evaluation import evaluate
 from bert_rt.tasks.question_answering.squad import read_squad
-from compile import compiler, export
+from compile import export
 from tests.unit.compile import tiny
 
 _ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def content(directory: Path) -> dict[str, bytes]:
 def quick_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the seconds that tracing takes, where what comes after it is tested."""
     tiny.exports()
-    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    monkeypatch.setattr("compile.tasks.base.trace", lambda loaded: tiny.traced())
 
 
 # What is written
@@ -377,7 +377,9 @@ def test_flags_that_are_none(flags: list[str], capsys: pytest.CaptureFixture[str
 def test_an_eval_file_of_nothing_is_reported_before_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "trace", lambda loaded: pytest.fail("worked before looking"))
+    monkeypatch.setattr(
+        "compile.tasks.base.trace", lambda loaded: pytest.fail("worked before looking")
+    )
     empty = tiny.write_squad(tmp_path / "empty.json", [])
     assert run(*common(tmp_path / "art"), "--eval_file", empty) == 2
     assert "got 0 questions, want at least 1" in last_line(capsys)

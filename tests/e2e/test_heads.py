@@ -22,7 +22,8 @@ from bert_rt.engines.registry import missing
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.text_classification.head import ClassifierHead
-from compile import compiler, export, verify
+from compile import export, verify
+from compile.graph.trace import trace
 from runtime import evaluate
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny, tiny_classifier
@@ -118,9 +119,11 @@ def made_of(kind: str) -> Made:
     # Without examples set aside: their labels are not the model's own.
     flags = [*flags_of(made), *bars(kind), "--held_out_samples", 0]
     # Traced once: it takes longer than all the rest.
-    graph = tiny.to_bytes(compiler.trace(load_model(checkpoint)))
+    graph = tiny.to_bytes(trace(load_model(checkpoint)))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(compiler, "trace", lambda _: ir.from_proto(onnx.load_from_string(graph)))
+        patched.setattr(
+            "compile.tasks.base.trace", lambda _: ir.from_proto(onnx.load_from_string(graph))
+        )
         assert run(export, *flags, "--output_dir", made.artifacts["int8"]) == 0
         flags.remove("--int8")
         assert run(export, *flags, "--output_dir", made.artifacts["float32"]) == 0

@@ -12,7 +12,7 @@ import pytest
 
 from bert_rt.artifact.artifact import load_artifact
 from bert_rt.support.cli import run_command
-from compile import compiler, export
+from compile import export
 from tests.support import interrupted
 from tests.support.training import make_squad
 from tests.unit.compile import tiny
@@ -71,7 +71,7 @@ def test_an_export_leaves_nothing(
 def test_an_artifact_that_is_being_replaced_is_the_old_one_or_the_new_one(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    monkeypatch.setattr("compile.tasks.base.trace", lambda loaded: tiny.traced())
     art = tmp_path / "art"
     flags = [str(flag) for flag in _export_flags(art)]
     assert run_command(export.main, flags) == 0
@@ -126,7 +126,7 @@ def test_two_exports_into_one_directory(
             (tmp_path / "won").write_bytes((art / "manifest.json").read_bytes())
         return tiny.traced()
 
-    monkeypatch.setattr(compiler, "trace", trace)
+    monkeypatch.setattr("compile.tasks.base.trace", trace)
     assert run_command(export.main, flags) == 2
     assert runs == ["first", "second"]
     message = capsys.readouterr().err.splitlines()[-1]

@@ -18,7 +18,8 @@ from bert_rt.artifact.artifact import load_artifact
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.question_answering.squad import SquadExample
-from compile import compiler, export, verify
+from compile import export, verify
+from compile.graph.trace import trace
 from runtime import evaluate
 from tests.unit.compile import tiny, tiny_classifier
 
@@ -73,7 +74,7 @@ def files() -> dict[str, Path]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the seconds of tracing, where what comes after it is tested."""
     files()
-    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    monkeypatch.setattr("compile.tasks.base.trace", lambda loaded: tiny.traced())
 
 
 def common(output_dir: Path, names: Sequence[str]) -> list[object]:
@@ -175,8 +176,10 @@ def test_files_that_cannot_be_fitted_on(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = tiny_classifier.exports()
-    graph = tiny.to_bytes(compiler.trace(load_model(made.checkpoint)))
-    monkeypatch.setattr(compiler, "trace", lambda _: ir.from_proto(onnx.load_from_string(graph)))
+    graph = tiny.to_bytes(trace(load_model(made.checkpoint)))
+    monkeypatch.setattr(
+        "compile.tasks.base.trace", lambda _: ir.from_proto(onnx.load_from_string(graph))
+    )
     random = np.random.default_rng(0)
     paths = []
     for seed, name in ((31, "scores.tsv"), (32, "dev.tsv")):

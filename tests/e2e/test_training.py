@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,23 @@ def test_killed_three_times_and_resumed_to_the_same_bits(tmp_path: Path) -> None
     assert losses[0] == losses[1]
     assert len(losses[0]) == 45
     assert not list(broken.glob(".*"))
+
+
+def test_split_layers_are_resumed_to_the_same_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = str(make_checkpoint(tmp_path / "teacher", "question-answering", seed=1))
+    ends = ("--max_steps", "6", "--save_steps", "3", "--teacher", teacher)
+    split = ("--num_split_layers", "1", "--teacher_states_weight", "2")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run(*flags(tmp_path, whole, *ends, *split)) == 0
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / "checkpoint-00000006")
+    (broken / "model.safetensors").unlink()
+    assert run(*flags(tmp_path, broken, *ends, "--resume")) == 2
+    assert "num_split_layers" in capsys.readouterr().err
+    assert run(*flags(tmp_path, broken, *ends, *split, "--resume")) == 0
+    assert weights_hash(broken) == weights_hash(whole)
 
 
 def test_sigterm_ends_with_a_checkpoint_and_code_0(tmp_path: Path) -> None:

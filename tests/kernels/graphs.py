@@ -138,7 +138,9 @@ def checkpoint_weights(directory: str) -> dict[str, Array]:
     return w
 
 
-class _Builder:
+class GraphBuilder:
+    """The nodes and constants of a graph as it grows."""
+
     def __init__(
         self,
         spec: GraphSpec,
@@ -220,7 +222,7 @@ class _Builder:
         beta = self.const(f"{name}.beta", self.w[f"{name}.beta"])
         return str(self.op("LayerNormalization", [total, gamma, beta], axis=-1, epsilon=1e-12))
 
-    def embeddings(self) -> str:
+    def words(self) -> str:
         word = self.w["word"]
         if self.spec.int8_embeddings and self.spec.int8:
             scale = (np.maximum(np.abs(word).max(1, keepdims=True), 1e-6) / 127).astype(np.float32)
@@ -228,9 +230,11 @@ class _Builder:
             rows = self.op("Gather", [self.const("word_q", table), "input_ids"])
             cast = self.op("Cast", [rows], to=TensorProto.FLOAT)
             scales = self.op("Gather", [self.const("word_scale", scale), "input_ids"])
-            words = self.op("Mul", [cast, scales])
-        else:
-            words = self.op("Gather", [self.const("word", word), "input_ids"])
+            return str(self.op("Mul", [cast, scales]))
+        return str(self.op("Gather", [self.const("word", word), "input_ids"]))
+
+    def embeddings(self) -> str:
+        words = self.words()
         if self.spec.token_types == "learned":
             types = self.op("Gather", [self.const("type", self.w["type"]), "token_type_ids"])
             words = self.op("Add", [words, types])
@@ -322,7 +326,8 @@ def padded_inputs(ids: Array, types: Array, cu_seqlens: Array) -> dict[str, Arra
     return feeds
 
 
-def _session(model: onnx.ModelProto) -> Any:
+def session(model: onnx.ModelProto) -> Any:
+    """ONNX Runtime on a model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -338,15 +343,14 @@ def calibrate(
     spec: GraphSpec, weights: Mapping[str, Array], feeds: Mapping[str, Array]
 ) -> dict[str, tuple[Array, Array]]:
     """Least and greatest value of every channel that enters a linear layer, by name."""
-    builder = _Builder(replace(spec, int8=False), weights, {})
+    builder = GraphBuilder(replace(spec, int8=False), weights, {})
     model = builder.model()
     names = [n for n, _ in builder.taps]
     known = {o.name for o in model.graph.output}
     for tap in dict.fromkeys(t for _, t in builder.taps):
         if tap not in known:
             model.graph.output.append(helper.make_tensor_value_info(tap, TensorProto.FLOAT, None))
-    session = _session(model)
-    values = session.run([t for _, t in builder.taps], dict(feeds))
+    values = session(model).run([t for _, t in builder.taps], dict(feeds))
     keep = feeds["attention_mask"].astype(bool)
     ranges = {}
     for name, value in zip(names, values, strict=True):
@@ -362,20 +366,20 @@ def build(
     weights = weights or random_weights(spec, seed)
     lengths = [min(spec.max_position_embeddings, n) for n in (48, 17)]
     ranges = calibrate(spec, weights, padded_inputs(*random_batch(spec, lengths, seed + 1)))
-    return _Builder(spec, weights, ranges).model()
+    return GraphBuilder(spec, weights, ranges).model()
 
 
 def build_calibrated(
     spec: GraphSpec, weights: Mapping[str, Array], feeds: Mapping[str, Array]
 ) -> onnx.ModelProto:
     """The same for given calibration inputs."""
-    return _Builder(spec, weights, calibrate(spec, weights, feeds)).model()
+    return GraphBuilder(spec, weights, calibrate(spec, weights, feeds)).model()
 
 
 def ort_logits(model: onnx.ModelProto, ids: Array, types: Array, cu_seqlens: Array) -> Any:
     """ONNX Runtime's results, packed: (start, end) of shape (T,), or logits of (T, C) or (B, C)."""
     feeds = padded_inputs(ids, types, cu_seqlens)
-    results = _session(model).run(None, feeds)
+    results = session(model).run(None, feeds)
     keep = feeds["attention_mask"].astype(bool)
     if len(results) == 1:
         return results[0][keep] if results[0].ndim == 3 else results[0]

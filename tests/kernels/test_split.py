@@ -10,8 +10,16 @@ from numpy.typing import NDArray
 
 from tests.kernels.support import SPLIT_ISAS, GemmCase, Guarded, testing
 
-# Around the register tiles (4 and 8 rows) and the blocks of 32 rows; steps of K odd and even.
-SHAPES = [(m, 32, 64) for m in (1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65)] + [
+# Around the register tiles (4 and 8 rows), the blocks of 32 rows and the few rows (up to 4) that
+# are multiplied by themselves; steps of K odd and even.
+ROWS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 34, 36, 37, 47, 63, 64, 65)
+SHAPES = [(m, 32, 64) for m in ROWS] + [
+    (1, 16, 4),
+    (2, 32, 12),
+    (3, 48, 20),
+    (4, 16, 60),
+    (1, 1152, 384),
+    (4, 96, 1536),
     (7, 16, 4),
     (33, 32, 12),
     (40, 48, 20),

@@ -33,9 +33,10 @@ from compile.graph.fuse import fuse
 from compile.graph.linear import find_linear_layers
 from compile.graph.trace import trace
 from compile.int8.calibrate import observe
+from compile.int8.drives import SequenceDrive
 from compile.int8.quantize import plan_layers, quantize
 from compile.tasks.base import Settings
-from compile.tasks.registry import task_of_model
+from compile.tasks.registry import COMPILE_TASKS
 from tests.kernels.support import ISAS
 from tests.parity.test_native import MAX_INT8_DIFFERENCE
 from tests.support.families import FAMILIES
@@ -143,12 +144,17 @@ def compiled(name: str, task: str) -> Compiled:
     tokenizer = Tokenizer.from_directory(place / "checkpoint")
     batch = make_batch(tokenizer, task)
     model = trace(loaded)
-    head = task_of_model(loaded, Settings()).graph_head(loaded.config)
+    head = COMPILE_TASKS[loaded.task].for_model(loaded, Settings()).graph_head(loaded.config)
     fusions = fuse(model, loaded.config, head)
     layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
     samples, silent = windows(tokenizer, task), tiny.Silent()
     observers = observe(
-        model, layers, samples, tokenizer.pad_id, max_rows=512, seed=0, progress=silent
+        model,
+        layers,
+        SequenceDrive(samples, tokenizer.pad_id),
+        max_rows=512,
+        seed=0,
+        progress=silent,
     )
     fields = ManifestFields(
         task=task,

@@ -21,7 +21,7 @@ from bert_rt.engines.cpu_info import cpu_info, has_exact_int8
 from bert_rt.engines.onnxruntime import open_session
 from bert_rt.engines.registry import judged_engines, missing
 from bert_rt.support.cli import run_command
-from compile import compiler, export, verify
+from compile import export, verify
 from compile.int8.pairs import count_broken_pairs, find_partners, nearest_in_pairs
 from tests.tolerances import INT8_TIE_ATOL
 from tests.unit.compile import tiny
@@ -129,7 +129,7 @@ def test_an_exported_artifact_is_exact_on_every_engine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = tiny.exports()
-    monkeypatch.setattr(compiler, "trace", lambda loaded: tiny.traced())
+    monkeypatch.setattr("compile.tasks.base.trace", lambda loaded: tiny.traced())
     for name, flag in (("art", "--pair_safe"), ("free", "--no-pair-safe")):
         flags = ["--model_name_or_path", made.checkpoint, "--output_dir", tmp_path / name]
         flags += [*tiny.LIMIT_FLAGS, "--int8", "--calibration_file", made.calibration_file, flag]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bert_rt.types import TokenSequence
 
-__all__ = ["EpochBatches", "Padding", "length_bucketed_batches"]
+__all__ = ["EpochBatches", "Padding", "TokenBatches", "length_bucketed_batches"]
 
 # Batches that are sorted by length together. More save padding, fewer leave the order more random;
 # with 50 batches of 32 from SQuAD 2 % of the positions are padding, sorted as a whole 0.1 %, and
@@ -79,6 +79,63 @@ class EpochBatches:
                 self._lengths, self._batch_size, seed=self._seed, epoch=epoch
             )
             self._epoch = epoch
+
+
+class TokenBatches:
+    """Batches of pairs by their index, over all epochs, each of about as many tokens.
+
+    Pairs of like lengths on both sides stand together, so that next to nothing is padded, and long
+    ones are fewer. Which of several pairs of the same lengths meet, and the order of the batches,
+    is another one in every epoch; the sizes of the batches, and their number, stay.
+
+    Attributes:
+        num_batches: Batches of an epoch.
+    """
+
+    def __init__(
+        self,
+        lengths_N2: Sequence[tuple[int, int]] | NDArray[np.integer],
+        *,
+        max_tokens: int,
+        max_examples: int,
+        seed: int,
+    ) -> None:
+        """Take the lengths of all pairs.
+
+        Args:
+            lengths_N2: Tokens of both sides of every pair, at least one pair.
+            max_tokens: Tokens of a batch, both sides together; a longer pair is a batch alone.
+            max_examples: Most pairs of a batch.
+            seed: The run's seed.
+        """
+        self._lengths_N2 = np.asarray(lengths_N2)
+        self._seed = seed
+        self._epoch = -1
+        self._batches: list[NDArray[np.int64]] = []
+        source_N, target_N = self._lengths_N2.T
+        totals = (source_N + target_N)[np.lexsort((target_N, source_N))]
+        # Only lengths decide where a batch ends, and their order is the same in every epoch.
+        self._ends: list[int] = []
+        begin = tokens = 0
+        for index, count in enumerate(totals.tolist()):
+            if index > begin and (tokens + count > max_tokens or index - begin == max_examples):
+                self._ends.append(index)
+                begin, tokens = index, 0
+            tokens += count
+        self.num_batches = 1 + len(self._ends)
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        """Return the pairs of the index-th batch of the run."""
+        epoch, position = divmod(index, self.num_batches)
+        if epoch != self._epoch:
+            rng = np.random.default_rng((self._seed, epoch))
+            order = rng.permutation(len(self._lengths_N2))
+            source_N, target_N = self._lengths_N2[order].T
+            order = order[np.lexsort((target_N, source_N))]
+            batches = np.split(order, self._ends)
+            self._batches = [batches[number] for number in rng.permutation(self.num_batches)]
+            self._epoch = epoch
+        return self._batches[position]
 
 
 @dataclass(slots=True)

@@ -51,7 +51,8 @@ def refuse_passes(model: nn.Module, *, once: threading.Event) -> Iterator[None]:
     """Make a model's forward passes fail once an event is set, inside a with statement.
 
     Args:
-        model: Its passes are refused, with an InterruptedError.
+        model: Its passes, and those of its parts that are called alone, are refused, with an
+            InterruptedError.
         once: The event.
     """
 
@@ -59,8 +60,11 @@ def refuse_passes(model: nn.Module, *, once: threading.Event) -> Iterator[None]:
         if once.is_set():
             raise InterruptedError("a signal has come")
 
-    handle = model.register_forward_pre_hook(refuse)
+    # A decoder is called alone, once a token.
+    parts = (model, *model.children())
+    handles = [part.register_forward_pre_hook(refuse) for part in parts]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

@@ -39,6 +39,17 @@ _STATE = "trainer_state.json"
 _OPTIMIZER = "optimizer.safetensors"
 _PREFIX = "checkpoint-"
 _MEANS = ("exp_avg", "exp_avg_sq")
+# What checkpoints of older versions do not hold: there is nothing to compare with.
+_ADDED = frozenset(
+    {
+        "held_out_fraction",
+        "initialization",
+        "layout",
+        "options",
+        "tokenizer_sha256",
+        "vocab_size",
+    }
+)
 
 
 @dataclass
@@ -148,10 +159,7 @@ def load_state(path: Path, optimizer: AdamW, fingerprint: Mapping[str, Any]) -> 
         tensors = load_file(path / _OPTIMIZER)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{path / _OPTIMIZER}: cannot be read: {error}") from error
-    for name in sorted({*fingerprint, *state.fingerprint}):
-        got, want = fingerprint.get(name), state.fingerprint.get(name)
-        if got != want:
-            raise TrainingError(f"{name}: got {got!r}, but {path} was trained with {want!r}")
+    _check_fingerprint(path, fingerprint, state.fingerprint)
     for name, parameter in _named_parameters(optimizer):
         for kind in _MEANS:
             tensor = tensors.get(f"{kind}.{name}")
@@ -161,6 +169,17 @@ def load_state(path: Path, optimizer: AdamW, fingerprint: Mapping[str, Any]) -> 
     for group in optimizer.param_groups:
         group["num_steps"] = state.step
     return state
+
+
+def _check_fingerprint(path: Path, given: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name in sorted({*given, *wanted}):
+        if name in _ADDED and name not in wanted:
+            continue
+        got, want = given.get(name), wanted.get(name)
+        if isinstance(got, Mapping) and isinstance(want, Mapping):
+            _check_fingerprint(path, got, want)
+        elif got != want:
+            raise TrainingError(f"{name}: got {got!r}, but {path} was trained with {want!r}")
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

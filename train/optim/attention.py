@@ -27,9 +27,16 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q_GSH: Tensor, k_GSH: Tensor, v_GSH: Tensor, mask_G1S: Tensor, scale: float
+        ctx: Any, q_GSH: Tensor, k_GSH: Tensor, v_GSH: Tensor, mask: Tensor, scale: float
     ) -> Tensor:
-        scores_GSS = torch.baddbmm(mask_G1S, q_GSH, k_GSH.transpose(1, 2), alpha=scale)
+        b, _, rows, s = mask.shape
+        if rows == 1:
+            mask_G1S = mask.expand(b, len(q_GSH) // b, 1, s).reshape(-1, 1, s)
+            scores_GSS = torch.baddbmm(mask_G1S, q_GSH, k_GSH.transpose(1, 2), alpha=scale)
+        else:
+            # A mask with rows of its own is as large as a head's scores: not copied for each head.
+            scores_GSS = torch.bmm(q_GSH, k_GSH.transpose(1, 2)).mul_(scale)
+            scores_GSS.view(b, -1, s, s).add_(mask)
         p_GSS = torch.softmax(scores_GSS, dim=-1)
         ctx.save_for_backward(q_GSH, k_GSH, v_GSH, p_GSS)
         ctx.scale = scale
@@ -82,9 +89,8 @@ class FastSelfAttention(nn.Module):
             qkv = F.linear(x_BSD.to(dtype), weight.to(dtype), bias.to(dtype))
             heads_3BNSH = qkv.view(b, s, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
             q_GSH, k_GSH, v_GSH = heads_3BNSH.reshape(3, -1, s, self.head_dim).unbind(0)
-            mask_G1S = mask.to(dtype).expand(b, self.num_heads, 1, s).reshape(-1, 1, s)
             out_GSH: Tensor = _Attend.apply(  # type: ignore[no-untyped-call]
-                q_GSH, k_GSH, v_GSH, mask_G1S, self.head_dim**-0.5
+                q_GSH, k_GSH, v_GSH, mask.to(dtype), self.head_dim**-0.5
             )
         return out_GSH.view(b, self.num_heads, s, self.head_dim).transpose(1, 2).flatten(-2)
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from bert_rt.model.checkpoint import checkpoint_hash
 from bert_rt.support.faults import Dropped
 from bert_rt.support.flags import known_flags
-from bert_rt.tasks.base import Limits, Task
+from bert_rt.tasks.base import Limits
+from bert_rt.tasks.settings import TaskSettings
 from train.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Setup:
     """What a run is made of.
 
     Attributes:
-        model_dir: The checkpoint that training starts from.
+        model_dir: The checkpoint that training starts from, or whatever else a task takes.
         train_files: Files of the task's examples, one behind the other.
         validation_file: A file to evaluate on, or None.
         weights_dir: A checkpoint of the run that is resumed; None for a new run.
@@ -72,13 +74,15 @@ class TrainTask(ABC):
     """One task's part in fine-tuning. Its module imports no PyTorch: --help should not wait for it.
 
     Attributes:
-        task: The task as runtimes know it.
+        task: The task as runtimes know it, or at least its settings.
         options_class: The options of only this task's training: a frozen dataclass, each of whose
             fields is a flag (bert_rt.support.flags).
+        free_options: Its fields that a resumed run may change, because no step depends on them.
     """
 
-    task: ClassVar[Task[Any, Any, Any]]
+    task: ClassVar[TaskSettings]
     options_class: ClassVar[type[Any]] = NoOptions
+    free_options: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def default_recipe(self) -> Recipe:
@@ -110,6 +114,31 @@ class TrainTask(ABC):
         owner = f"training for {self.task.name}"
         return self.options_class(**known_flags(given, self.options_class, owner))
 
-    def fingerprint(self, limits: Any) -> Mapping[str, Any]:
-        """Return what a resumed run must have in common with the one before, beside the data."""
-        return {"limits": dataclasses.asdict(limits)}
+    def start_hash(self, model_dir: Path) -> str:
+        """Return the SHA-256 of what training starts from; raises CheckpointError."""
+        return checkpoint_hash(model_dir)
+
+    def data_files(self, path: Path, layout: Any) -> Sequence[Path]:
+        """Return the files that a name of training data stands for; raises InputError."""
+        del layout
+        return [path]
+
+    def fingerprint(self, setup: Setup) -> dict[str, Any]:
+        """Return what a resumed run must have in common with the one before, beside the files.
+
+        Args:
+            setup: What the run is made of.
+
+        Returns:
+            Values of JSON by name: the limits, the layout of the files, and all options but
+            free_options. A task whose options name files puts their hashes in the names' place.
+
+        Raises:
+            CheckpointError: A checkpoint that the options name cannot be read.
+        """
+        options = dataclasses.asdict(setup.options)
+        return {
+            "limits": dataclasses.asdict(setup.limits),
+            "layout": dataclasses.asdict(setup.layout),
+            "options": {n: value for n, value in options.items() if n not in self.free_options},
+        }

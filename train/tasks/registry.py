@@ -10,6 +10,7 @@ from train.tasks.question_answering.task import QuestionAnswering
 from train.tasks.summarization.task import Summarization
 from train.tasks.text_classification.task import TextClassification
 from train.tasks.token_classification.task import TokenClassification
+from train.tasks.translation.task import Translation
 
 __all__ = ["TRAIN_TASKS", "register"]
 
@@ -26,3 +27,4 @@ register(QuestionAnswering())
 register(TextClassification())
 register(TokenClassification())
 register(Summarization())
+register(Translation())

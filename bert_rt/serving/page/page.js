@@ -1,160 +1,170 @@
-// The page: asks /v1/answer and shows the answer in its passage.
-// The service counts Unicode code points, JavaScript counts UTF-16 code units: see units().
-"use strict";
+// The page: asks the model that is chosen, as its task's view says (/page/tasks.json), and knows
+// no task itself. result.js shows what comes back.
+import { $, element, showResult } from "./result.js";
 
-const EXAMPLES = [
-  {
-    question: "When was the tower finished?",
-    context:
-      "The Eiffel Tower is a wrought-iron lattice tower on the Champ de Mars in Paris. It was " +
-      "designed by the company of Gustave Eiffel and finished in March 1889 for the World's Fair. " +
-      "At 330 metres it was the tallest structure in the world for 41 years.",
-  },
-  {
-    question: "Who was the first person on the Moon?",
-    context:
-      "\u{1F680} Apollo 11 was launched on 16 July 1969 from Kennedy Space Center. Four days later " +
-      "Neil Armstrong became the first person to walk on the Moon; Buzz Aldrin followed 19 " +
-      "minutes later, while Michael Collins stayed in orbit.",
-  },
-  {
-    question: "What does a ticket cost?",
-    context: "The museum is open from ten to six. It is closed on Mondays.",
-  },
-];
+const LOADING_MS = 2000; // From one look at models that are loading to the next.
 
-const $ = (id) => document.getElementById(id);
-let shown = null; // The passage and the answer on the screen.
-
-// Turn positions in code points into positions in code units.
-function units(text, positions) {
-  const sorted = [...new Set(positions)].sort((a, b) => a - b);
-  const found = new Map();
-  let unit = 0;
-  let point = 0;
-  for (const wanted of sorted) {
-    while (point < wanted && unit < text.length) {
-      unit += text.codePointAt(unit) > 0xffff ? 2 : 1;
-      point += 1;
-    }
-    found.set(wanted, unit);
-  }
-  return (position) => found.get(position);
-}
-
-function element(name, text, className) {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
+const models = new Map(); // Those that can be asked, with their views, by name.
+const kept = new Map(); // What stands in fields, also in those that are not shown now.
+let model = null; // The chosen one.
+let shown = null; // What was asked for the result on the screen.
+let turn = 0; // Counts requests and choices: a response that comes after the next is dropped.
 
 function say(text, isBad = false) {
   $("status").textContent = text;
   $("status").classList.toggle("bad", isBad);
 }
 
-function percent(score) {
-  return (score * 100).toFixed(score < 0.0995 ? 1 : 0) + " %";
+function nameOf(field) {
+  return field.label.toLowerCase();
 }
 
-// Show the passage with the answer marked, or with a runner-up beside it.
-function showPassage(other) {
-  const { context, best } = shown;
-  const spans = [];
-  if (best.text) spans.push({ ...best, className: "" });
-  if (other && other.text) spans.push({ ...other, className: "other" });
-  const at = units(context, spans.flatMap((span) => [span.start, span.end]));
-  const edges = [...new Set([0, context.length, ...spans.flatMap((s) => [at(s.start), at(s.end)])])];
-  edges.sort((a, b) => a - b);
-  const passage = $("passage");
-  passage.replaceChildren();
-  for (let index = 0; index + 1 < edges.length; index += 1) {
-    const [from, to] = [edges[index], edges[index + 1]];
-    const inside = spans.filter((span) => at(span.start) <= from && to <= at(span.end));
-    const text = context.slice(from, to);
-    const top = inside[inside.length - 1];
-    passage.append(top ? element("mark", text, top.className) : document.createTextNode(text));
+// Where a text is kept: one for all tasks, but a request as JSON is its task's own.
+function textSlot({ view, task }) {
+  return view.text.name === null ? `request of ${task}` : "text";
+}
+
+// The fields that are shown, each with the element that it is written in.
+function fieldsOf(view) {
+  const fields = [{ ...view.text, node: $("text") }];
+  if (view.line) fields.push({ ...view.line, node: $("line") });
+  return fields;
+}
+
+function choose(name) {
+  if (model && model.name === name) return;
+  if (model) {
+    kept.set(textSlot(model), $("text").value);
+    if (model.view.line) kept.set(model.view.line.key, $("line").value);
+  } else {
+    kept.set("text", $("text").value); // Browsers fill in what stood there before a reload.
   }
-  const mark = passage.querySelector(other ? "mark.other" : "mark");
-  if (mark) passage.scrollTop = Math.max(0, mark.offsetTop - passage.offsetTop - 60);
+  model = models.get(name);
+  turn += 1;
+  const { view } = model;
+  $("model").value = name;
+  document.title = `${view.title} - bert-rt`;
+  $("title").textContent = view.title;
+  $("hint").textContent = view.hint;
+  $("submit").textContent = view.button;
+  $("submit").disabled = false;
+  $("text-label").textContent = view.text.label;
+  for (const id of ["line", "line-label"]) $(id).hidden = !view.line;
+  $("line-label").textContent = view.line
+    ? view.line.label + (view.line.is_optional ? " (optional)" : "")
+    : "";
+  $("examples").replaceChildren("Examples:");
+  for (const example of view.examples) $("examples").append(" ", exampleButton(example));
+  $("line").value = (view.line && kept.get(view.line.key)) ?? "";
+  const isRaw = view.text.name === null;
+  $("text").value = kept.get(textSlot(model)) ?? (isRaw ? view.examples[0].text : "");
+  $("result").hidden = true;
+  $("form").hidden = false;
+  say("");
 }
 
-function showOthers(alternatives) {
-  $("runners-up").hidden = alternatives.length === 0;
-  $("others").replaceChildren();
-  for (const other of alternatives) {
-    const button = element("button", other.text || "no answer");
-    button.type = "button";
-    for (const event of ["mouseenter", "focus"]) {
-      button.addEventListener(event, () => showPassage(other));
-    }
-    for (const event of ["mouseleave", "blur"]) {
-      button.addEventListener(event, () => showPassage(null));
-    }
-    const item = document.createElement("li");
-    item.append(button, element("span", " " + percent(other.score), "score"));
-    $("others").append(item);
-  }
+function exampleButton(example) {
+  const button = element("button", example.name, "link");
+  button.type = "button";
+  button.addEventListener("click", () => {
+    $("text").value = example.text;
+    $("line").value = example.line;
+    ask();
+  });
+  return button;
 }
 
-function show(request, response, milliseconds) {
-  const best = response.answers[0];
-  shown = { context: request.context, best, request };
-  $("answer").textContent = best.text || "No answer in this passage";
-  $("score").textContent = percent(best.score);
-  $("raw").textContent = JSON.stringify(response, null, 2);
-  showOthers(best.alternatives || []);
-  $("result").hidden = false;
-  showPassage(null);
-  say(`${response.usage.tokens} tokens in ${milliseconds} ms, by ${response.model}.`);
-}
-
+// Make the request of what is written; throws an Error with the mistake and where it is.
 function currentRequest() {
-  const request = { question: $("question").value, context: $("context").value, top_k: 4 };
-  if ($("model").value) request.model = $("model").value;
-  return request;
+  const { view } = model;
+  let request = { ...view.fixed };
+  for (const { name, node, is_optional: isOptional, ...field } of fieldsOf(view)) {
+    const isEmpty = !node.value.trim();
+    if (isEmpty && !isOptional) {
+      node.focus();
+      throw new Error(`The ${nameOf(field)} is empty.`);
+    }
+    if (name === null) request = parsed(node.value, nameOf(field));
+    else if (!isEmpty) request[name] = node.value;
+  }
+  return { model: model.name, ...request };
+}
+
+function parsed(text, what) {
+  let value = null;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`The ${what} is no JSON: ${error.message}`);
+  }
+  if (value === null || typeof value !== "object" || Array.isArray(value)) {
+    throw new Error(`The ${what} is not an object in JSON.`);
+  }
+  return value;
 }
 
 async function ask() {
-  const request = currentRequest();
-  for (const [id, what] of [["context", "passage"], ["question", "question"]]) {
-    if (!$(id).value.trim()) {
-      say(`The ${what} is empty.`, true);
-      $(id).focus();
-      return;
-    }
-  }
-  $("submit").disabled = true;
-  say("Asking ...");
-  const began = performance.now();
+  turn += 1;
+  const mine = turn;
+  const { view, labels, route } = model;
+  const asked = { view, labels, route, text: $("text").value, link: link(), request: null };
   try {
-    const response = await fetch("v1/answer", {
+    asked.request = currentRequest();
+    $("submit").disabled = true;
+    say("Waiting for the model ...");
+    const began = performance.now();
+    const response = await fetch(route.slice(1), {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(request),
+      body: JSON.stringify(asked.request),
     });
     const body = await response.json();
+    if (mine !== turn) return;
     if (!response.ok) throw new Error(`${body.error} (status ${response.status})`);
-    show(request, body, Math.round(performance.now() - began));
-    history.replaceState(null, "", linkOf(request));
+    shown = asked;
+    showResult(asked, body);
+    const milliseconds = Math.round(performance.now() - began);
+    say(`${body.usage.tokens} tokens in ${milliseconds} ms, by ${body.model}.`);
+    history.replaceState(null, "", asked.link);
   } catch (error) {
+    if (mine !== turn) return;
     $("result").hidden = true;
     say(error.message, true);
   } finally {
-    $("submit").disabled = false;
+    if (mine === turn) $("submit").disabled = false;
   }
 }
 
-// The part behind "#" is never sent to a server, so no passage gets into a log.
-function linkOf(request) {
-  const fields = new URLSearchParams({ q: request.question, c: request.context });
+// The part behind "#" is never sent to a server, so no text gets into a log.
+function link() {
+  const given = fieldsOf(model.view).map(({ key, node }) => [key, node.value]);
+  const fields = new URLSearchParams(given.filter(([, value]) => value).reverse());
+  if (models.size > 1) fields.set("m", model.name);
   return `${location.pathname}#${fields}`;
 }
 
-function curlOf(request) {
+function givenByLink() {
+  return new URLSearchParams(location.hash.slice(1));
+}
+
+// Fill in and ask what a link says; where it names no model, its keys say which one can answer.
+function follow(given) {
+  const isWhole = ({ view }) =>
+    [view.text, view.line].every((field) => !field || field.is_optional || given.has(field.key));
+  const named = models.get(given.get("m"));
+  const found = named && isWhole(named) ? named : [...models.values()].find(isWhole);
+  if (!found) {
+    say("No model here takes what the link asks.", true);
+    return;
+  }
+  choose(found.name);
+  for (const { key, node } of fieldsOf(found.view)) node.value = given.get(key) ?? "";
+  ask();
+}
+
+function curlOf({ request, route }) {
   const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-  const url = new URL("v1/answer", location.href.split("#")[0]);
+  const url = new URL(route.slice(1), location.href.split("#")[0]);
   const body = JSON.stringify(request);
   return `curl ${quote(url.href)} -H 'Content-Type: application/json' -d ${quote(body)}`;
 }
@@ -166,7 +176,7 @@ async function copy(text, what) {
   } catch {
     // Without HTTPS or permission browsers have no clipboard; the text can be taken from here.
     $("raw").textContent = text;
-    $("raw").parentElement.open = true;
+    $("details").open = true;
     $("raw").focus();
     say(`This browser does not let a page copy; the ${what.toLowerCase()} stands below.`);
   }
@@ -179,25 +189,42 @@ async function readFile(file) {
   }
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(await file.arrayBuffer());
-    $("context").value = text;
-    say(`${file.name} is the passage now.`);
-    $("question").focus();
+    $("text").value = text;
+    say(`${file.name} is the ${nameOf(model.view.text)} now.`);
+    $(model.view.line ? "line" : "submit").focus();
   } catch {
     say(`${file.name} is not a text in UTF-8.`, true);
   }
 }
 
-async function listModels() {
-  const { models } = await (await fetch("v1/models")).json();
-  const usable = models.filter((model) => model.route === "/v1/answer");
-  for (const model of usable) $("model").append(new Option(model.name, model.name));
-  $("model-field").hidden = usable.length < 2;
-  if (!usable.length) say("No model here answers questions yet.", true);
+// Offer the models that are there; returns whether others are still loading.
+async function listModels(views) {
+  const all = (await (await fetch("v1/models")).json()).models;
+  for (const entry of all) {
+    const view = views[entry.task];
+    if (!view || models.has(entry.name)) continue;
+    models.set(entry.name, { ...entry, view });
+    $("model").append(new Option(`${entry.name} (${entry.task})`, entry.name));
+  }
+  $("model-field").hidden = models.size < 2;
+  return all.some((entry) => entry.state === "loading");
 }
 
-function fill({ question, context }) {
-  $("question").value = question;
-  $("context").value = context;
+async function watchModels() {
+  const views = await (await fetch("page/tasks.json")).json();
+  const given = givenByLink();
+  for (;;) {
+    const isLoading = await listModels(views);
+    const isAwaited = isLoading && given.has("m") && !models.has(given.get("m"));
+    if (!model && models.size && !isAwaited) {
+      choose([...models.keys()][0]);
+      if (location.hash.length > 1) follow(given);
+    }
+    if (!isLoading) break;
+    if (!model) say("The model is loading ...");
+    await new Promise((resolve) => setTimeout(resolve, LOADING_MS));
+  }
+  if (!models.size) say("No model could be loaded.", true);
 }
 
 function start() {
@@ -205,35 +232,28 @@ function start() {
     event.preventDefault();
     ask();
   });
-  $("context").addEventListener("keydown", (event) => {
+  $("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask();
   });
-  for (const button of document.querySelectorAll("[data-example]")) {
-    button.addEventListener("click", () => {
-      fill(EXAMPLES[button.dataset.example]);
-      ask();
-    });
-  }
+  $("model").addEventListener("change", (event) => choose(event.target.value));
   $("file").addEventListener("change", (event) => {
     if (event.target.files[0]) readFile(event.target.files[0]);
   });
   for (const name of ["dragover", "dragleave", "drop"]) {
-    $("context").addEventListener(name, (event) => {
+    $("text").addEventListener(name, (event) => {
       const files = event.dataTransfer.files;
       if (name !== "drop" || files.length) event.preventDefault();
       event.target.classList.toggle("over", name === "dragover");
       if (name === "drop" && files[0]) readFile(files[0]);
     });
   }
-  const absolute = () => new URL(linkOf(shown.request), location.href).href;
+  const absolute = () => new URL(shown.link, location.href).href;
   $("copy-link").addEventListener("click", () => copy(absolute(), "Link"));
-  $("copy-curl").addEventListener("click", () => copy(curlOf(shown.request), "Command"));
-  listModels().catch(() => say("The service does not answer.", true));
-  const given = new URLSearchParams(location.hash.slice(1));
-  if (given.has("q") && given.has("c")) {
-    fill({ question: given.get("q"), context: given.get("c") });
-    ask();
-  }
+  $("copy-curl").addEventListener("click", () => copy(curlOf(shown), "Command"));
+  window.addEventListener("hashchange", () => {
+    if (model) follow(givenByLink());
+  });
+  watchModels().catch(() => say("The service does not answer.", true));
 }
 
 start();

@@ -1,8 +1,9 @@
 """How a task is asked by HTTP: the fields of a request, and the JSON of a result.
 
 A task describes itself once, as an HttpForm. The server makes of it the route `/v1/<path>`, its
-JSON schema and example, the tensors of the Open Inference Protocol and the shapes of Hugging Face's
-inference API. Needs msgspec, which the extra bert-rt[serve] brings.
+JSON schema and example, the tensors of the Open Inference Protocol, the shapes of Hugging Face's
+inference API and what the page shows (forms/page.py). Needs msgspec, which the extra
+bert-rt[serve] brings.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from msgspec import Meta
 
 from bert_rt.errors import InputError
 from bert_rt.scheduling.requests import LOWEST_PRIORITY
+from bert_rt.tasks.forms.page import PageView, raw_view
 
 __all__ = [
     "AnyForm",
     "HttpForm",
+    "InferenceForm",
     "TaskRequest",
     "TaskResponse",
     "TextForm",
@@ -86,6 +89,8 @@ class HttpForm(ABC):
         optional_inputs: Names of those that it may have.
         outputs: Names of a response's tensors, and their datatypes.
         parameters: Names of fields of the task's own options that requests may set.
+        page: How the server's page asks the task and shows its results; None for requests and
+            responses as JSON.
     """
 
     path: str
@@ -98,6 +103,12 @@ class HttpForm(ABC):
     optional_inputs: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[Mapping[str, str]]
     parameters: ClassVar[tuple[str, ...]] = ()
+    page: ClassVar[PageView | None] = None
+
+    @property
+    def view(self) -> PageView:
+        """What the server's page knows of the task."""
+        return self.page or raw_view(self.summary, self.example)
 
     @abstractmethod
     def items(self, request: Any) -> list[Any]:
@@ -124,13 +135,17 @@ class HttpForm(ABC):
     def tensors(self, results: Sequence[Any]) -> dict[str, list[Any]]:
         """Return the elements of the outputs, one a result."""
 
-    def items_of_inputs(self, inputs: Any) -> list[Any] | None:
-        """Return items of what Hugging Face's API calls inputs; None where they are not of it."""
-        del inputs
-        return None
 
+class InferenceForm(HttpForm):
+    """The form of a task that Hugging Face's inference API has, too."""
+
+    @abstractmethod
+    def items_of_inputs(self, inputs: Any) -> list[Any] | None:
+        """Return items of what the API calls inputs; None where they are not of this task."""
+
+    @abstractmethod
     def hugging_face(self, results: Sequence[Any], *, is_many: bool, top_k: int | None) -> Any:
-        """Return results in the shape of Hugging Face's API.
+        """Return results in the shape of the API.
 
         Args:
             results: One an item.
@@ -139,11 +154,7 @@ class HttpForm(ABC):
 
         Returns:
             Plain JSON values.
-
-        Raises:
-            NotImplementedError: The API has no such task, so items_of_inputs gives None.
         """
-        raise NotImplementedError
 
 
 def align(columns: Mapping[str, str | Sequence[str]]) -> list[tuple[str, ...]]:
@@ -176,7 +187,7 @@ def align(columns: Mapping[str, str | Sequence[str]]) -> list[tuple[str, ...]]:
     return list(zip(*full, strict=True))
 
 
-class TextForm(HttpForm):
+class TextForm(InferenceForm):
     """The form of a task that takes a text: what it asks, by the field `text`."""
 
     inputs = ("text",)

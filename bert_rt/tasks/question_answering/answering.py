@@ -14,9 +14,14 @@ import numpy as np
 from bert_rt.artifact.checks import check_fields, check_int, check_logit, check_string, refuse
 from bert_rt.artifact.manifest import Manifest
 from bert_rt.errors import ArtifactFormatError, InputError
+from bert_rt.model.config import BertConfig
 from bert_rt.tasks.base import CallOptions, SelfTestItem, Task, limits_of
 from bert_rt.tasks.limits import AnsweringConfig
-from bert_rt.tasks.question_answering.features import check_question, make_features
+from bert_rt.tasks.question_answering.features import (
+    check_question,
+    check_split_windows,
+    make_features,
+)
 from bert_rt.tasks.question_answering.head_spec import HEAD
 from bert_rt.tasks.question_answering.rows import AnswerRows
 from bert_rt.tasks.question_answering.spans import decode
@@ -146,15 +151,12 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
         contexts, questions = session.encode(
             [item.context for item in items], [item.question for item in items]
         )
-        tokenizer = session.tokenizer
-        ids = {
-            "cls_id": tokenizer.cls_id,
-            "sep_id": tokenizer.sep_id,
-            "num_separators": tokenizer.num_separators,
-            "second_type_id": tokenizer.second_type_id,
-        }
+        tokens = session.tokenizer.pair_tokens
+        is_split = session.passage_position_offset > 0
         for item, question, context in zip(items, questions, contexts, strict=True):
-            features = make_features(0, question, context, config=options.limits, **ids)
+            features = make_features(
+                0, question, context, config=options.limits, is_split=is_split, **tokens
+            )
             yield PreparedQuestion(item, context, features)
 
     def decode(
@@ -188,6 +190,10 @@ class QuestionAnswering(Task[Question, PreparedQuestion, Answer]):
     def read_limits(self, manifest: Manifest) -> AnsweringConfig:
         """Return how passages are cut into windows and answers are picked."""
         return limits_of(manifest, AnsweringConfig)
+
+    def check_limits(self, limits: Any, architecture: BertConfig) -> None:
+        """Refuse windows that a model with split layers cannot read."""
+        check_split_windows(limits, architecture)
 
     def check_outputs(self, outputs: Outputs, manifest: Manifest) -> None:
         """Refuse what is not one number a token."""

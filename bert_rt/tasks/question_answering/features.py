@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 
 from bert_rt.errors import ConfigError, EmptyInputError
+from bert_rt.model.config import BertConfig
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.texts import MAX_TEXT_CHARS, check_text
 from bert_rt.text.windows import cut_windows, max_context
-from bert_rt.types import Encoding, Feature
+from bert_rt.types import Encoding, Feature, IntArray
 
 __all__ = [
     "MAX_QUESTION_CHARS",
     "check_question",
+    "check_split_windows",
     "make_features",
+    "passage_parts",
 ]
 
 MAX_QUESTION_CHARS = 100_000
@@ -55,6 +58,7 @@ def make_features(
     sep_id: int,
     num_separators: int = 1,
     second_type_id: int = 1,
+    is_split: bool = False,
 ) -> list[Feature]:
     """Cut one question's context into windows.
 
@@ -67,6 +71,7 @@ def make_features(
         sep_id: Id of the token that ends the question and the context.
         num_separators: How many of it stand between the two (Tokenizer.num_separators).
         second_type_id: Token type of the context (Tokenizer.second_type_id).
+        is_split: Whether the model has split layers: windows are cut as for the longest question.
 
     Returns:
         Windows of at most max_seq_length tokens in context order. Neighbours share doc_stride
@@ -86,7 +91,8 @@ def make_features(
             raise EmptyInputError(f"{field}: got text without a single token, want readable text")
     query_ids = question.input_ids[: config.max_query_length]
     context_offset = len(query_ids) + 1 + num_separators
-    room = _room(config, context_offset + 1)
+    longest = config.max_query_length if is_split else len(query_ids)
+    room = _room(config, longest + num_separators + 2)
     starts, lengths = cut_windows(len(context.input_ids), room, room - config.doc_stride, "context")
     features = []
     views = max_context(starts, lengths)
@@ -101,6 +107,55 @@ def make_features(
         place = (question_index, context_offset, start, length)
         features.append(Feature(input_ids, token_type_ids, *place, is_max_context))
     return features
+
+
+def passage_parts(context: Encoding, *, config: AnsweringConfig, sep_id: int) -> list[IntArray]:
+    """Return what stands behind the question in the windows of a model with split layers.
+
+    Args:
+        context: The context's tokens.
+        config: As in make_features.
+        sep_id: Id of the token that ends the context.
+
+    Returns:
+        Of every window the tokens of type 1, shape (T,), int32: the same for all questions.
+
+    Raises:
+        EmptyInputError: The context has no token.
+        InputTooLongError: It would make more than MAX_WINDOWS windows.
+    """
+    question = Encoding(np.zeros(1, np.int32), np.zeros((1, 2), np.int32))
+    ids = {"cls_id": 0, "sep_id": sep_id}
+    features = make_features(0, question, context, config=config, is_split=True, **ids)
+    return [feature.input_ids[feature.context_offset :] for feature in features]
+
+
+def check_split_windows(config: AnsweringConfig, architecture: BertConfig) -> None:
+    """Check that windows fit a model with split layers, whose two texts have their own positions.
+
+    Args:
+        config: How windows are cut.
+        architecture: The model's; without split layers all windows fit that are short enough.
+
+    Raises:
+        ConfigError: A question may reach the passage's positions, or a passage the end of all.
+    """
+    offset = architecture.passage_position_offset
+    if not offset:
+        return
+    if config.max_query_length > offset - 2:
+        raise ConfigError(
+            f"max_query_length: got {config.max_query_length}, want at most {offset - 2}: the "
+            f"model has split layers, and passages begin at its position {offset}"
+        )
+    end = offset + config.max_seq_length - config.max_query_length - 2
+    if end > architecture.max_sequence_length:
+        raise ConfigError(
+            f"max_seq_length: got {config.max_seq_length}, want at most "
+            f"{config.max_seq_length - end + architecture.max_sequence_length} with "
+            f"max_query_length {config.max_query_length}: the model has split layers, and passages "
+            f"begin at its position {offset} of {architecture.max_sequence_length}"
+        )
 
 
 def _room(config: AnsweringConfig, num_taken: int) -> int:

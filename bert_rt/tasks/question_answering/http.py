@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from bert_rt.errors import InputError
-from bert_rt.tasks.forms.http import HttpForm, TaskRequest, TaskResponse, Texts, Usage, align
+from bert_rt.tasks.forms.http import InferenceForm, TaskRequest, TaskResponse, Texts, Usage, align
+from bert_rt.tasks.forms.page import PageExample, PageField, PageView
 from bert_rt.types import Answer
 
 __all__ = ["AnswerForm", "AnswerRequest", "AnswerResponse", "FoundAnswer"]
@@ -59,7 +60,30 @@ class AnswerResponse(TaskResponse):
     answers: list[FoundAnswer]
 
 
-class AnswerForm(HttpForm):
+_EXAMPLES = (
+    PageExample(
+        name="a tower",
+        text="The Eiffel Tower is a wrought-iron lattice tower on the Champ de Mars in Paris. It "
+        "was designed by the company of Gustave Eiffel and finished in March 1889 for the World's "
+        "Fair. At 330 metres it was the tallest structure in the world for 41 years.",
+        line="When was the tower finished?",
+    ),
+    PageExample(
+        name="a launch",
+        text="\U0001f680 Apollo 11 was launched on 16 July 1969 from Kennedy Space Center. Four "
+        "days later Neil Armstrong became the first person to walk on the Moon; Buzz Aldrin "
+        "followed 19 minutes later, while Michael Collins stayed in orbit.",
+        line="Who was the first person on the Moon?",
+    ),
+    PageExample(
+        name="no answer",
+        text="The museum is open from ten to six. It is closed on Mondays.",
+        line="What does a ticket cost?",
+    ),
+)
+
+
+class AnswerForm(InferenceForm):
     """Questions over contexts."""
 
     path = "answer"
@@ -79,6 +103,22 @@ class AnswerForm(HttpForm):
         "end": "INT64",
     }
     parameters = ("max_overlap",)
+    page = PageView(
+        title="Ask a passage",
+        hint="Paste a text or drop a file, ask a question: the answer is a part of the text.",
+        button="Ask",
+        text=PageField(name="context", label="Passage", key="c"),
+        line=PageField(name="question", label="Question", key="q"),
+        fixed={"top_k": 4},
+        examples=_EXAMPLES,
+        results="answers",
+        result_title="Answer",
+        headline="text",
+        nothing="No answer in this passage",
+        score="score",
+        alternatives="alternatives",
+        parts="",
+    )
 
     def items(self, request: AnswerRequest) -> list[Any]:
         """Return pairs of question and context."""

@@ -6,8 +6,9 @@ Shapes: Q documents.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,32 +17,41 @@ from numpy.typing import NDArray
 from bert_rt.errors import InputError
 from bert_rt.support.progress import Progress
 from bert_rt.tasks.summarization.documents import SummarizedText
-from bert_rt.tasks.summarization.rouge import best_rouge
+from bert_rt.tasks.summarization.lead import LeadComparison, compare_with_lead
+from bert_rt.tasks.summarization.rouge import ROUGE, best_rouge, rouge_convention
 from bert_rt.tasks.summarization.summarizing import Summarization
 from bert_rt.types import Summary
 
 if TYPE_CHECKING:
     from bert_rt.api import Runtime
 
-__all__ = ["ROUGE", "SummaryEvaluation", "evaluate_summaries"]
+__all__ = ["SummaryEvaluation", "evaluate_summaries"]
 
-ROUGE = ("rouge1", "rouge2", "rougeL")
 _TASK = Summarization()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class SummaryEvaluation:
     """What a Runtime made of documents; Q of them in the examples' order.
 
     Attributes:
+        examples: The documents.
         summaries: What it chose.
         rouge_Q3: Shape (Q, 3), float64, F1 of ROUGE-1, ROUGE-2 and ROUGE-L, in percent.
         texts_per_second: From documents to summaries, tokenization included.
+        max_sentences: Sentences of a summary.
     """
 
+    examples: Sequence[SummarizedText]
     summaries: tuple[Summary, ...]
     rouge_Q3: NDArray[np.float64]
     texts_per_second: float
+    max_sentences: int
+
+    @cached_property
+    def against_lead(self) -> LeadComparison:
+        """The first sentences' scores beside these, with intervals; computed when asked for."""
+        return compare_with_lead(self.examples, self.rouge_Q3, self.max_sentences)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -60,14 +70,31 @@ class SummaryEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures by name, for JSON."""
-        return {**self.metrics, "total": self.total, "texts_per_second": self.texts_per_second}
+        other = self.against_lead
+        return {
+            **self.metrics,
+            **{f"{name}_interval": ends for name, ends in zip(ROUGE, other.interval, strict=True)},
+            **{f"lead_{name}": value for name, value in zip(ROUGE, other.lead, strict=True)},
+            **{
+                f"{name}_gain_interval": ends
+                for name, ends in zip(ROUGE, other.gain_interval, strict=True)
+            },
+            "rouge_convention": rouge_convention(),
+            "total": self.total,
+            "texts_per_second": self.texts_per_second,
+        }
 
     def describe(self) -> str:
         """Return the figures as lines of text."""
-        figures = " / ".join(f"{value:.2f}" for value in self.metrics.values())
+        other = self.against_lead
+        gains = self.rouge_Q3.mean(axis=0) - other.lead
+        count = other.num_sentences
+        first = "first sentence" if count == 1 else f"first {count} sentences"
         return (
-            f"ROUGE-1 / 2 / L {figures} over {self.total} texts (F1, no stemmer; of several "
-            f"references the one of the highest ROUGE-1)\n"
+            f"ROUGE-1 / 2 / L {_figures(self.metrics.values())} over {self.total} texts "
+            f"({rouge_convention()}); 95 % intervals {_ranges(other.interval)}\n"
+            f"the {first} alone: {_figures(other.lead)}; above that by {_figures(gains)}, "
+            f"95 % intervals {_ranges(other.gain_interval)}\n"
             f"{self.texts_per_second:.1f} texts/s, text to summary,"
         )
 
@@ -103,4 +130,18 @@ def evaluate_summaries(
         best_rouge(summary.text, example.references)
         for summary, example in zip(summaries, examples, strict=True)
     ]
-    return SummaryEvaluation(tuple(summaries), np.array(scores), len(examples) / seconds)
+    return SummaryEvaluation(
+        examples,
+        tuple(summaries),
+        np.array(scores),
+        len(examples) / seconds,
+        runtime.options(_TASK).limits.max_sentences,
+    )
+
+
+def _figures(values: Iterable[float]) -> str:
+    return " / ".join(f"{value:.2f}" for value in values)
+
+
+def _ranges(intervals: Iterable[tuple[float, float]]) -> str:
+    return " / ".join(f"{low:.2f} to {high:.2f}" for low, high in intervals)

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from bert_rt.tasks.forms.http import TaskRequest, TaskResponse, TextForm, Texts, Usage
+from bert_rt.tasks.forms.page import PageExample, PageField, PageView
 from bert_rt.tasks.summarization.rows import summary_fields
 from bert_rt.types import Summary
 
@@ -68,6 +69,26 @@ class SummarizeResponse(TaskResponse):
     summaries: list[FoundSummary]
 
 
+_EXAMPLES = (
+    PageExample(
+        name="a bridge",
+        text="The old bridge over the river will be closed for two years from next spring. "
+        "Engineers found cracks in three of its pillars in March. On Monday the town council "
+        "decided to build new ones instead of mending them. The work will cost 14 million euros, "
+        "most of it paid by the state. A ferry will carry people and bicycles while the bridge is "
+        "closed. Cars have to use the motorway, 12 kilometres to the north. The mayor called the "
+        "decision hard but right. Shops near the bridge fear for their customers.",
+    ),
+    PageExample(
+        name="a journey",
+        text="\U0001f427 A penguin has swum 2,000 kilometres from Antarctica to New Zealand. "
+        "Walkers found him on a beach near Christchurch on Wednesday. He was thin, but not hurt. A "
+        "vet fed him fish for two days. It is only the third time that his kind was seen there. On "
+        "Friday he was set free in a bay without dogs.",
+    ),
+)
+
+
 class SummarizeForm(TextForm):
     """Texts to be summed up."""
 
@@ -82,6 +103,17 @@ class SummarizeForm(TextForm):
     kinds = ("summary",)
     outputs: ClassVar[Mapping[str, str]] = {"summary": "BYTES", "sentences": "BYTES"}
     parameters = ("max_sentences",)
+    page = PageView(
+        title="Sum up a text",
+        hint="Paste a text or drop a file: its best sentences are the summary.",
+        button="Sum up",
+        text=PageField(name="text", label="Text", key="t"),
+        examples=_EXAMPLES,
+        results="summaries",
+        result_title="Summary",
+        headline="text",
+        parts="sentences",
+    )
 
     def respond(self, results: Sequence[Summary], model: str, usage: Usage) -> SummarizeResponse:
         """Return the summaries with their sentences."""

@@ -1,4 +1,4 @@
-"""The model that scores sentences: one score for every token, read at each sentence's first.
+"""The model that scores sentences: one score for every token, averaged over each sentence's.
 
 Source: BertSum, Liu and Lapata 2019, arXiv:1903.10318, with its linear classifier.
 """

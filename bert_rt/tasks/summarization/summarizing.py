@@ -89,7 +89,7 @@ class PreparedDocument:
         return [self.text[start:end] for start, end in self.spans]
 
     def logits(self, outputs: Sequence[Outputs]) -> NDArray[np.float64]:
-        """Collect the scores of the sentences, each from the window that shows it best.
+        """Average the scores of each sentence's tokens, in the window that shows it best.
 
         Args:
             outputs: logits of shape (T, 1) of the windows.
@@ -102,10 +102,11 @@ class PreparedDocument:
         """
         logits = np.empty(len(self.spans))
         for window, output in zip(self.windows, outputs, strict=True):
-            rows = output["logits"][list(window.places), 0]
-            for index, (row, is_best) in enumerate(zip(rows, window.is_best, strict=True)):
+            logits_T = output["logits"][:, 0].astype(np.float64)
+            spans = zip(window.token_spans, window.is_best, strict=True)
+            for index, ((start, end), is_best) in enumerate(spans):
                 if is_best:
-                    logits[window.first + index] = row
+                    logits[window.first + index] = logits_T[start:end].mean()
         if not np.isfinite(logits).all():
             raise EngineInternalError("logits: got NaN or an infinite number, want finite numbers")
         return logits
@@ -256,7 +257,7 @@ def prepare_document(
         num_token_types: How many the model has.
 
     Returns:
-        The document; sentences without a token are left out.
+        The document; sentences without a token are left out, and those behind its last window.
 
     Raises:
         EmptyInputError: No sentence has a token.
@@ -277,7 +278,8 @@ def prepare_document(
         sep_id=tokenizer.sep_id,
         num_token_types=num_token_types,
     )
-    return PreparedDocument(text, [span for span, _ in rows], windows)
+    num_read = windows[-1].first + len(windows[-1].places)
+    return PreparedDocument(text, [span for span, _ in rows[:num_read]], windows)
 
 
 def _check_logits(where: str, value: object) -> None:

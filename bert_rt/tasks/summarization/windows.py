@@ -2,10 +2,12 @@
 
     [CLS] sentence [SEP] [CLS] sentence [SEP] ...     token types 0, 1, 0, ... by sentence
 
-The score of a sentence is read at the [CLS] in front of it, from the window that shows the most
-around it on its narrower side.
+The score of a sentence is the mean of its tokens' scores, special tokens left out, from the window
+that shows the most around it on its narrower side.
 
-Source: BertSum, Liu and Lapata 2019, arXiv:1903.10318, section 3.1.
+Source: BertSum, Liu and Lapata 2019, arXiv:1903.10318, section 3.1, has the sequences. It reads a
+sentence's score at its [CLS]; but inside of a sequence a pretrained model's [CLS] says little of
+the sentence behind it, and small data do not change that.
 """
 
 from __future__ import annotations
@@ -38,9 +40,15 @@ class SentenceWindow(TokenSequence):
     is_best: tuple[bool, ...]
 
     @property
+    def token_spans(self) -> list[tuple[int, int]]:
+        """First and one past the last of each sentence's own tokens, positions in input_ids."""
+        ends = (*self.places[1:], self.num_tokens)
+        return [(place + 1, end - 1) for place, end in zip(self.places, ends, strict=True)]
+
+    @property
     def logit_range(self) -> tuple[int, int]:
-        """From the first sentence's beginning to the last one's."""
-        return self.places[0], self.places[-1] + 1
+        """From the first sentence's first token to the last one's last."""
+        return 1, self.num_tokens - 1
 
 
 def make_windows(
@@ -55,13 +63,13 @@ def make_windows(
 
     Args:
         sentences: Token ids of every sentence, without special tokens; at least one sentence.
-        config: max_seq_length, doc_stride and max_sentence_length are used.
+        config: max_seq_length, doc_stride, max_sentence_length and max_windows are used.
         cls_id: Id of the token in front of a sentence.
         sep_id: Id of the token behind it.
         num_token_types: How many the model has.
 
     Returns:
-        Windows in the order of the document; every sentence is_best in exactly one.
+        Windows in the order of the document; every sentence that they show is_best in exactly one.
 
     Raises:
         InputTooLongError: There would be more than MAX_WINDOWS windows.
@@ -69,13 +77,13 @@ def make_windows(
     room = min(config.max_sentence_length, config.max_seq_length - 2)
     ids = [np.concatenate(([cls_id], s[:room], [sep_id]), dtype=np.int32) for s in sentences]
     lengths = [len(row) for row in ids]
-    bounds = _bounds(lengths, config)
+    bounds = _bounds(lengths, config)[: config.max_windows or None]
     if len(bounds) > MAX_WINDOWS:
         raise InputTooLongError(
             f"text: got {len(sentences)} sentences, which are {len(bounds)} windows, want at most "
             f"{MAX_WINDOWS} windows"
         )
-    best = _best(lengths, bounds)
+    best = _best(lengths[: bounds[-1][1]], bounds)
     windows = []
     for number, (first, end) in enumerate(bounds):
         places = np.cumsum([0, *lengths[first : end - 1]])

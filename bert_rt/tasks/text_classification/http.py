@@ -9,7 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from bert_rt.errors import InputError
-from bert_rt.tasks.forms.http import HttpForm, TaskRequest, TaskResponse, Texts, Usage, align
+from bert_rt.tasks.forms.http import InferenceForm, TaskRequest, TaskResponse, Texts, Usage, align
+from bert_rt.tasks.forms.page import PageExample, PageField, PageView
 from bert_rt.types import Classification, TextInput
 
 __all__ = ["ClassifyForm", "ClassifyRequest", "ClassifyResponse", "FoundClass"]
@@ -51,7 +52,20 @@ class ClassifyResponse(TaskResponse):
     classes: list[FoundClass]
 
 
-class ClassifyForm(HttpForm):
+_EXAMPLES = (
+    PageExample(
+        name="a film",
+        text="The story is thin, but the two actors are a joy to watch from the first minute on.",
+    ),
+    PageExample(
+        name="a pair",
+        text="A man plays the guitar on the stage.",
+        line="Somebody makes music.",
+    ),
+)
+
+
+class ClassifyForm(InferenceForm):
     """Texts, or pairs of texts."""
 
     path = "classify"
@@ -63,6 +77,20 @@ class ClassifyForm(HttpForm):
     inputs = ("text",)
     optional_inputs = ("text_pair",)
     outputs: ClassVar[Mapping[str, str]] = {"label": "BYTES", "score": "FP32"}
+    page = PageView(
+        title="Classify a text",
+        hint="Paste a text or drop a file: the model chooses one of its classes.",
+        button="Classify",
+        text=PageField(name="text", label="Text", key="t"),
+        line=PageField(name="text_pair", label="Second text", key="p", is_optional=True),
+        fixed={"top_k": 5},
+        examples=_EXAMPLES,
+        results="classes",
+        result_title="Class",
+        headline="label",
+        score="score",
+        alternatives="alternatives",
+    )
 
     def items(self, request: ClassifyRequest) -> list[Any]:
         """Return texts, or pairs."""

@@ -106,14 +106,13 @@ def make_sequences(
         encodings = iter([tokenizer.encode(text) for text in texts])
     else:
         encodings = iter(tokenizer.encode_batch(texts))
-    ids = {
-        "cls_id": tokenizer.cls_id,
-        "sep_id": tokenizer.sep_id,
-        "num_separators": tokenizer.num_separators,
-        "num_token_types": num_token_types,
-        "second_type_id": tokenizer.second_type_id,
-    }
     for item in inputs:
         text = next(encodings)
         text_pair = None if item.text_pair is None else next(encodings)
-        yield make_sequence(text, text_pair, max_seq_length=max_seq_length, **ids)
+        yield make_sequence(
+            text,
+            text_pair,
+            max_seq_length=max_seq_length,
+            num_token_types=num_token_types,
+            **tokenizer.pair_tokens,
+        )

@@ -5,7 +5,6 @@ Shapes: Q texts, N words of all texts, C labels.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from bert_rt.errors import InputError
 from bert_rt.support.progress import Progress
+from bert_rt.support.strict_json import readable_json
 from bert_rt.tasks.metrics import macro_f1, reliability
 from bert_rt.tasks.token_classification.chunks import find_chunks, has_prefixes
 from bert_rt.tasks.token_classification.labelled import LabelledWords, tag_indices
@@ -89,7 +89,7 @@ class TagEvaluation:
         """The labels that were given, as a JSON list, by line from 0."""
         rows = np.split(self.predicted_N, np.flatnonzero(np.diff(self.text_N)) + 1)
         return {
-            str(row): json.dumps([self.labels[index] for index in given.tolist()])
+            str(row): readable_json([self.labels[index] for index in given.tolist()])
             for row, given in enumerate(rows)
         }
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from bert_rt.tasks.forms.http import TaskRequest, TaskResponse, TextForm, Texts, Usage
+from bert_rt.tasks.forms.page import PageExample, PageField, PageView
 from bert_rt.tasks.token_classification.rows import tag_fields
 from bert_rt.types import Tagging
 
@@ -63,6 +64,19 @@ class TagResponse(TaskResponse):
     taggings: list[FoundTagging]
 
 
+_EXAMPLES = (
+    PageExample(
+        name="a launch",
+        text="\U0001f680 Apollo 11 was launched by NASA from Kennedy Space Center in Florida, with "
+        "Neil Armstrong, Buzz Aldrin and Michael Collins.",
+    ),
+    PageExample(
+        name="a meeting",
+        text="Angela Merkel met Emmanuel Macron in Berlin before the summit of the European Union.",
+    ),
+)
+
+
 class TagForm(TextForm):
     """Texts whose entities are to be found."""
 
@@ -73,6 +87,18 @@ class TagForm(TextForm):
     example: ClassVar[Mapping[str, Any]] = {"text": "The cat sat on the mat in Paris."}
     kinds = ("tagging",)
     outputs: ClassVar[Mapping[str, str]] = {"entities": "BYTES"}
+    page = PageView(
+        title="Find entities",
+        hint="Paste a text or drop a file: names and other entities are marked in it.",
+        button="Find entities",
+        text=PageField(name="text", label="Text", key="t"),
+        examples=_EXAMPLES,
+        results="taggings",
+        result_title="Entities",
+        nothing="No entity in this text",
+        parts="entities",
+        part_label="label",
+    )
 
     def respond(self, results: Sequence[Tagging], model: str, usage: Usage) -> TagResponse:
         """Return the entities of every text."""

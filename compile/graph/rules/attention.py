@@ -41,17 +41,18 @@ class AttentionRule(RewriteRuleClassBase):
         split_v: Any,
         merged: Any,
     ) -> Any:
-        """Match softmax(q k^T * scale + mask) v over heads, all inputs of shape (B, S, D)."""
+        """Match softmax(q k^T * scale + mask) v over heads, all inputs of shape (B, *, D)."""
         q_BNSH = op.Transpose(op.Reshape(q, split_q), perm=[0, 2, 1, 3])
         k_BNHS = op.Transpose(op.Reshape(k, split_k), perm=[0, 2, 3, 1])
         v_BNSH = op.Transpose(op.Reshape(v, split_v), perm=[0, 2, 1, 3])
         probabilities = op.Softmax(op.MatMul(q_BNSH, k_BNHS) * scale + mask, axis=-1)
         context_BSNH = op.Transpose(op.MatMul(probabilities, v_BNSH), perm=[0, 2, 1, 3])
-        return op.Reshape(context_BSNH, merged)
+        return op.Reshape(context_BSNH, merged, _outputs=["context"])
 
     def check(
         self,
         op: Any,
+        q: ir.Value,
         scale: ir.Value,
         mask: ir.Value,
         split_q: ir.Value,
@@ -60,7 +61,7 @@ class AttentionRule(RewriteRuleClassBase):
         merged: ir.Value,
         **_: Any,
     ) -> MatchResult:
-        """Require the model's heads, the scale 1 / sqrt(H) and a mask over keys only."""
+        """Require the model's heads, the scale 1 / sqrt(H) and a mask for all heads alike."""
         result = MatchResult()
         for value in (split_q, split_k, split_v):
             if _last_dims(value, 2) != (self._num_heads, self._head_dim):
@@ -69,30 +70,63 @@ class AttentionRule(RewriteRuleClassBase):
             return result.fail("the merged width is not heads x head width", merged)
         if not is_scalar(scale, self._head_dim**-0.5):
             return result.fail(f"scale is not 1 / sqrt({self._head_dim})", scale)
-        if mask.shape is None or len(mask.shape) != 4 or list(mask.shape)[1:3] != [1, 1]:
-            return result.fail("mask is not of shape (B, 1, 1, S)", mask)
+        if mask.shape is None or len(mask.shape) != 4 or mask.shape[1] != 1:
+            return result.fail("mask is not of shape (B, 1, 1 or S, S)", mask)
+        if mask.shape[2] != 1 and not _has_rows_of(mask, q):
+            return result.fail("mask is not of shape (B, 1, 1 or S, S)", mask)
         return result
 
     def rewrite(
-        self, op: Any, q: ir.Value, k: ir.Value, v: ir.Value, mask: ir.Value, **_: Any
+        self,
+        op: Any,
+        q: ir.Value,
+        k: ir.Value,
+        v: ir.Value,
+        mask: ir.Value,
+        merged: ir.Value,
+        context: ir.Value,
+        **_: Any,
     ) -> Any:
         """Give Attention(q, k, v, mask).
 
         The mask is laid out for every query: ONNX Runtime does not broadcast that dimension. All
-        layers share it once equal nodes have been merged.
+        layers share it once equal nodes have been merged. One that has a row for every query, as
+        split layers have it, stays as it is. Where the trace merges heads and lays
+        rows out anew at once, as behind cross attention, a Reshape is left.
         """
-        ones = op.Constant(value_ints=[1, 1])
-        length = op.Shape(mask, start=3, end=4)
-        mask_B1SS = op.Expand(mask, op.Concat(ones, length, length, axis=0))
-        return op.Attention(
+        attended = op.Attention(
             q,
             k,
             v,
-            mask_B1SS,
+            self._laid_out(op, q, mask),
             q_num_heads=self._num_heads,
             kv_num_heads=self._num_heads,
             scale=float(np.float32(self._head_dim**-0.5)),
         )
+        return op.Reshape(attended, merged) if _differ(context, q) else attended
+
+    def _laid_out(self, op: Any, q: ir.Value, mask: ir.Value) -> Any:
+        if _has_rows_of(mask, q) or (q.shape is not None and q.shape[1] == 1):
+            return mask
+        length = op.Shape(mask, start=3, end=4)
+        is_square = q.shape is None or mask.shape is None or q.shape[1] == mask.shape[3]
+        num_queries = length if is_square else op.Shape(q, start=1, end=2)
+        ones = op.Constant(value_ints=[1, 1])
+        return op.Expand(mask, op.Concat(ones, num_queries, length, axis=0))
+
+
+def _has_rows_of(mask: ir.Value, q: ir.Value) -> bool:
+    """Whether a mask is known to have a row for every query, which are as many as keys."""
+    if mask.shape is None or q.shape is None or mask.shape[2] == 1:
+        return False
+    return str(mask.shape[2]) == str(mask.shape[3]) == str(q.shape[1])
+
+
+def _differ(value: ir.Value, other: ir.Value) -> bool:
+    """Whether two values are known to have other sizes in front of their last dimension."""
+    if value.shape is None or other.shape is None:
+        return False
+    return any(str(a) != str(b) for a, b in zip(value.shape[:2], other.shape[:2], strict=True))
 
 
 def _last_dims(shape: ir.Value, count: int) -> tuple[int, ...] | None:

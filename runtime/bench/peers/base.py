@@ -7,6 +7,7 @@ the library does around an engine, and the native engine from nothing that other
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,8 @@ class Setup:
         native_isas: Instruction sets to force in addition.
         batch_sizes: Sequences of a padded batch.
         cache_dir: Where quantized models are kept, or None.
+        split_artifacts: Artifacts with split layers, for the native engine.
+        max_context_cache_mb: What it keeps of passages; None for its default.
     """
 
     artifact: Artifact
@@ -70,6 +73,8 @@ class Setup:
     native_isas: Sequence[str] = ()
     batch_sizes: Sequence[int] = (1, 8, 32)
     cache_dir: Path | None = None
+    split_artifacts: Sequence[Artifact] = ()
+    max_context_cache_mb: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +91,8 @@ class Peer:
         max_batch_tokens: What the scheduler and the engine scope hand over at a time.
         compiles_shapes: Whether the first batch of a shape costs more than the next ones, so that
             all shapes must be run before any is timed.
+        passage_position_offset: That of the model; not 0 where it has split layers, so that the
+            engine keeps passages.
     """
 
     engine: str
@@ -96,6 +103,12 @@ class Peer:
     num_threads: int
     max_batch_tokens: int = _ALL_TOKENS
     compiles_shapes: bool = False
+    passage_position_offset: int = 0
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the model has split layers."""
+        return self.passage_position_offset > 0
 
     @property
     def name(self) -> str:
@@ -225,7 +238,8 @@ def open_native(setup: Setup) -> Peers:
         setup: What to open it with.
 
     Returns:
-        Engines "native", "native:1-thread" where more threads are asked for, and "native:ISA".
+        Engines "native", "native:1-thread" where more threads are asked for, "native:split-K" with
+        an artifact whose K lowest layers are split, and "native:ISA".
     """
     peers = Peers()
     options = EngineOptions(num_threads=setup.num_threads)
@@ -234,14 +248,23 @@ def open_native(setup: Setup) -> Peers:
         peers.absent.append(Absent("native", "", reason))
         return peers
 
-    def add(name: str, engine: Engine) -> None:
+    def add(name: str, engine: Engine, config: str = "", offset: int = 0) -> None:
         info = engine.info
-        config = f"{info.isa}, as Runtime.load opens it" if name == "native" else info.isa
+        config = info.isa + config
         threads = info.num_threads
         peer = Peer(name, config, "int8", name, engine, threads, PRODUCT_BATCH_TOKENS)
-        peers.open.append(peer)
+        peers.open.append(dataclasses.replace(peer, passage_position_offset=offset))
 
-    add("native", open_engine("native", setup.artifact, options))
+    add("native", open_engine("native", setup.artifact, options), ", as Runtime.load opens it")
+    keeping = dataclasses.replace(options, max_context_cache_mb=setup.max_context_cache_mb)
+    for artifact in setup.split_artifacts:
+        config = artifact.manifest.architecture
+        add(
+            f"native:split-{config.num_split_layers}",
+            open_engine("native", artifact, keeping),
+            f", {config.num_split_layers} of {config.num_hidden_layers} layers split",
+            config.passage_position_offset,
+        )
     if setup.num_threads > 1:
         single = EngineOptions(num_threads=1)
         add("native:1-thread", open_engine("native", setup.artifact, single))

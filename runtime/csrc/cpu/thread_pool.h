@@ -9,18 +9,6 @@
 
 namespace bert_rt {
 
-// All threads of a team meet here; spins for a short while, then sleeps.
-class Barrier {
- public:
-  explicit Barrier(int size) : size_(size), left_(size) {}
-  void wait();
-
- private:
-  const int size_;
-  std::atomic<int> left_;
-  std::atomic<uint32_t> phase_{0};
-};
-
 class ThreadPool {
  public:
   explicit ThreadPool(int size);

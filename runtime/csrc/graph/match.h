@@ -40,6 +40,7 @@ struct LayerView {
   NormView norm1, norm2;
   int num_heads = 0;
   float attention_scale = 0.0f;
+  std::string_view mask; // what is added to the scores
 };
 
 struct EmbeddingView {
@@ -50,6 +51,8 @@ struct EmbeddingView {
   const float* position = nullptr; // of the first token
   int vocab_size = 0, max_position_embeddings = 0, d = 0;
   int type_vocab_size = 0; // 0: token types are not read
+  int passage_position =
+      0; // of the second text's first token; 0: positions count on from the first
 };
 
 enum class Activation { kTanh, kRelu, kGelu };
@@ -59,6 +62,7 @@ enum class HeadKind {
   kSpans,  // every token; two columns, start_logits and end_logits
   kTokens, // every token; all columns together, logits
   kPooled, // the first token through another layer and an activation; logits
+  kMemory, // every token; keys and values for the layers of a decoder
 };
 
 struct BertView {
@@ -71,6 +75,10 @@ struct BertView {
   LinearView output;
   LinearView pooler; // kPooled only
   Activation pooler_activation = Activation::kTanh;
+  bool has_states = false;  // kMemory only
+  LinearView states;        // of hidden states of another width than the decoder's
+  int num_memories = 0;     // kMemory only: parts of output, keys and values of each layer
+  int num_split_layers = 0; // the lowest, in which two texts do not see each other
 };
 
 BertView match_bert(const onnx::Graph& graph);

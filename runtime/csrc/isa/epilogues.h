@@ -8,6 +8,8 @@
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 namespace {
 
+constexpr float kTiny = 1e-30f; // stands for the largest magnitude of a zero row
+
 // x * Phi(x) = max(x, 0) - |x| Phi(-|x|), and the second term as 16 quadratics in |x|, one for
 // every quarter around 0, 1/4, ... 15/4: at most 1.1e-4 from the exact (erf) GELU, 7e-5 where |x|
 // < 3.6. Each is the minimax fit (Remez), the first through the origin; the last one ends, and

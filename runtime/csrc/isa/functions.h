@@ -28,6 +28,11 @@ void quantize_rows(const float* x, ptrdiff_t ld, int m, int n, const Quantize& q
 void gelu_rows(float* x, ptrdiff_t ld, int m, int n) noexcept;
 int softmax_rows(const SoftmaxArgs& a) noexcept;
 void attention_head(const Kernels& kernels, const AttentionArgs& t) noexcept;
+void pack_head(const Kernels& kernels, const PackHeadArgs& t) noexcept;
+void attend(const Kernels& kernels, const AttendArgs& t) noexcept;
+void store_cell(const StoreCellArgs& t) noexcept;
+void cached_attention(const CachedAttentionArgs& t) noexcept;
+ScoreSum sum_scores(const ScoreSumArgs& t) noexcept;
 
 constexpr Kernels make_table(Isa isa, const char* name, GemmTile tile,
                              bool sums_in_16_bits = false) {
@@ -46,6 +51,11 @@ constexpr Kernels make_table(Isa isa, const char* name, GemmTile tile,
           gelu_rows,
           softmax_rows,
           attention_head,
+          pack_head,
+          attend,
+          store_cell,
+          cached_attention,
+          sum_scores,
           peak_loop};
 }
 

@@ -82,6 +82,11 @@ inline F32 f_from_i(I32 x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps
 inline I32 i_round(F32 x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 inline I32 i_add(I32 x, I32 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 inline I32 i_set1(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+// x * 2^n of normal numbers, the result being one, too.
+inline __m256 scale8(__m256 x, __m256i n) {
+  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(n, 23)));
+}
+inline F32 f_scale2(F32 x, I32 n) { return {scale8(x.a, n.a), scale8(x.b, n.b)}; }
 // 16 lanes saturated to 16 bits, in order.
 inline __m256i pack16(I32 x) {
   return _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);

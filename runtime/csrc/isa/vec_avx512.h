@@ -53,6 +53,10 @@ inline I32 i_load_s8(const int8_t* p) {
 }
 inline F32 f_from_i(I32 a) { return _mm512_cvtepi32_ps(a); }
 inline I32 i_round(F32 a) { return _mm512_cvtps_epi32(a); }
+// x * 2^n of normal numbers, the result being one, too.
+inline F32 f_scale2(F32 x, I32 n) {
+  return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_slli_epi32(n, 23)));
+}
 inline void i_store_u8(uint8_t* p, I32 a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm512_cvtusepi32_epi8(_mm512_max_epi32(a, _mm512_setzero_si512())));

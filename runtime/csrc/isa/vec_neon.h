@@ -114,6 +114,12 @@ inline int32x4_t round4(float32x4_t x) {
 inline I32 i_round(const F32& x) {
   return each<I32>([&](int i) { return round4(x.v[i]); });
 }
+// x * 2^n of normal numbers, the result being one, too.
+inline F32 f_scale2(const F32& x, const I32& n) {
+  return each<F32>([&](int i) {
+    return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x.v[i]), vshlq_n_s32(n.v[i], 23)));
+  });
+}
 inline I32 i_add(const I32& x, const I32& y) {
   return each<I32>([&](int i) { return vaddq_s32(x.v[i], y.v[i]); });
 }

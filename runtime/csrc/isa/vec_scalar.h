@@ -126,6 +126,17 @@ inline I32 i_round(const F32& a) {
                              : INT32_MIN;
   return r;
 }
+// x * 2^n of normal numbers, the result being one, too.
+inline F32 f_scale2(const F32& x, const I32& n) {
+  F32 r;
+  BERT_RT_LANES {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x.v[i], 4);
+    bits += static_cast<uint32_t>(n.v[i]) << 23;
+    __builtin_memcpy(&r.v[i], &bits, 4);
+  }
+  return r;
+}
 inline void i_store_u8(uint8_t* p, const I32& a) {
   BERT_RT_LANES p[i] = static_cast<uint8_t>(a.v[i] < 0 ? 0 : a.v[i] > 255 ? 255 : a.v[i]);
 }

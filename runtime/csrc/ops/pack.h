@@ -1,7 +1,7 @@
 // Weights from row-major [K][N] into the packed layouts of kernels.h.
 #pragma once
 
-#include "model.h"
+#include "kernels.h"
 
 #include <cstdint>
 #include <vector>

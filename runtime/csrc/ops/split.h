@@ -4,7 +4,7 @@
 // one 16-bit lane, the second pairs in another: four products each. They cannot overflow where the
 // positive weights of the four add up to 128 at most, and the negative ones to -128 at least, for
 // 255 * 128 = 32640. Weights beyond that are capped, and the rest is kept apart by column: it is
-// sparse, and is multiplied with 32 rows of A at a time (isa/gemm_split.h).
+// sparse, and is multiplied with 32 rows of A at a time, or with four (isa/gemm_split_rest.h).
 #pragma once
 
 #include "arena.h"

@@ -97,7 +97,7 @@ def port(
     finally:
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(30)
+            process.wait(120)  # Ray ends actor by actor, on a busy machine slowly
         finally:
             process.kill()
             process.wait()

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import httpx
 import pytest
 
 from bert_rt import Runtime
+from bert_rt.tasks.summarization.documents import read_documents
 from tests.support.pages import ROOT
 
 _EXAMPLES = ROOT / "examples"
@@ -44,7 +46,7 @@ def test_examples_are_short_and_listed(path: Path) -> None:
 
 
 def test_all_examples_are_there() -> None:
-    names = {"batch_file", "document_folder", "own_classifier", "web_app"}
+    names = {"aclsum_files", "batch_file", "document_folder", "own_classifier", "web_app"}
     assert {path.stem for path in _FILES} == names
 
 
@@ -54,6 +56,30 @@ def test_batch_file(runtime: Runtime, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in target.read_text().splitlines()]
     assert [line["id"] for line in lines] == [1, 2, 3]
     assert [line["answer"] for line in lines] == ["Karl von Frisch", "1973", "nectar and pollen"]
+
+
+def test_aclsum_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Document:
+        """As the package aclsum has it."""
+
+        summaries: ClassVar[dict[str, str]] = {
+            "outcome": "It is warm.",
+            "challenge": "It was cold.",
+            "approach": "They made a fire.",
+        }
+
+        def get_all_sentences(self) -> list[str]:
+            return ["It was a cold day .", "We made a fire ."]
+
+    package = ModuleType("aclsum")
+    package.ACLSum = lambda split: [Document()] * len(split)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "aclsum", package)
+    paths = _load("aclsum_files").write_files(tmp_path / "data")
+    assert [path.name for path in paths] == ["train.jsonl", "dev.jsonl", "test.jsonl"]
+    documents = [read_documents(path) for path in paths]
+    assert [len(rows) for rows in documents] == [5, 3, 4]
+    assert documents[1][0].text == "It was a cold day . We made a fire ."
+    assert documents[1][0].references == ("It was cold. They made a fire. It is warm.",)
 
 
 def test_document_folder(runtime: Runtime) -> None:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
-from tests.e2e.serving.test_docs import need
+from tests.support.serving.browser import Visit
 from tests.support.serving.server import Served, served
 
 _SHOTS = Path(__file__).parents[3] / "docs" / "serving"
-_WAIT_MS = 30_000
 # Two code units each for JavaScript, one character for the service.
 _CONTEXT = "\U0001f600\U0001f680 \U0001d54f The cat sat on the mat in Paris. It slept there."
 _QUESTION = "In which city did the cat sit?"
+
+
+def _ask(visit: Visit, question: str, passage: str) -> None:
+    visit.page.get_by_label("Passage", exact=True).fill(passage)
+    visit.page.get_by_label("Question", exact=True).fill(question)
+    visit.submit("Ask")
 
 
 @pytest.fixture(scope="module")
@@ -26,57 +30,13 @@ def server() -> Iterator[Served]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = need("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """A page that is open, and what went wrong or left this machine."""
-
-    def __init__(self, browser: Browser, server: Served, fragment: str = "", **context: Any):
-        self.context = browser.new_context(**{"viewport": {"width": 900, "height": 1000}} | context)
-        self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(_WAIT_MS)
-        self.faults: list[str] = []
-        self.urls: list[str] = []
-        self.page.on("console", lambda it: self.faults.append(it.text) if it.type != "log" else 0)
-        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("request", lambda request: self.urls.append(request.url))
-        self.home = f"http://127.0.0.1:{server.port}/"
-        self.page.goto(self.home + fragment)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
-
-    def ask(self, question: str, passage: str) -> None:
-        self.page.get_by_label("Passage", exact=True).fill(passage)
-        self.page.get_by_label("Question", exact=True).fill(question)
-        self.page.get_by_role("button", name="Ask").click()
-        self.page.locator("#result").wait_for()
-
-    def marked(self, selector: str = "mark") -> list[str]:
-        return self.page.locator(f"#passage {selector}").all_text_contents()
-
-    def is_wider_than_its_window(self) -> bool:
-        root = "document.documentElement"
-        return bool(self.page.evaluate(f"{root}.scrollWidth > {root}.clientWidth"))
-
-
 def test_a_question_is_answered_in_place(browser: Browser, server: Served) -> None:
     _, want, _ = server.ask("/v1/answer", {"question": _QUESTION, "context": _CONTEXT, "top_k": 4})
     best = want["answers"][0]
     assert best["start"] > 3 and "Paris" in best["text"]
     with Visit(browser, server) as visit:
-        visit.ask(_QUESTION, _CONTEXT)
-        assert visit.page.locator("#answer").text_content() == best["text"]
+        _ask(visit, _QUESTION, _CONTEXT)
+        assert visit.page.locator("#headline").text_content() == best["text"]
         assert visit.marked() == [best["text"]]
         assert visit.page.locator("#passage").text_content() == _CONTEXT
         before = visit.page.evaluate(
@@ -101,7 +61,7 @@ def test_a_question_is_answered_in_place(browser: Browser, server: Served) -> No
 
 def test_a_link_reproduces_the_question(browser: Browser, server: Served) -> None:
     with Visit(browser, server) as visit:
-        visit.ask(_QUESTION, _CONTEXT)
+        _ask(visit, _QUESTION, _CONTEXT)
         marked, link = visit.marked(), visit.page.url
     assert _CONTEXT not in link and "#q=" in link
     with Visit(browser, server, "#" + link.partition("#")[2]) as visit:
@@ -142,7 +102,7 @@ def test_mistakes_and_files(browser: Browser, server: Served, tmp_path: Path) ->
         expect(status).to_contain_text("a.txt is the passage now")
         passage = visit.page.get_by_label("Passage", exact=True)
         assert passage.input_value() == "The caf\u00e9 is in Paris."
-        visit.page.evaluate("document.getElementById('question').value = '\\u0000?'")
+        visit.page.get_by_label("Question").evaluate("it => (it.value = '\\u0000?')")
         visit.page.get_by_role("button", name="Ask").click()
         expect(status).to_contain_text("question: got a NUL")
         assert visit.page.locator("#result").is_hidden()
@@ -151,7 +111,7 @@ def test_mistakes_and_files(browser: Browser, server: Served, tmp_path: Path) ->
 def test_copying(browser: Browser, server: Served) -> None:
     permissions = {"permissions": ["clipboard-read", "clipboard-write"]}
     with Visit(browser, server, **permissions) as visit:
-        visit.ask(_QUESTION, "It's the cat's mat in Paris.")
+        _ask(visit, _QUESTION, "It's the cat's mat in Paris.")
         visit.page.get_by_role("button", name="Copy as curl").click()
         expect(visit.page.get_by_role("status")).to_contain_text("copied")
         command = visit.page.evaluate("navigator.clipboard.readText()")

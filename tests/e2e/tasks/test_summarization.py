@@ -55,7 +55,8 @@ def write(path: Path, count: int, seed: int) -> Path:
         best = sentences[int(random.integers(len(sentences)))]
         best[0] = _SIGN
         source = [" ".join(words).capitalize() + "." for words in sentences]
-        lines.append(json.dumps({"source": source, "target": [" ".join(best)]}))
+        # A word that no sentence has, so that no summary is perfect.
+        lines.append(json.dumps({"source": source, "target": [" ".join([*best, "today"])]}))
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -73,7 +74,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     torch.set_num_threads(1)  # more cost more than they save on so small a model
     code = run(
         finetune,
-        *("--task", "summarization", "--max_steps", 120, "--learning_rate", 3e-3, *WINDOWS),
+        *("--task", "summarization", "--max_steps", 360, "--learning_rate", 3e-3, *WINDOWS),
+        *("--per_device_train_batch_size", 8, "--dropout", 0),
         *("--model_name_or_path", make_checkpoint(place / "start")),
         *("--train_file", data["train"], "--validation_file", data["dev"]),
         *("--output_dir", result.model),
@@ -95,10 +97,10 @@ def test_it_is_trained_and_compiled_within_its_gate(made: Made) -> None:
     assert read_config(made.model)[1]["architectures"] == ["BertForExtractiveSummarization"]
     lines = [json.loads(line) for line in (made.model / "metrics.jsonl").read_text().splitlines()]
     best = max(line["dev_rouge1"] for line in lines if "dev_rouge1" in line)
-    # Far above what the first sentence of every text gives, and what any sentence gives.
+    # The right sentence is found nearly always; the first one of every text gives half as much.
     rows = [json.loads(line) for line in made.data["dev"].read_text().splitlines()]
     leads = [best_rouge(row["source"][0], row["target"])[0] for row in rows]
-    assert best > np.mean(leads) + 10
+    assert best > 85 and np.mean(leads) < 50
     manifest = load_artifact(made.artifact).manifest
     assert (manifest.task, manifest.precision, manifest.labels) == ("summarization", "int8", ())
     assert manifest.outputs == {"logits": "token"} and len(manifest.self_test) == 2

@@ -147,7 +147,7 @@ def test_the_order_of_outputs_means_nothing(engine: str) -> None:
         # Names against the graph's classes.
         ("text-classification", 3, {"labels": ("no", "yes")}, r"shape \(3,\) for .*, want \(2,\)"),
         ("text-classification", 3, {"labels": (*"abcd",)}, r"shape \(3,\) for .*, want \(4,\)"),
-        ("translation", 0, {}, "manifest.task: got 'translation', want one of question-answering"),
+        ("poetry", 0, {}, "manifest.task: got 'poetry', want one of question-answering"),
     ],
 )
 def test_parts_that_do_not_belong_together(

@@ -35,6 +35,7 @@ from compile.graph.fuse import fuse
 from compile.graph.linear import find_linear_layers
 from compile.graph.trace import INPUT_NAMES, trace
 from compile.int8.calibrate import Observer, observe
+from compile.int8.drives import SequenceDrive
 from compile.int8.quantize import QuantConfig, plan_layers, quantize
 from compile.int8.search import LayerPlan
 from compile.tasks.question_answering import calibration_features
@@ -173,7 +174,9 @@ def observers() -> Mapping[str, Observer]:
     """Return what the encoder's linear layers get to see."""
     model = fused()
     layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
-    return observe(model, layers, features(), 0, max_rows=512, seed=0, progress=Silent())
+    return observe(
+        model, layers, SequenceDrive(features(), 0), max_rows=512, seed=0, progress=Silent()
+    )
 
 
 @functools.cache

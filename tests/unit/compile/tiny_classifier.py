@@ -20,8 +20,8 @@ from bert_rt.api import Runtime
 from bert_rt.model.checkpoint import save_checkpoint
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.text_classification.labelled import read_labelled
-from compile import compiler
 from compile.export import main
+from compile.graph.trace import trace
 from tests.support.data.text import make_tokenizer, write_vocab
 from tests.unit.compile import tiny
 
@@ -105,9 +105,11 @@ def exports() -> Exports:
     )
     common = ["--model_name_or_path", str(made.checkpoint), *LIMIT_FLAGS]
     # Traced once: it takes longer than all the rest.
-    graph = tiny.to_bytes(compiler.trace(load_model(made.checkpoint)))
+    graph = tiny.to_bytes(trace(load_model(made.checkpoint)))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(compiler, "trace", lambda _: ir.from_proto(onnx.load_from_string(graph)))
+        patched.setattr(
+            "compile.tasks.base.trace", lambda _: ir.from_proto(onnx.load_from_string(graph))
+        )
         _export(made, common)
     return made
 

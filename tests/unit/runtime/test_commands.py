@@ -71,6 +71,27 @@ def test_answers_that_do_not_overlap(
     assert lines(capsys.readouterr().out) == [single]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_people_can_read_what_is_printed(
+    flags: list[str],
+    feed: Callable[[bytes], None],
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+) -> None:
+    """Letters as they are where stdout's encoding has them, else escaped: no line is lost."""
+    ids = ["Z\u00fcrich", "\u4e2d\u6587"]
+    rows = [{"id": i, "question": "who", "context": "the cat sat"} for i in ids]
+    feed("".join(json.dumps(row) + "\n" for row in rows).encode())
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, encoding) as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        assert run_command(answer.main, flags) == 0
+        text = written.getvalue().decode(encoding)
+    assert [row["id"] for row in lines(text)] == ids
+    assert ("Z\u00fcrich" in text) == (encoding != "ascii")
+    assert ("\u4e2d\u6587" in text) == (encoding == "utf-8")
+
+
 def test_answer_from_a_file_keeps_offsets(
     flags: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from bert_rt.errors import ConfigError
 from bert_rt.model.config import BERT_SIZES
 from train.options import TrainOptions
 from train.recipes import FINETUNING, PRETRAINING, recipe_named
+from train.tasks.question_answering.task import QuestionAnswering
 
 
 @pytest.mark.parametrize("name", [*FINETUNING, *PRETRAINING])
@@ -17,6 +18,12 @@ def test_every_recipe_is_a_valid_run(name: str) -> None:
     # Runs of the small models end by time alone.
     assert ends or name in ("tiny", "mini", "small", "medium")
     assert recipe.long_seq_length in (0, 512)
+
+
+def test_the_recipe_of_split_layers_learns_a_teachers_states() -> None:
+    options = QuestionAnswering().make_options(recipe_named("squad_split", FINETUNING).task_options)
+    assert options.teacher_states_weight == 10.0
+    assert not recipe_named("squad", FINETUNING).task_options
 
 
 def test_every_size_has_a_recipe() -> None:

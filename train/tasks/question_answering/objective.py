@@ -1,4 +1,4 @@
-"""Extractive question answering: SQuAD files -> windows with their answers' positions -> loss.
+"""Extractive question answering: windows with their answers' positions -> loss.
 
 Shapes: B windows, S padded length, K answers of a window.
 """
@@ -7,138 +7,42 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bert_rt.engines.base import EngineOptions
 from bert_rt.engines.torch import TorchEngine
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.model.checkpoint import LoadedModel, read_tokenizer_files, save_checkpoint
+from bert_rt.model.config import BertConfig
 from bert_rt.scheduling.scheduler import Scheduler
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
-from bert_rt.tasks.question_answering.features import make_features
+from bert_rt.tasks.question_answering.features import check_split_windows
 from bert_rt.tasks.question_answering.no_answer import always_answering, score_answers
-from bert_rt.tasks.question_answering.squad import SquadExample, misalignment, read_squad
+from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.tasks.session import Session
 from bert_rt.text.tokenization import Tokenizer
-from bert_rt.types import Encoding, Feature
 from train.data.batching import EpochBatches, Padding
 from train.loop.objective import MicroBatch
-from train.tasks.distillation import Teacher, soft_cross_entropy
+from train.tasks.distillation import (
+    Teacher,
+    recorded_states,
+    soft_cross_entropy,
+    state_distance,
+)
+from train.tasks.question_answering.windows import Window, make_windows
 
-__all__ = ["QuestionAnswering", "Window", "make_question_answering", "make_windows", "span_loss"]
+__all__ = ["QuestionAnswering", "make_question_answering", "span_loss"]
 
 _NO_ANSWER = -1
 _EVALUATION_TOKENS = 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A window to train on.
-
-    Attributes:
-        feature: Its tokens.
-        spans: Shape (K, 2), int32: first and last token of each place where the answer stands in
-            the window; (0, 0), the [CLS] token, where it stands nowhere.
-    """
-
-    feature: Feature
-    spans: NDArray[np.int32]
-
-
-def make_windows(
-    examples: Sequence[SquadExample],
-    tokenizer: Tokenizer,
-    config: AnsweringConfig,
-    *,
-    all_positions: bool = True,
-) -> list[Window]:
-    """Cut every context into windows and find the answers in them.
-
-    Args:
-        examples: Questions with at least one answer each, or none and is_impossible.
-        tokenizer: The model's.
-        config: Windows.
-        all_positions: Whether every place where an answer's text stands on token boundaries
-            counts, not only the one that is marked.
-
-    Returns:
-        All windows, in order.
-
-    Raises:
-        InputError: An answer is not in its context at its place, or a text has no token.
-    """
-    contexts = tokenizer.encode_batch([example.context for example in examples])
-    questions = tokenizer.encode_batch([example.question for example in examples])
-    windows: list[Window] = []
-    for index, (example, question, context) in enumerate(
-        zip(examples, questions, contexts, strict=True)
-    ):
-        place = example.place or f"question {example.id!r}"
-        spans = _answer_spans(example, context, all_positions=all_positions, place=place)
-        try:
-            features = make_features(
-                index,
-                question,
-                context,
-                config=config,
-                cls_id=tokenizer.cls_id,
-                sep_id=tokenizer.sep_id,
-                num_separators=tokenizer.num_separators,
-                second_type_id=tokenizer.second_type_id,
-            )
-        except InputError as error:
-            raise type(error)(f"{place}: {error}") from None
-        windows.extend(Window(feature, _spans_in(feature, spans)) for feature in features)
-    return windows
-
-
-def _answer_spans(
-    example: SquadExample, context: Encoding, *, all_positions: bool, place: str
-) -> NDArray[np.int32]:
-    """Return first and last context token of every answer, shape (K, 2)."""
-    first_chars, end_chars = context.offsets[:, 0], context.offsets[:, 1]
-    # The bytes of one character may be several tokens: from the first of them to the last.
-    starts = {int(first_chars[token]): token for token in reversed(range(len(first_chars)))}
-    ends = {int(end): token for token, end in enumerate(end_chars)}
-    found: dict[tuple[int, int], None] = {}
-    for text, start in zip(example.answers, example.answer_starts, strict=True):
-        wrong = misalignment(example.context, text, start)
-        if wrong is not None:
-            raise InputError(f"{place}: answer_start: {wrong}")
-        # The tokens that the marked answer touches, though it may begin or end within one.
-        first = int(np.searchsorted(end_chars, start, side="right"))
-        last = int(np.searchsorted(first_chars, start + len(text), side="left")) - 1
-        if first <= last:
-            found[first, last] = None
-        position = example.context.find(text) if all_positions else -1
-        while position >= 0:
-            span = starts.get(position), ends.get(position + len(text))
-            if span[0] is not None and span[1] is not None:
-                found[span[0], span[1]] = None
-            position = example.context.find(text, position + 1)
-    return np.array(list(found), np.int32).reshape(-1, 2)
-
-
-def _spans_in(feature: Feature, spans: NDArray[np.int32]) -> NDArray[np.int32]:
-    inside = spans[
-        (spans[:, 0] >= feature.context_start)
-        & (spans[:, 1] < feature.context_start + feature.context_length)
-    ]
-    if not len(inside):
-        return np.zeros((1, 2), np.int32)
-    moved: NDArray[np.int32] = inside + np.int32(feature.context_offset - feature.context_start)
-    return moved
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, spans: Tensor) -> Tensor:
@@ -237,19 +141,28 @@ class QuestionAnswering:
         """Compute span_loss, mixed with the distance to the teacher where there is one."""
         inputs = [tensors[name] for name in ("input_ids", "attention_mask", "token_type_ids")]
         is_padding = tensors["attention_mask"] == 0
-        start, end = (x.float().masked_fill(is_padding, -math.inf) for x in model(*inputs))
-        loss = span_loss(start, end, tensors["spans"])
-        if self._teacher is None:
-            return loss, {}
         teacher = self._teacher
+        has_states = teacher is not None and teacher.states_weight > 0.0
+        # Of split layers the states cannot be the teacher's.
+        first = self._loaded.config.num_split_layers if has_states else None
+        with recorded_states(model, first) as states:
+            start, end = (x.float().masked_fill(is_padding, -math.inf) for x in model(*inputs))
+        loss = span_loss(start, end, tensors["spans"])
+        if teacher is None:
+            return loss, {}
+        with recorded_states(teacher.model, first) as teacher_states:
+            teacher_logits = teacher.logits(*inputs)
         soft = torch.zeros_like(loss)
-        for student_logits, teacher_logits in zip(
-            (start, end), teacher.logits(*inputs), strict=True
-        ):
-            masked = teacher_logits.masked_fill(is_padding, -math.inf)
-            soft = soft + soft_cross_entropy(student_logits, masked, teacher.temperature) / 2
+        for student, wanted in zip((start, end), teacher_logits, strict=True):
+            masked = wanted.masked_fill(is_padding, -math.inf)
+            soft = soft + soft_cross_entropy(student, masked, teacher.temperature) / 2
         mixed = (1.0 - teacher.weight) * loss + teacher.weight * soft
-        return mixed, {"answer_loss": loss.detach(), "teacher_loss": soft.detach()}
+        figures = {"answer_loss": loss.detach(), "teacher_loss": soft.detach()}
+        if has_states:
+            distance = state_distance(states, teacher_states, tensors["attention_mask"])
+            mixed = mixed + teacher.states_weight * distance
+            figures["state_distance"] = distance.detach()
+        return mixed, figures
 
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
         """Answer the held-out questions: "f1" and "exact_match" in percent, and v2.0's figures."""
@@ -266,7 +179,11 @@ class QuestionAnswering:
         device = next(model.parameters()).device.type
         engine = TorchEngine(loaded, EngineOptions(device, threads, None), AnsweringTask().outputs)
         scheduler = Scheduler(engine, max_batch_tokens=_EVALUATION_TOKENS, max_queue_tokens=2**31)
-        session = Session(self._tokenizer, scheduler)
+        session = Session(
+            self._tokenizer,
+            scheduler,
+            passage_position_offset=self._loaded.config.passage_position_offset,
+        )
         pairs = ((example.question, example.context) for example in self._held_out)
         answers = session.stream(
             AnsweringTask(), pairs, CallOptions(limits=always_answering(self._config))
@@ -286,7 +203,9 @@ class QuestionAnswering:
         )
 
 
-def _check_length(config: AnsweringConfig, longest: int) -> None:
+def _check_length(config: AnsweringConfig, architecture: BertConfig) -> None:
+    check_split_windows(config, architecture)
+    longest = architecture.max_sequence_length
     if config.max_seq_length > longest:
         raise ConfigError(
             f"max_seq_length: got {config.max_seq_length}, want at most the model's longest "
@@ -307,6 +226,26 @@ def _read_training(
     return examples
 
 
+def _load(
+    model_dir: Path, weights_dir: Path | None, config: AnsweringConfig, num_split_layers: int | None
+) -> LoadedModel:
+    """Load the model, with as many split layers as are asked for, and check its windows."""
+    changes = {}
+    if num_split_layers is not None:
+        changes = {
+            "num_split_layers": num_split_layers,
+            "passage_position_offset": config.max_query_length + 2 if num_split_layers else 0,
+        }
+    loaded = load_model(
+        weights_dir or model_dir,
+        "question-answering",
+        allow_new_head=weights_dir is None,
+        changes=changes,
+    )
+    _check_length(config, loaded.config)
+    return loaded
+
+
 def make_question_answering(
     model_dir: Path,
     train_files: Sequence[Path],
@@ -318,6 +257,7 @@ def make_question_answering(
     seed: int,
     all_positions: bool = True,
     teacher: Teacher | None = None,
+    num_split_layers: int | None = None,
     dropped: Dropped | None = None,
 ) -> tuple[nn.Module, QuestionAnswering]:
     """Load a model and its data.
@@ -332,6 +272,7 @@ def make_question_answering(
         seed: Decides new weights and the order of the data.
         all_positions: As in make_windows.
         teacher: A model to learn from.
+        num_split_layers: As in train.tasks.question_answering.task.Options.
         dropped: As in read_squad, for all files.
 
     Returns:
@@ -341,18 +282,16 @@ def make_question_answering(
         InputError: A file is damaged, an answer is not in its context, or a question has none and
             version_2_with_negative is off.
         CheckpointError: The checkpoint cannot be read.
-        ConfigError: The windows are longer than the model takes.
+        ConfigError: The windows, or so many split layers, do not fit the model.
     """
     torch.manual_seed(seed)
-    loaded = load_model(
-        weights_dir or model_dir, "question-answering", allow_new_head=weights_dir is None
-    )
-    _check_length(config, loaded.config.max_sequence_length)
+    loaded = _load(model_dir, weights_dir, config, num_split_layers)
     tokenizer = Tokenizer.from_directory(model_dir)
     # All files first: what is wrong with the last one should be reported before minutes of work.
     asked = [one for file in train_files for one in _read_training(file, config, dropped)]
     held_out = [] if validation_file is None else read_squad(validation_file, dropped=dropped)
-    windows = make_windows(asked, tokenizer, config, all_positions=all_positions)
+    is_split = loaded.config.num_split_layers > 0
+    windows = make_windows(asked, tokenizer, config, all_positions=all_positions, is_split=is_split)
     objective = QuestionAnswering(
         loaded,
         windows,
@@ -364,5 +303,4 @@ def make_question_answering(
         seed=seed,
         teacher=teacher,
     )
-    model: Any = loaded.model
-    return model, objective
+    return loaded.model, objective

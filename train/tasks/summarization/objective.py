@@ -1,15 +1,15 @@
 """Extractive summarization: documents -> windows with a label a sentence -> cross-entropy.
 
-Shapes: B windows, S padded length, N sentences of all windows.
+Shapes: B windows, S padded length, N sentences of a document, later of all windows, T their tokens.
 
 Source: BertSum, Liu and Lapata 2019, arXiv:1903.10318.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,9 +31,8 @@ from bert_rt.tasks.base import CallOptions
 from bert_rt.tasks.checkpoints import load_model
 from bert_rt.tasks.limits import SummaryConfig
 from bert_rt.tasks.summarization.documents import SummarizedText, read_documents
-from bert_rt.tasks.summarization.evaluation import ROUGE
 from bert_rt.tasks.summarization.head_spec import HEAD
-from bert_rt.tasks.summarization.rouge import best_rouge, greedy_sentences
+from bert_rt.tasks.summarization.rouge import ROUGE, best_rouge
 from bert_rt.tasks.summarization.summarizing import (
     PreparedDocument,
     Summarization,
@@ -45,6 +44,7 @@ from bert_rt.text.tokenization import Tokenizer
 from train.data.batching import EpochBatches, Padding
 from train.loop.objective import MicroBatch
 from train.tasks.base import Setup
+from train.tasks.summarization.labels import greedy_labels, soft_labels
 
 __all__ = ["SummarizingObjective", "label_windows", "make_summarizing"]
 
@@ -62,26 +62,28 @@ class _Document:
     references: tuple[str, ...]
 
 
+# The sentences of a document and its summaries -> how much each sentence is to be chosen, 0 to 1.
+Labels = Callable[[Sequence[str], Sequence[str]], NDArray[np.float64]]
+
+
 def label_windows(
-    prepared: PreparedDocument, chosen: Sequence[int]
-) -> list[tuple[SentenceWindow, NDArray[np.int64]]]:
+    prepared: PreparedDocument, labels_N: NDArray[np.float64]
+) -> list[tuple[SentenceWindow, NDArray[np.float32]]]:
     """Give the windows of a document their labels.
 
     Args:
         prepared: The document.
-        chosen: The sentences of its summary.
+        labels_N: How much each of its sentences is to be chosen, from 0 to 1.
 
     Returns:
-        Windows that show a sentence best, with labels of their tokens, int64: at the beginning of
-        such a sentence 1 where it is chosen and 0 where it is not, else -1.
+        Windows that show a sentence best, with the labels of their sentences, float32: -1 for those
+        that another window shows better.
     """
     result = []
     for window in prepared.windows:
-        labels = np.full(window.num_tokens, _IGNORED, np.int64)
-        for index, (place, is_best) in enumerate(zip(window.places, window.is_best, strict=True)):
-            if is_best:
-                labels[place] = window.first + index in chosen
-        if (labels != _IGNORED).any():
+        own_N = labels_N[window.first : window.first + len(window.places)]
+        labels = np.where(window.is_best, own_N, _IGNORED).astype(np.float32)
+        if any(window.is_best):
             result.append((window, labels))
     return result
 
@@ -100,6 +102,7 @@ class SummarizingObjective:
         limits: SummaryConfig,
         tokenizer_files: Mapping[str, bytes],
         *,
+        make_labels: Labels,
         batch_size: int,
         seed: int,
     ) -> None:
@@ -111,6 +114,7 @@ class SummarizingObjective:
             held_out: Documents to evaluate on; empty for no evaluation.
             limits: max_sentences says how many sentences a summary has.
             tokenizer_files: What is written beside the weights.
+            make_labels: What the model learns of a document's sentences.
             batch_size: Windows of a micro-batch.
             seed: Decides their order.
         """
@@ -122,9 +126,7 @@ class SummarizingObjective:
             for document in training
             for window in label_windows(
                 document.prepared,
-                greedy_sentences(
-                    document.prepared.sentences, document.references, limits.max_sentences
-                ),
+                make_labels(document.prepared.sentences, document.references),
             )
         ]
         self.padding = Padding(loaded.config.max_sequence_length)
@@ -133,32 +135,42 @@ class SummarizingObjective:
         self._batches = EpochBatches(lengths, batch_size, seed)
         self.num_micro_batches = self._batches.num_batches
         labels_N = np.concatenate([labels[labels != _IGNORED] for _, labels in self._windows])
-        share = float(labels_N.mean())
-        self.trivial_loss: float | None = None
-        if 0 < share < 1:
-            self.trivial_loss = -share * math.log(share) - (1 - share) * math.log(1 - share)
+        # What guessing the mean costs beyond the labels' own entropy.
+        trivial_loss = _entropy(labels_N.mean(dtype=np.float64)) - _entropy(labels_N).mean()
+        self.trivial_loss = float(trivial_loss) if trivial_loss > 0 else None
 
     def micro_batch(self, index: int) -> MicroBatch:
         """Make the index-th micro-batch, padded to its longest window."""
         chosen = [self._windows[i] for i in self._batches[index]]
         windows = [window for window, _ in chosen]
         tensors = self._inputs(windows)
-        labels_BS = self.padding.rectangle([labels for _, labels in chosen], _IGNORED)
-        tensors["labels"] = torch.from_numpy(labels_BS)
+        sentence_BS = np.full(tensors["input_ids"].shape, _IGNORED, np.int64)
+        labels_N: list[np.float32] = []
+        for row_S, (window, labels) in zip(sentence_BS, chosen, strict=True):
+            for (start, end), label in zip(window.token_spans, labels, strict=True):
+                if label != _IGNORED:
+                    row_S[start:end] = len(labels_N)
+                    labels_N.append(label)
+        tensors["sentence"] = torch.from_numpy(sentence_BS)
+        tensors["labels"] = torch.from_numpy(np.array(labels_N, np.float32))
         num_tokens = sum(window.num_tokens for window in windows)
         return MicroBatch(tensors, num_tokens, tensors["input_ids"].numel())
 
     def loss(
         self, model: nn.Module, tensors: Mapping[str, Tensor]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Compute the mean cross-entropy of the sentences, each chosen or not."""
+        """Compute the mean cross-entropy of the sentences, each chosen or not.
+
+        Of soft labels their own entropy, which no model can take away, is subtracted.
+        """
         logits_BS = model(*(tensors[name] for name in _INPUTS)).float()[..., 0]
-        labels_BS = tensors["labels"]
-        is_sentence_BS = labels_BS != _IGNORED
-        loss = F.binary_cross_entropy_with_logits(
-            logits_BS[is_sentence_BS], labels_BS[is_sentence_BS].float()
-        )
-        return loss, {}
+        sentence_BS, labels_N = tensors["sentence"], tensors["labels"]
+        is_own_BS = sentence_BS != _IGNORED
+        sentence_T, logits_T = sentence_BS[is_own_BS], logits_BS[is_own_BS]
+        sums_N = torch.zeros_like(labels_N).index_add(0, sentence_T, logits_T)
+        logits_N = sums_N / torch.bincount(sentence_T, minlength=len(labels_N))
+        loss = F.binary_cross_entropy_with_logits(logits_N, labels_N)
+        return loss - F.binary_cross_entropy(labels_N, labels_N), {}
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> Mapping[str, float]:
@@ -248,7 +260,22 @@ def make_summarizing(setup: Setup) -> tuple[nn.Module, SummarizingObjective]:
         held_out,
         setup.limits,
         read_tokenizer_files(setup.model_dir),
+        make_labels=_labels_of(setup),
         batch_size=setup.batch_size,
         seed=setup.seed,
     )
     return cast("nn.Module", loaded.model), objective
+
+
+def _labels_of(setup: Setup) -> Labels:
+    count, options = setup.limits.max_sentences, setup.options
+    if options.sentence_labels == "greedy":
+        return partial(greedy_labels, max_sentences=count)
+    return partial(soft_labels, max_sentences=count, temperature=options.rouge_temperature)
+
+
+def _entropy(shares: Any) -> NDArray[np.float64]:
+    """Return the entropy of draws that are 1 with a probability each, in nats."""
+    p = np.clip(np.asarray(shares, np.float64), 1e-12, 1 - 1e-12)
+    entropy: NDArray[np.float64] = -p * np.log(p) - (1 - p) * np.log(1 - p)
+    return entropy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,10 @@ class TextClassification(TrainTask):
         """Return that of SST-2."""
         return sst2()
 
-    def fingerprint(self, limits: Any) -> Mapping[str, Any]:
-        """Return the only limit, as runs have always written it."""
-        return {"max_seq_length": limits.max_seq_length}
+    def fingerprint(self, setup: Setup) -> dict[str, Any]:
+        """Return what a resumed run must have alike, the only limit as runs always wrote it."""
+        rest = super().fingerprint(setup)
+        return {**rest.pop("limits"), **rest}
 
     def make(self, setup: Setup) -> tuple[nn.Module, TaskObjective]:
         """Load a model and its texts."""

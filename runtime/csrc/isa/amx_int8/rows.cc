@@ -3,6 +3,7 @@
 // The lanes come first.
 #include "isa/epilogues.h"
 // The epilogues second.
+#include "isa/decode_impl.h"
 #include "isa/rows_impl.h"
 
 namespace bert_rt::BERT_RT_ISA_NAMESPACE {
@@ -12,6 +13,14 @@ namespace bert_rt::BERT_RT_ISA_NAMESPACE {
 void attention_head(const Kernels&, const AttentionArgs& t) noexcept {
   const Kernels& vnni = *avx512vnni_kernels();
   vnni.attention_head(vnni, t);
+}
+void pack_head(const Kernels&, const PackHeadArgs& t) noexcept {
+  const Kernels& vnni = *avx512vnni_kernels();
+  vnni.pack_head(vnni, t);
+}
+void attend(const Kernels&, const AttendArgs& t) noexcept {
+  const Kernels& vnni = *avx512vnni_kernels();
+  vnni.attend(vnni, t);
 }
 
 } // namespace bert_rt::BERT_RT_ISA_NAMESPACE

@@ -4,4 +4,5 @@
 #include "isa/epilogues.h"
 // The epilogues second.
 #include "isa/attention_impl.h"
+#include "isa/decode_impl.h"
 #include "isa/rows_impl.h"

@@ -31,7 +31,7 @@ from runtime.bench.peers.registry import PEERS
 from runtime.loading import add_runtime_flags
 
 _ROOT = Path(__file__).parents[4]
-_ARTIFACT = cast("Artifact", None)
+_ARTIFACT = cast("Artifact", SimpleNamespace(manifest=SimpleNamespace(decoder=None)))
 
 
 def make_engine(name: str, rank: int | None, reason: str | None = None) -> Any:

@@ -52,7 +52,9 @@ def make_artifact(path: Path, task: str, sha256: str | None = None) -> Any:
     torch.manual_seed(0)
     save_checkpoint(path, build_model(task, CONFIG, 3), CONFIG, tokenizer_files={})
     provenance = {"checkpoint_sha256": sha256 or checkpoint_hash(path)}
-    manifest = SimpleNamespace(task=task, provenance=provenance, outputs=OUTPUTS[task])
+    manifest = SimpleNamespace(
+        task=task, provenance=provenance, outputs=OUTPUTS[task], decoder=None
+    )
     return SimpleNamespace(manifest=manifest)
 
 

@@ -73,13 +73,17 @@ def test_class_names_are_those_of_transformers() -> None:
             assert all(hasattr(transformers, name) for name in row.class_names(head))
 
 
+# Not compared with Transformers: given in both, or fields that it does not have.
+OURS = {"model_type", "vocab_size", "num_split_layers", "passage_position_offset"}
+
+
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
 def test_defaults_are_those_of_transformers(model_type: str, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     row = ARCHITECTURES[model_type]
     theirs = getattr(transformers, f"{row.class_prefix}Config")()
     config, _ = read_config(write_config(tmp_path, model_type=model_type))
-    for name in to_dict(config).keys() - row.fixed.keys() - {"model_type", "vocab_size"}:
+    for name in to_dict(config).keys() - row.fixed.keys() - OURS:
         if name == "embedding_size" and not row.has_embedding_size:
             continue
         assert getattr(config, name) == getattr(theirs, row.config_names.get(name, name)), name
@@ -120,6 +124,7 @@ def test_tasks_are_found_by_class_names() -> None:
         "text-classification",
         "token-classification",
         "summarization",
+        "translation",
         "encoder",
         "pretraining",
     ]

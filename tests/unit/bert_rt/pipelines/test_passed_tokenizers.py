@@ -11,7 +11,7 @@ import transformers
 from bert_rt import pipeline
 from bert_rt.errors import CheckpointError, ConfigError
 from bert_rt.model.checkpoint import read_config
-from bert_rt.pipelines.loading import _model_max_length
+from bert_rt.pipelines.loading import longest_input
 from tests.golden.pipeline.pipeline_cases import write_checkpoint
 from tests.support.families import FAMILIES
 
@@ -56,11 +56,11 @@ def test_a_length_that_means_no_limit(models: Path, name: str, value: str, tmp_p
     file = tmp_path / "c" / "tokenizer_config.json"
     file.write_text(f'{{"{name}": {value}}}')
     assert config.max_sequence_length == 64
-    assert _model_max_length(tmp_path / "c", config) == 64
+    assert longest_input(tmp_path / "c", config) == 64
     with pipeline("text-classification", tmp_path / "c") as pipe:
         assert pipe("the cat " * 100, truncation=True)
     file.write_text(f'{{"{name}": 16.0}}')
-    assert _model_max_length(tmp_path / "c", config) == 16
+    assert longest_input(tmp_path / "c", config) == 16
 
 
 @pytest.mark.parametrize("value", ["0", "-2", "true", '"512"', "[512]", "0.5"])
@@ -68,7 +68,7 @@ def test_a_length_that_is_none_is_named(models: Path, value: str, tmp_path: Path
     file = tmp_path / "tokenizer_config.json"
     file.write_text(f'{{"model_max_length": {value}}}')
     with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: model_max_length: got"):
-        _model_max_length(tmp_path, read_config(models / "three")[0])
+        longest_input(tmp_path, read_config(models / "three")[0])
 
 
 @pytest.mark.parametrize("task", ["fill-mask", "question-answering", "text-classification"])

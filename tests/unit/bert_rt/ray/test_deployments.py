@@ -34,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
         ({"artifact": 3}, "artifact: got 3, want a text"),
         ({"engine": None}, "engine: got None, want a text"),
         ({"max_batch_ms": "x"}, "max_batch_ms: got 'x', want a number above 0"),
+        ({"max_context_cache_mb": -1}, "max_context_cache_mb: got -1, want an integer of at least"),
         ({"settings": {"max_items": 0}}, "max_items: got 0, want a number above 0"),
     ],
 )

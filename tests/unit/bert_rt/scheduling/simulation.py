@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -55,15 +56,20 @@ class Simulation:
     def begin(self) -> Batch | None:
         batch = self.queue.next_batch(self.now)
         if batch is not None:
-            self.batches.append(batch.windows)
+            self.batches.append([*batch.windows.values()])
         return batch
 
-    def end(self, batch: Batch) -> None:
+    def end(self, batch: Batch, done: Collection[int] | None = None) -> None:
+        """Be done with a batch, or with some of its windows."""
         self.now += batch.cost / TOKENS_PER_S * self.random.lognormvariate(0.0, self.noise)
-        if any(request in self.poison for request, _ in batch.windows):
+        if any(request in self.poison for request, _ in batch.windows.values()):
             self.queue.fail(batch, EngineInternalError("poisoned"))
             return
-        outputs: list[Outputs] = [{"n": np.array([index])} for _, index in batch.windows]
+        outputs: dict[int, Outputs] = {
+            number: {"n": np.array([index])}
+            for number, (_, index) in batch.windows.items()
+            if done is None or number in done
+        }
         self.queue.complete(batch, outputs, self.now)
 
     def run(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bert_rt.engines.packing import plan_batches
@@ -16,8 +16,7 @@ from bert_rt.errors import (
     InputTooLongError,
     OverloadedError,
 )
-from bert_rt.scheduling.batches import Batch
-from bert_rt.scheduling.requests import Asked, Request, RequestCancelledError
+from bert_rt.scheduling.requests import Asked, RequestCancelledError
 from tests.unit.bert_rt.scheduling.simulation import Simulation, queue_of, windows
 
 
@@ -321,68 +320,3 @@ def test_a_deferred_request_is_given_out_beside_bulk_work() -> None:
     batch = queue.next_batch(0.0)
     assert batch is not None
     assert short in batch.requests
-
-
-@settings(max_examples=200)
-@given(data=st.data(), is_packed=st.booleans())
-def test_every_window_is_computed_once_or_its_request_has_an_error(
-    data: st.DataObject, is_packed: bool
-) -> None:
-    simulation = Simulation(max_batch_tokens=64, is_packed=is_packed, max_queue_tokens=1500)
-    requests: list[Request] = []
-    deferred: list[Request] = []
-    running: Batch | None = None
-    steps = st.sampled_from(["ask", "defer", "take", "begin", "end", "back", "cancel", "wait"])
-    for step in data.draw(st.lists(steps, max_size=60)):
-        asked = Asked(
-            priority=data.draw(st.sampled_from([0, 0, 1, 9])),
-            client=data.draw(st.sampled_from([None, None, "a", "b"])),
-            deadline_s=simulation.now + data.draw(st.sampled_from([float("inf"), 0.01, 0.05])),
-        )
-        sizes = data.draw(st.lists(st.integers(1, 64), max_size=6))
-        try:
-            if step in ("ask", "defer"):
-                is_deferred = step == "defer"
-                request = simulation.queue.submit(
-                    sum(sizes) // 2, simulation.now, asked, is_deferred=is_deferred
-                )
-                requests.append(request)
-                if not is_deferred:
-                    simulation.queue.fill(request, windows(*sizes))
-        except OverloadedError:
-            continue
-        if step == "take":
-            deferred = simulation.queue.take_deferred(simulation.now)
-            for request in deferred:
-                simulation.queue.fill(request, windows(*sizes))
-        elif step == "begin" and running is None:
-            running = simulation.begin()
-            if running is not None and data.draw(st.booleans()):
-                simulation.poison.add(running.windows[-1][0])
-        elif step == "end" and running is not None:
-            simulation.end(running)
-            running = None
-        elif step == "back" and running is not None:
-            simulation.queue.put_back(running)
-            running = None
-        elif step == "cancel" and requests:
-            simulation.queue.cancel(data.draw(st.sampled_from(requests)))
-        elif step == "wait":
-            simulation.now += 0.005
-    if running is not None:
-        simulation.end(running)
-    while not simulation.queue.is_empty:
-        for request in simulation.queue.take_deferred(simulation.now):
-            simulation.queue.fill(request, windows(7, 9))
-        simulation.step()
-    for request in requests:
-        assert request.is_done
-        if request.error is None:
-            got = [int(output["n"][0]) for output in request.result()]
-            assert got == list(range(len(request.windows)))
-    stats = simulation.queue.stats(simulation.now)
-    assert stats.num_requests == stats.num_tokens == 0
-    assert simulation.queue._ledger.num_left == 0
-    assert not simulation.queue._ranking._flows
-    for lengths in simulation.lengths():
-        assert (sum(lengths) if is_packed else max(lengths) * len(lengths)) <= 64

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +22,7 @@ from bert_rt.errors import (
 )
 from bert_rt.scheduling.scheduler import Asked, RequestCancelledError, Scheduler
 from bert_rt.types import PER_SEQUENCE, PER_TOKEN, Feature, Outputs, PackedBatch
+from tests.unit.bert_rt.scheduling.waiting import wait_until
 
 POISON = 666  # a token that makes the engine fail
 
@@ -86,19 +86,6 @@ def scheduler_of(engine: FakeEngine, **options: Any) -> Scheduler:
 def starts(results: list[Outputs]) -> list[list[int]]:
     assert all(not result["end_logits"].any() for result in results)
     return [list(result["start_logits"].astype(int)) for result in results]
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(32) as executor:
-        yield executor
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "never came true"
-        time.sleep(0.001)
 
 
 def occupied(

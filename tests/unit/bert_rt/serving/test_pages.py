@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import msgspec
@@ -9,11 +10,16 @@ import msgspec
 from bert_rt.api import Runtime
 from bert_rt.serving import Application, Settings, app
 from bert_rt.serving.openapi import forms
+from bert_rt.tasks.forms.page import PageView
+from bert_rt.tasks.registry import TASKS
 from tests.support.serving.asgi import call
+
+_SCRIPTS = ("page.js", "result.js")
+_FILES = (*_SCRIPTS, "page.css", "tasks.json")
 
 
 def test_the_page_needs_nothing_from_elsewhere(application: Application) -> None:
-    for path in ("/", "/docs", "/page/page.js", "/page/page.css"):
+    for path in ("/", "/docs", *(f"/page/{name}" for name in _FILES)):
         reply = call(application, path)
         text = reply.body.decode()
         assert reply.status == 200
@@ -34,11 +40,32 @@ def test_the_page_can_be_left_out(answering: Runtime) -> None:
 
 
 def test_every_element_that_the_script_asks_for_is_there(application: Application) -> None:
-    script = call(application, "/page/page.js").body.decode()
+    script = "".join(call(application, f"/page/{name}").body.decode() for name in _SCRIPTS)
     html = call(application, "/").body.decode()
     asked = set(re.findall(r"\$\(\"([\w-]+)\"\)", script))
-    assert len(asked) > 10
+    assert len(asked) > 20
     assert {name for name in asked if f'id="{name}"' not in html} == set()
+
+
+def test_the_page_gets_every_task_from_the_registry(application: Application) -> None:
+    views = call(application, "/page/tasks.json").json
+    want = {name: task.http().view for name, task in TASKS.items()}
+    assert views == msgspec.json.decode(msgspec.json.encode(want))
+    # What the script reads of a view is there.
+    script = "".join(call(application, f"/page/{name}").body.decode() for name in _SCRIPTS)
+    read = set(re.findall(r"\bview\.(\w+)", script))
+    assert read == {field.name for field in dataclasses.fields(PageView)}
+
+
+def test_the_page_knows_no_task(application: Application) -> None:
+    for name in ("index.html", *_SCRIPTS):
+        path = "/" if name == "index.html" else f"/page/{name}"
+        text = call(application, path).body.decode()
+        assert len(text.splitlines()) < 400
+        for task in TASKS.values():
+            form = task.http()
+            names = (task.name, task.name.replace("-", " "), f"v1/{form.path}", form.view.title)
+            assert [it for it in names if it in text] == [], name
 
 
 def test_only_known_files_are_served(application: Application) -> None:

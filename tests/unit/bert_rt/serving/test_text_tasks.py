@@ -9,6 +9,7 @@ import pytest
 
 from bert_rt.api import Runtime
 from bert_rt.serving import Application, app
+from tests.support import seq2seq_artifacts
 from tests.support.artifacts import write_tiny_summarizer, write_tiny_tagger
 from tests.support.serving.asgi import call
 
@@ -60,6 +61,39 @@ def test_entities(application: Application, tagging: Runtime) -> None:
     for got, expected in zip(reply.json["taggings"], want, strict=True):
         found = [(it["label"], it["start"], it["end"]) for it in got["entities"]]
         assert found == [(it.label, it.start, it.end) for it in expected.entities]
+
+
+@pytest.fixture(scope="module")
+def translating() -> Iterator[Runtime]:
+    artifact = seq2seq_artifacts.make_artifact()
+    with Runtime.open(artifact, engine="onnxruntime", num_threads=1) as runtime:
+        yield runtime
+
+
+@pytest.mark.timeout(600)
+def test_translations(translating: Runtime) -> None:
+    service = app({"en-de": translating})
+    asked = {"num_beams": 3, "max_new_tokens": 9, "length_penalty": 0.5}
+    reply = call(service, "/v1/translate", {"text": [TEXT, "The cat"], "top_k": 2, **asked})
+    assert reply.status == 200, reply.json
+    want = translating.translate_batch([TEXT, "The cat"], top_k=2, **asked)
+    for got, expected in zip(reply.json["translations"], want, strict=True):
+        assert got["text"] == expected.text
+        for mine, sentence in zip(got["sentences"], expected.sentences, strict=True):
+            assert (mine["start"], mine["end"]) == (sentence.start, sentence.end)
+            others = [other.text for other in sentence.alternatives]
+            assert [other["text"] for other in mine["alternatives"]] == others != []
+    whole = call(service, "/v1/translate", {"text": TEXT, "split_sentences": False}).json
+    assert len(whole["translations"][0]["sentences"]) == 1
+    for name, value in (("num_beams", 0), ("max_new_tokens", 0), ("top_k", 9), ("sampling", True)):
+        refused = call(service, "/v1/translate", {"text": TEXT, name: value})
+        assert refused.status == 400 and name in refused.json["error"]
+    assert call(service, "/v1/translate", {"text": " "}).status == 400
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": [TEXT]}
+    columns = call(service, "/v2/models/en-de/infer", {"inputs": [tensor]}).json["outputs"]
+    assert columns[0]["data"] == [translating.translate(TEXT).text]
+    face = call(service, "/", {"inputs": TEXT}).json
+    assert face == [{"translation_text": translating.translate(TEXT).text}]
 
 
 def test_tensors(application: Application, tagging: Runtime, summarizing: Runtime) -> None:

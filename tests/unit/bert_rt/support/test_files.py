@@ -95,10 +95,10 @@ def test_devices_are_written_to_not_replaced(tmp_path: Path) -> None:
 
 def test_json_is_deterministic_and_strict(tmp_path: Path) -> None:
     atomic_write_json(tmp_path / "j", {"b": 1, "a": "\u00e9"})
-    assert (tmp_path / "j").read_bytes() == b'{\n  "a": "\\u00e9",\n  "b": 1\n}\n'
+    assert (tmp_path / "j").read_bytes() == b'{\n  "a": "\xc3\xa9",\n  "b": 1\n}\n'
     with pytest.raises(ValueError, match="Out of range float"):
         atomic_write_json(tmp_path / "k", {"a": float("nan")})
-    assert json.loads((tmp_path / "j").read_text())["b"] == 1
+    assert json.loads((tmp_path / "j").read_text("utf-8"))["b"] == 1
     assert _names(tmp_path) == ["j"]
 
 

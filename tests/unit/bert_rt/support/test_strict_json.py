@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bert_rt.support.strict_json import MAX_DEPTH, parse_json, to_plain
+from bert_rt.support.strict_json import MAX_DEPTH, parse_json, readable_json, to_plain
 
 _LIMIT = 2**20
 
@@ -26,8 +26,24 @@ _VALUES = st.recursive(
 
 @given(_VALUES)
 def test_values_come_back(value: Any) -> None:
-    assert parse_json(json.dumps(value).encode(), max_bytes=_LIMIT) == value
     assert to_plain(value) == value
+    assert parse_json(readable_json(value).encode(), max_bytes=_LIMIT) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "want"),
+    [
+        ("Z\u00fcrich \u4e2d", "utf-8", '{"t": "Z\u00fcrich \u4e2d"}'),
+        ("Z\u00fcrich", "latin-1", '{"t": "Z\u00fcrich"}'),
+        ("Z\u00fcrich \u4e2d", "latin-1", '{"t": "Z\\u00fcrich \\u4e2d"}'),
+        ("Z\u00fcrich", "ascii", '{"t": "Z\\u00fcrich"}'),
+        ("\ud800\u00fc", "utf-8", '{"t": "\\ud800\\u00fc"}'),
+    ],
+)
+def test_people_can_read_it_where_the_encoding_allows(text: str, encoding: str, want: str) -> None:
+    got = readable_json({"t": text}, encoding)
+    assert got == want
+    assert json.loads(got.encode(encoding).decode(encoding)) == {"t": text}
 
 
 @given(st.binary(max_size=100))

@@ -39,6 +39,7 @@ def test_the_tasks_by_name() -> None:
         "text-classification",
         "token-classification",
         "summarization",
+        "translation",
     ]
     for name, task in TASKS.items():
         assert task.name == name
@@ -51,9 +52,9 @@ def test_nobody_changes_the_table_but_register() -> None:
         TASKS["a"] = QuestionAnswering()  # type: ignore[index]
 
 
-@pytest.mark.parametrize("name", ["", "translation", "Question-Answering"])
+@pytest.mark.parametrize("name", ["", "poetry", "Question-Answering"])
 def test_an_unknown_name(name: str) -> None:
-    known = "question-answering, text-classification, token-classification, summarization"
+    known = ", ".join(TASKS)
     message = f"task: got {name!r}, want one of {known}"
     with pytest.raises(ConfigError, match=f"^{message}$"):
         find_task(name)
@@ -84,9 +85,9 @@ def test_a_task_of_the_same_name_takes_the_place(shouting: Shouting) -> None:
 
 
 def test_an_artifact_of_an_unknown_task_is_read_and_not_opened(tmp_path: Path) -> None:
-    write_tiny_artifact(tmp_path / "a", task="translation")
+    write_tiny_artifact(tmp_path / "a", task="poetry")
     artifact = load_artifact(tmp_path / "a")
-    message = "manifest.task: got 'translation', want one of question-answering, text-class"
+    message = "manifest.task: got 'poetry', want one of question-answering, text-class"
     for engine in ("auto", "onnxruntime", "reference"):
         with pytest.raises(ArtifactFormatError, match=message) as caught:
             Runtime.open(artifact, engine=engine)

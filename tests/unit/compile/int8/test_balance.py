@@ -13,6 +13,7 @@ from compile.graph.linear import LinearLayer, find_linear_layers
 from compile.int8 import balance
 from compile.int8.balance import balance_attention
 from compile.int8.calibrate import Observer, observe
+from compile.int8.drives import SequenceDrive
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny
 
@@ -63,7 +64,12 @@ def test_the_layer_behind_attention_sees_what_its_observer_says() -> None:
     balance_attention(model, observers, num_heads=_HEADS)
     layers = [layer for layer in find_linear_layers(model) if layer.is_encoder]
     seen = observe(
-        model, layers, list(tiny.features()), 0, max_rows=512, seed=0, progress=tiny.Silent()
+        model,
+        layers,
+        SequenceDrive(tiny.features(), 0),
+        max_rows=512,
+        seed=0,
+        progress=tiny.Silent(),
     )
     for name, observer in seen.items():
         for field in ("low_K", "high_K", "rows_RK"):

@@ -17,8 +17,9 @@ from bert_rt.tasks.question_answering.squad import SquadExample
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import Encoding, Feature
 from compile.graph.linear import find_linear_layers
-from compile.int8 import calibrate
+from compile.int8 import drives
 from compile.int8.calibrate import Observer, observe
+from compile.int8.drives import SequenceDrive
 from compile.tasks.question_answering import calibration_features
 from tests.tolerances import FLOAT32_ATOL
 from tests.unit.compile import tiny
@@ -113,9 +114,7 @@ class _Recorder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.cls_id, self.sep_id = tokenizer.cls_id, tokenizer.sep_id
-        self.num_separators = tokenizer.num_separators
-        self.second_type_id = tokenizer.second_type_id
+        self.pair_tokens = tokenizer.pair_tokens
         self.texts: list[list[str]] = []
 
     def encode_batch(self, texts: list[str]) -> list[Encoding]:
@@ -201,13 +200,17 @@ def test_padded_positions_are_not_observed() -> None:
     features = tiny.features()
     assert len({feature.num_tokens for feature in features}) > 3
     progress = tiny.Silent()
-    together = observe(model, layers, features, 0, max_rows=512, seed=0, progress=progress)
+    together = observe(
+        model, layers, SequenceDrive(features, 0), max_rows=512, seed=0, progress=progress
+    )
     assert progress.count == len(features)
     num_tokens = sum(feature.num_tokens for feature in features)
     assert {observer.num_seen for observer in together.values()} == {num_tokens}
     # One by one, there is no padding.
     alone = [
-        observe(model, layers, [feature], 0, max_rows=1, seed=0, progress=tiny.Silent())
+        observe(
+            model, layers, SequenceDrive([feature], 0), max_rows=1, seed=0, progress=tiny.Silent()
+        )
         for feature in features
     ]
     for name, observer in together.items():
@@ -226,10 +229,17 @@ def test_padded_positions_are_not_observed() -> None:
 
 def test_windows_longer_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in a model for long texts. The windows are then computed one by one, or nearly so.
-    monkeypatch.setattr(calibrate, "_MAX_BATCH_TOKENS", 8)
+    monkeypatch.setattr(drives, "_MAX_BATCH_TOKENS", 8)
     model = tiny.fused()
     layers = find_linear_layers(model)[:1]
-    seen = observe(model, layers, tiny.features(), 0, max_rows=8, seed=0, progress=tiny.Silent())
+    seen = observe(
+        model,
+        layers,
+        SequenceDrive(tiny.features(), 0),
+        max_rows=8,
+        seed=0,
+        progress=tiny.Silent(),
+    )
     num_tokens = sum(feature.num_tokens for feature in tiny.features())
     assert seen[layers[0].name].num_seen == num_tokens
 
@@ -239,7 +249,9 @@ def test_the_observed_values_are_torchs() -> None:
     model = tiny.fused()
     layers = find_linear_layers(model)[:1]
     (feature,) = tiny.features()[:1]
-    seen = observe(model, layers, [feature], 0, max_rows=512, seed=0, progress=tiny.Silent())
+    seen = observe(
+        model, layers, SequenceDrive([feature], 0), max_rows=512, seed=0, progress=tiny.Silent()
+    )
     embeddings = tiny.loaded_model().model.bert.embeddings  # type: ignore[union-attr]
     ids, types = (
         torch.from_numpy(np.int64(a)[None]) for a in (feature.input_ids, feature.token_type_ids)
@@ -262,8 +274,7 @@ def test_a_model_that_gives_nan() -> None:
         observe(
             ir.from_proto(proto),
             layers,
-            tiny.features(),
-            0,
+            SequenceDrive(tiny.features(), 0),
             max_rows=4,
             seed=0,
             progress=tiny.Silent(),

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from compile.int8.drives import SequenceDrive
 from compile.int8.quantize import quantize
 from compile.int8.sensitivity import fewest_float_layers, layer_sensitivities
 from tests.unit.compile import tiny
@@ -18,7 +19,7 @@ def test_the_error_of_one_layer_alone() -> None:
     progress = tiny.Silent()
     plans = {name: tiny.plans()[name] for name in _NAMES}
     features = tiny.features()[:4]
-    got = layer_sensitivities(tiny.fused(), plans, features, 0, progress)
+    got = layer_sensitivities(tiny.fused(), plans, SequenceDrive(features, 0), progress)
     assert progress.count == 2 and set(got) == set(_NAMES)
     # By hand: every window by itself, so that there is no padding.
     models = {"float": quantize(tiny.fused(), {})}
@@ -49,7 +50,9 @@ def test_the_worst_layer_comes_first() -> None:
     plans = dict(tiny.plans())
     broken = "encoder.layer.1.intermediate.dense"
     plans[broken] = dataclasses.replace(plans[broken], scale=plans[broken].scale * 30)
-    got = layer_sensitivities(tiny.fused(), plans, tiny.features()[:4], 0, tiny.Silent())
+    got = layer_sensitivities(
+        tiny.fused(), plans, SequenceDrive(tiny.features()[:4], 0), tiny.Silent()
+    )
     assert next(iter(got)) == broken
     assert list(got.values()) == sorted(got.values(), reverse=True)
     assert min(got.values()) > 0

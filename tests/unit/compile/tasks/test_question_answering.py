@@ -106,6 +106,19 @@ def test_shared_passages() -> None:
         TASK.check_disjoint(calibration, evaluation, field="score_calibration_file")
 
 
+def test_what_is_evaluated_is_left_out_where_asked(caplog: pytest.LogCaptureFixture) -> None:
+    calibration = [example("1", "one"), example("2", "two"), example("3", "one")]
+    evaluation = [example("4", "one")]
+    left = TASK.without_shared(calibration, evaluation, field="calibration_file")
+    assert left == calibration[1:2]
+    assert (
+        "calibration_file: left out 1 passages that eval_file has, too; the first " in caplog.text
+    )
+    caplog.clear()
+    assert TASK.without_shared(left, evaluation, field="calibration_file") == left
+    assert caplog.text == ""
+
+
 def test_settings_of_other_tasks() -> None:
     for settings, message in (
         (Settings(bars={"min_accuracy_ratio": 0.9}), "min_accuracy_ratio: got 0.9, but F1 is what"),

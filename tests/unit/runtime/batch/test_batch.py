@@ -59,6 +59,18 @@ def test_it_gives_what_answer_batch_gives(tmp_path: Path, flags: list[object]) -
     ]
 
 
+@pytest.mark.parametrize(("name", "quote"), [("out.jsonl", '"'), ("out.csv", "")])
+def test_letters_are_written_as_they_are(
+    tmp_path: Path, flags: list[object], name: str, quote: str
+) -> None:
+    rows = [{"id": "Z\u00fcrich \u4e2d", "question": "who", "context": "\u00dcber \u4e2d\u6587"}]
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    assert batch("--input", source, "--output", tmp_path / name, *flags) == 0
+    written = (tmp_path / name).read_text("utf-8")
+    assert f"{quote}Z\u00fcrich \u4e2d{quote}" in written
+    assert "\\u" not in written
+
+
 def test_texts_are_classified(tmp_path: Path, classifier_dir: Path, small_chunks: None) -> None:
     rows = [{"a": "the cat", "b": "who is in paris?", "n": index} for index in range(6)]
     source = write_parquet(tmp_path / "in.parquet", rows)

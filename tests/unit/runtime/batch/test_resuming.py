@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from bert_rt.errors import EngineInternalError
-from runtime.batch import __main__ as command
-from runtime.batch import parts
+from runtime.batch import here, parts
 from tests.support.artifacts import write_tiny_artifact
 from tests.unit.runtime.batch.support import batch, pairs, read_jsonl, write_jsonl
 from tests.unit.runtime.batch.test_batch import _Stream, errors  # noqa: F401 (a fixture)
@@ -114,17 +113,15 @@ def test_a_torn_journal_line_was_not_written(
 
 def interrupted(run: Callable[..., int], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Make a run that an engine's failure ends in the middle."""
-    calls = [0]
-    original = command.compute
+    original = here.compute
 
-    def failing(*args: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == 4:
+    def failing(runtime: Any, form: Any, items: Any, options: Any) -> Any:
+        if any(repr(item).count(" x") == 13 for item in items):  # the fourth chunk
             raise EngineInternalError("engine: failed")
-        return original(*args)
+        return original(runtime, form, items, options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "compute", failing)
+        patched.setattr(here, "compute", failing)
         assert run(name) == 2
 
 
@@ -205,16 +202,16 @@ def test_two_processes_do_not_write_one_output(
     errors: Errors,  # noqa: F811
 ) -> None:
     pytest.importorskip("fcntl")
-    codes = []
-    original = command.compute
+    codes: list[int | None] = []
+    original = parts.PartFile.write
 
-    def computing(*args: Any) -> Any:
+    def write(self: Any, data: bytes) -> None:
         if not codes:
             codes.append(None)
             codes[0] = run("a")
-        return original(*args)
+        original(self, data)
 
-    monkeypatch.setattr(command, "compute", computing)
+    monkeypatch.setattr(parts.PartFile, "write", write)
     assert run("a") == 0
     assert codes == [2] and "another process is writing it" in errors()
     assert len(read_jsonl(tmp_path / "a" / "out.jsonl")) == 30

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from bert_rt.engines.base import EngineInfo
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import SquadExample
-from bert_rt.types import PER_TOKEN, Outputs, PackedBatch
+from bert_rt.types import PER_TOKEN, FloatArray, IntArray, Outputs, PackedBatch
 from runtime.bench.measure import Clock, Record
 from runtime.bench.peers.base import Peer
 from runtime.bench.statistics import Rate
@@ -64,6 +64,43 @@ class FakeEngine:
         pass
 
 
+class FakeKeepingEngine(FakeEngine):
+    """Notes what it was asked to keep; a passage takes a byte a token."""
+
+    def __init__(self, max_bytes: int = 10**6) -> None:
+        super().__init__(lambda _: None, 0.0)
+        self.max_bytes = max_bytes
+        self.notes: list[object] = []
+
+    def prepare(self, passages: Sequence[IntArray]) -> None:
+        self.notes.append([len(passage) for passage in passages])
+
+    def prepared_states(self, passages: Sequence[IntArray]) -> FloatArray:
+        self.prepare(passages)
+        return np.zeros((sum(map(len, passages)), 1), np.float32)
+
+    def keep(self, passages: Sequence[IntArray], states: FloatArray) -> None:
+        assert len(states) == sum(map(len, passages))
+        self.prepare(passages)
+
+    def context_bytes(self, num_tokens: int) -> int:
+        return num_tokens
+
+    def context_cache(self) -> dict[str, int]:
+        return {"max_bytes": self.max_bytes}
+
+    def forget(self) -> None:
+        self.notes.append("forget")
+
+    def run(self, batch: PackedBatch) -> Outputs:
+        self.notes.append("run")
+        return super().run(batch)
+
+
+def make_split_peer(engine: FakeKeepingEngine) -> Peer:
+    return Peer("native:split-3", "", "int8", "split", engine, 1, passage_position_offset=18)
+
+
 def make_peer(
     engine: str,
     config: str = "",
@@ -94,4 +131,4 @@ def make_work(lengths: list[int]) -> Workload:
         SquadExample(str(i), "", "who sat", "the cat sat on the mat", ("cat",), (4,), False)
         for i in range(len(lengths))
     )
-    return Workload(examples, windows)
+    return Workload(examples, windows, split_windows=windows)

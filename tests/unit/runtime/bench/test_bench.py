@@ -85,6 +85,9 @@ def test_float_configurations_may_be_left_out(
         (["--scopes", "all"], "--scopes: got 'all'"),
         (["--float_artifact", "absent"], "absent"),
         (["--check", "absent.json"], "absent.json"),
+        (["--questions_per_context", "9"], "no passage has 9 questions"),
+        (["--warm_contexts"], "--warm_contexts: got True, want --split_artifact"),
+        (["--max_context_cache_mb", "3"], "--max_context_cache_mb: got 3, want --split_artifact"),
     ],
 )
 def test_bad_flags(
@@ -97,3 +100,12 @@ def test_bad_flags(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["some", "0", "-1"])
+def test_how_many_questions_a_passage_is_a_number_or_all(
+    arguments: list[str], value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments, f"--questions_per_context={value}"])
+    assert f"got '{value}', want an integer of at least 1, or all" in capsys.readouterr().err

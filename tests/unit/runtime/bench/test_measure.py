@@ -16,7 +16,14 @@ from runtime.bench.measure import (
 from runtime.bench.peers.base import Peer
 from runtime.bench.workload import Workload
 from tests.support.data.text import make_tokenizer
-from tests.unit.runtime.bench.fakes import LIMITS, FakeTime, make_peer, make_work
+from tests.unit.runtime.bench.fakes import (
+    LIMITS,
+    FakeKeepingEngine,
+    FakeTime,
+    make_peer,
+    make_split_peer,
+    make_work,
+)
 
 
 def test_rotated() -> None:
@@ -131,3 +138,17 @@ def test_gives_up_on_one_who_never_stops() -> None:
     time = FakeTime()
     clock = Clock(lambda: time.now, lambda: time.cpu, time.work)
     assert not clock.wait_until_idle()
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_kept_passages_are_as_every_timing_wants_them(scope: str, is_warm: bool) -> None:
+    time, engine = FakeTime(), FakeKeepingEngine()
+    timer = Timer(make_tokenizer(), LIMITS, time.clock, is_warm=is_warm)
+    peer, work = make_split_peer(engine), make_work([5, 5, 20])
+    begin: list[object] = ["forget", [len(part) for part in work.passages]][: 1 + is_warm]
+    for measure, num_runs in ((timer.throughput, 1), (timer.latency, 3)):
+        engine.notes.clear()
+        measure(peer, scope, work, Record())
+        assert engine.notes == begin + ["run"] * num_runs
+    assert len(work.passages) == 2

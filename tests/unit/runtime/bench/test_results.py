@@ -5,7 +5,13 @@ import pytest
 from runtime.bench.peers.base import Peer
 from runtime.bench.peers.qualify import Qualified
 from runtime.bench.results import best, make_ratios, make_rows, make_shares
-from tests.unit.runtime.bench.fakes import make_peer, make_record, make_work
+from tests.unit.runtime.bench.fakes import (
+    FakeKeepingEngine,
+    make_peer,
+    make_record,
+    make_split_peer,
+    make_work,
+)
 
 _ROW = {
     "engine",
@@ -99,3 +105,12 @@ def test_share_of_the_peak() -> None:
     assert set(shares) == {"native/peak:amx_int8", "native/peak:avx512vnni"}
     share = shares["native/peak:avx512vnni"]["engine"]
     assert (share["median"], share["low"], share["high"]) == (0.6, 0.5, 0.7)
+
+
+def test_split_layers_are_set_against_the_ordinary_model_and_everybody_else(
+    records: dict[Peer, object],
+) -> None:
+    records[make_split_peer(FakeKeepingEngine())] = make_record([400, 300, 400])
+    ratios = make_ratios(records, ["engine"])  # type: ignore[arg-type]
+    assert ratios["native:split-3/native"]["engine"]["median"] == 2.0
+    assert "native:split-3/openvino:int8" in ratios

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from bert_rt.errors import InputError
 from bert_rt.model.config import BertConfig
 from runtime.bench.workload import (
     evenly_spaced,
@@ -72,3 +75,68 @@ def test_read_workload(tmp_path: Path) -> None:
     assert len(work.examples) == 4
     again = read_workload(path, tokenizer, LIMITS, limit=4, seed=0)
     assert [example.id for example in again.examples] == [e.id for e in work.examples]
+
+
+def write_many_questions(path: Path) -> Path:
+    """Write three passages with 1, 2 and 3 questions."""
+    paragraphs = [
+        {
+            "context": f"the cat sat on the mat {name}" + " in paris" * 18,
+            "qas": [
+                {
+                    "id": f"{name}{number}",
+                    "question": "who sat" + " on" * number,
+                    "answers": [{"text": "cat", "answer_start": 4}],
+                }
+                for number in range(count)
+            ],
+        }
+        for name, count in (("a", 1), ("b", 2), ("c", 3))
+    ]
+    path.write_text(json.dumps({"data": [{"title": "cats", "paragraphs": paragraphs}]}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("count", "want"),
+    [(0, "a0 b0 b1 c0 c1 c2"), (1, "a0 b0 c0"), (2, "b0 b1 c0 c1"), (3, "c0 c1 c2")],
+)
+def test_questions_on_a_passage_stay_together(tmp_path: Path, count: int, want: str) -> None:
+    path = write_many_questions(tmp_path / "squad.json")
+    work = read_workload(
+        path, make_tokenizer(), LIMITS, limit=99, seed=0, questions_per_context=count
+    )
+    assert [example.id for example in work.examples] == want.split()
+    rounds = work.rounds(len(work.groups))
+    assert [len({example.context for example in part.examples}) for part in rounds] == [1] * len(
+        rounds
+    )
+    ids = [example.id for part in rounds for example in part.examples]
+    assert ids == want.split()
+
+
+def test_more_questions_than_any_passage_has(tmp_path: Path) -> None:
+    path = write_many_questions(tmp_path / "squad.json")
+    with pytest.raises(InputError, match="no passage has 4 questions"):
+        read_workload(path, make_tokenizer(), LIMITS, limit=9, seed=0, questions_per_context=4)
+
+
+def test_a_limit_takes_whole_passages(tmp_path: Path) -> None:
+    path = write_many_questions(tmp_path / "squad.json")
+    work = read_workload(path, make_tokenizer(), LIMITS, limit=2, seed=0, questions_per_context=2)
+    assert len(work.examples) == 2 == len(work.groups[0])
+
+
+def test_split_windows_are_cut_as_for_the_longest_question(tmp_path: Path) -> None:
+    path = write_many_questions(tmp_path / "squad.json")
+    work = read_workload(
+        path, make_tokenizer(), LIMITS, limit=99, seed=0, questions_per_context=3, has_split=True
+    )
+    split = work.as_read(is_split=True)
+    assert split.examples == work.examples and work.as_read(is_split=False) is work
+    assert len(split.features) > len(work.features)
+    # One passage: the same windows, whatever is asked.
+    assert len(split.passages) == len(split.windows[0])
+    assert len(work.passages) > len(work.windows[0])
+    part = work.part([1]).as_read(is_split=True)
+    assert part.windows == split.windows[1:2] and part.by_context

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.data.batching import EpochBatches, Padding, length_bucketed_batches
+from train.data.batching import EpochBatches, Padding, TokenBatches, length_bucketed_batches
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(1, 8), (7, 8), (8, 8), (9, 8), (5000, 16)])
@@ -54,3 +54,44 @@ def test_rows_are_padded_to_the_longest() -> None:
 def test_no_row_is_padded_beyond_the_limit() -> None:
     rows = [np.ones(5, np.int32)]
     assert Padding(6, multiple=4).rectangle(rows, 0).shape == (1, 6)
+
+
+def some_pairs(count: int = 5000) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    source = rng.integers(3, 40, count)
+    return np.stack([source, (source + rng.integers(-2, 6, count)).clip(2)], axis=1)
+
+
+def test_batches_of_tokens_hold_every_pair_once_an_epoch() -> None:
+    lengths = some_pairs()
+    batches = TokenBatches(lengths, max_tokens=1000, max_examples=60, seed=0)
+    for epoch in range(3):
+        first = epoch * batches.num_batches
+        rows = [batches[first + index] for index in range(batches.num_batches)]
+        assert sorted(np.concatenate(rows).tolist()) == list(range(len(lengths)))
+        assert max(lengths[row].sum() for row in rows) <= 1000
+        assert max(map(len, rows)) == 60
+        # Few are much smaller than they may be, and little is padded.
+        assert np.mean([lengths[row].sum() for row in rows]) > 850
+        positions = sum(len(row) * lengths[row].max(axis=0).sum() for row in rows)
+        assert 1 - lengths.sum() / positions < 0.03
+
+
+def test_batches_of_tokens_by_index_in_any_order() -> None:
+    lengths = some_pairs(600)
+
+    def rows(seed: int, indices: list[int]) -> list[list[int]]:
+        batches = TokenBatches(lengths, max_tokens=500, max_examples=100, seed=seed)
+        assert batches.num_batches > 40
+        return [batches[index].tolist() for index in indices]
+
+    indices = list(range(90))
+    assert rows(3, indices) == rows(3, indices[::-1])[::-1]
+    assert rows(3, indices) != rows(4, indices)
+    assert rows(3, indices[:40]) != rows(3, indices[45:85])
+
+
+def test_a_pair_beyond_the_budget_is_a_batch_alone() -> None:
+    lengths = [(5, 5), (300, 200), (6, 5), (4, 4)]
+    batches = TokenBatches(lengths, max_tokens=20, max_examples=100, seed=0)
+    assert sorted(sorted(batches[index].tolist()) for index in range(3)) == [[0, 3], [1], [2]]

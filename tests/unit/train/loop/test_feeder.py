@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from bert_rt.errors import InputError
-from tests.support.toy_objective import ToyObjective
+from tests.support.toy_task.objective import ToyObjective
 from train.loop.feeder import Feeder
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.support.toy_objective import ToyObjective, make_model
+from tests.support.toy_task.objective import ToyObjective, make_model
 from train.loop.interrupts import refuse_passes, stop_on_signals
 from train.loop.scoring import score
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bert_rt.errors import ConfigError, InputError, TrainingError
-from tests.support.toy_objective import ToyObjective, make_model, read_weights
+from tests.support.toy_task.objective import ToyObjective, make_model, read_weights
 from train.loop import loop
 from train.loop.journal import METRICS, read_metrics
 from train.loop.loop import TrainResult

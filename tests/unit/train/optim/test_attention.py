@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,11 +19,12 @@ CONFIG = BertConfig(
     intermediate_size=64,
     max_position_embeddings=40,
 )
+SPLIT = replace(CONFIG, num_split_layers=1, passage_position_offset=10)
 
 
-def _models() -> tuple[BertModel, BertModel]:
+def _models(config: BertConfig = CONFIG) -> tuple[BertModel, BertModel]:
     torch.manual_seed(3)
-    plain = BertModel(CONFIG, add_pooling_layer=False).eval()
+    plain = BertModel(config, add_pooling_layer=False).eval()
     with torch.no_grad():  # Scores that differ: fresh weights make attention nearly uniform.
         for parameter in plain.encoder.parameters():
             if parameter.dim() > 1:
@@ -37,7 +39,7 @@ def _run(model: BertModel, dtype: torch.dtype | None) -> tuple[torch.Tensor, tor
     ids = torch.randint(5, 50, (4, 17), generator=generator)
     mask = (torch.arange(17) < torch.tensor([[17], [9], [1], [16]])).long()
     with torch.autocast("cpu", dtype, enabled=dtype is not None):
-        x_BSD, _ = model(ids, mask, torch.zeros_like(ids))
+        x_BSD, _ = model(ids, mask, (torch.arange(17) >= 5).long() * mask)
     # What is read of padding says nothing.
     weights = torch.randn(x_BSD.shape, generator=generator) * mask[..., None]
     model.zero_grad()
@@ -46,13 +48,14 @@ def _run(model: BertModel, dtype: torch.dtype | None) -> tuple[torch.Tensor, tor
     return x_BSD.detach().float() * mask[..., None], torch.cat(gradients)
 
 
+@pytest.mark.parametrize("config", [CONFIG, SPLIT], ids=["ordinary", "split"])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(None, FLOAT32_ATTENTION), (torch.bfloat16, BFLOAT16_ATTENTION)]
 )
 def test_results_and_gradients_are_those_of_the_fused_attention(
-    dtype: torch.dtype | None, tolerance: float
+    dtype: torch.dtype | None, tolerance: float, config: BertConfig
 ) -> None:
-    plain, fast = _models()
+    plain, fast = _models(config)
     want, want_gradient = _run(plain, None)
     got, gradient = _run(fast, dtype)
     assert (got - want).norm() / want.norm() < tolerance

@@ -14,11 +14,8 @@ from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from bert_rt.text.tokenization import Tokenizer
 from tests.support.training import make_checkpoint, make_squad
-from train.tasks.question_answering.objective import (
-    make_question_answering,
-    make_windows,
-    span_loss,
-)
+from train.tasks.question_answering.objective import make_question_answering, span_loss
+from train.tasks.question_answering.windows import make_windows
 
 LIMITS = AnsweringConfig(max_seq_length=24, doc_stride=4, max_query_length=8)
 EXAMPLE = SquadExample(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import tokenizers
 
-from bert_rt.errors import EmptyInputError, InputTooLongError
+from bert_rt.errors import ConfigError, EmptyInputError, InputTooLongError
+from bert_rt.model.config import BertConfig
 from bert_rt.tasks.limits import AnsweringConfig
 from bert_rt.tasks.question_answering.features import (
     MAX_QUESTION_CHARS,
     check_question,
+    check_split_windows,
     make_features,
 )
 from bert_rt.tasks.texts import MAX_TEXT_CHARS
@@ -101,6 +104,32 @@ def test_question_is_cut_to_max_query_length() -> None:
 def test_a_short_question_leaves_more_room() -> None:
     (window,) = make_windows(16, CONFIG, num_query=1)
     assert window.num_tokens == CONFIG.max_seq_length
+
+
+@pytest.mark.parametrize("num_query", [1, 2, 9])
+def test_with_split_layers_windows_do_not_depend_on_the_question(num_query: int) -> None:
+    windows = make_features(
+        0,
+        make_encoding(num_query),
+        make_encoding(16),
+        config=CONFIG,
+        cls_id=2,
+        sep_id=3,
+        is_split=True,
+    )
+    # Room for 20 - 4 - 3 = 13 context tokens, moved by 8.
+    assert [(w.context_start, w.context_length) for w in windows] == [(0, 13), (8, 8)]
+
+
+def test_windows_must_fit_the_positions_of_split_layers() -> None:
+    split = BertConfig(max_position_embeddings=24, num_split_layers=1, passage_position_offset=6)
+    check_split_windows(CONFIG, split)
+    check_split_windows(replace(CONFIG, max_seq_length=24), split)
+    check_split_windows(replace(CONFIG, max_seq_length=512), BertConfig())
+    with pytest.raises(ConfigError, match="max_seq_length: got 25, want at most 24 with max_query"):
+        check_split_windows(replace(CONFIG, max_seq_length=25), split)
+    with pytest.raises(ConfigError, match="max_query_length: got 5, want at most 4: the model has"):
+        check_split_windows(replace(CONFIG, max_query_length=5), split)
 
 
 def test_without_overlap_windows_meet() -> None:

@@ -44,7 +44,8 @@ def test_a_window_of_sentences() -> None:
     assert window.input_ids.tolist() == [2, 10, 10, 3, 2, 11, 3, 2, 12, 12, 12, 3]
     assert window.token_type_ids.tolist() == [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0]
     assert (window.places, window.first, window.is_best) == ((0, 4, 7), 0, (True,) * 3)
-    assert window.logit_range == (0, 8)
+    assert window.token_spans == [(1, 3), (5, 6), (8, 11)]
+    assert window.logit_range == (1, 11)
 
 
 def test_windows_share_whole_sentences() -> None:
@@ -52,6 +53,14 @@ def test_windows_share_whole_sentences() -> None:
     assert [(w.first, len(w.places)) for w in windows] == [(0, 3), (2, 3), (4, 3)]
     best = [w.first + i for w in windows for i, is_best in enumerate(w.is_best) if is_best]
     assert sorted(best) == [*range(7)]
+
+
+@pytest.mark.parametrize(("count", "read"), [(1, 3), (2, 5), (3, 7), (9, 7), (0, 7)])
+def test_windows_behind_the_last_are_not_read(count: int, read: int) -> None:
+    windows = windows_of([4] * 7, max_windows=count)
+    assert len(windows) == (min(count, 3) or 3)
+    best = [w.first + i for w in windows for i, is_best in enumerate(w.is_best) if is_best]
+    assert sorted(best) == [*range(read)]
 
 
 @pytest.mark.parametrize("lengths", [[30], [30, 1, 30, 1], [1] * 40, [18, 18, 18], [8, 1, 8, 1, 8]])
@@ -79,6 +88,7 @@ def test_models_without_token_types() -> None:
         {"doc_stride": 383},
         {"max_sentence_length": 383},
         {"max_sentence_length": 0},
+        {"max_windows": -1},
     ],
 )
 def test_limits_that_are_none(values: dict[str, int]) -> None:

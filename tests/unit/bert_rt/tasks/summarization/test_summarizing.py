@@ -14,6 +14,7 @@ import pytest
 from bert_rt import Summary
 from bert_rt.api import Runtime
 from bert_rt.errors import ArtifactFormatError, EmptyInputError, EngineInternalError, InputError
+from bert_rt.model.config import to_dict
 from bert_rt.support.faults import Dropped
 from bert_rt.tasks.selftest import make_self_test
 from bert_rt.tasks.summarization.documents import read_documents
@@ -21,7 +22,7 @@ from bert_rt.tasks.summarization.evaluation import evaluate_summaries
 from bert_rt.tasks.summarization.rouge import best_rouge
 from bert_rt.tasks.summarization.summarizing import Summarization
 from bert_rt.text.sentences import sentence_spans
-from tests.support.artifacts import write_tiny_summarizer
+from tests.support.artifacts import SUMMARY_LIMITS, write_tiny_summarizer
 
 TASK = Summarization()
 TEXT = (
@@ -67,6 +68,31 @@ def test_the_best_are_chosen(runtime: Runtime) -> None:
     blocked = runtime.summarize(TEXT, max_sentences=50)
     # Of the two sentences about the cat on the mat one is left.
     assert sum("sat on the mat" in s.text for s in blocked.sentences) == 1
+
+
+def test_the_beginning_of_a_document(tmp_path: Path) -> None:
+    """With one window, what stands behind it changes nothing, however long it is."""
+    limits = {**to_dict(SUMMARY_LIMITS), "max_windows": 1}
+    write_tiny_summarizer(tmp_path / "artifact", limits=limits)
+    with Runtime.load(tmp_path / "artifact", engine="onnxruntime") as one:
+        got = one.summarize(LONG * 200, max_sentences=50, trigram_blocking=False)
+        assert got == one.summarize(LONG, max_sentences=50, trigram_blocking=False)
+    check(got, LONG, 50)
+    assert 1 < len(got.sentences) < len(sentence_spans(LONG))
+    assert [sentence.index for sentence in got.sentences] == [*range(len(got.sentences))]
+
+
+def test_an_artifact_without_a_limit_of_later(tmp_path: Path) -> None:
+    limits = to_dict(SUMMARY_LIMITS)
+    del limits["max_windows"]
+    write_tiny_summarizer(tmp_path / "artifact", limits=limits)
+    with Runtime.load(tmp_path / "artifact", engine="onnxruntime") as opened:
+        assert opened.options().limits == SUMMARY_LIMITS
+    for name in ("doc_stride", "max_sentences"):
+        short = {key: value for key, value in limits.items() if key != name}
+        write_tiny_summarizer(tmp_path / name, limits=short)
+        with pytest.raises(ArtifactFormatError, match=r"limits: got .*, want the fields"):
+            Runtime.load(tmp_path / name, engine="onnxruntime")
 
 
 def test_batch_stream_and_async_give_the_same(runtime: Runtime) -> None:

@@ -80,6 +80,16 @@ def test_shapes_may_be_constants() -> None:
     assert_hit(model, _RULE, [make_feeds(2, 5)], atol=ONE_OP_FLOAT32_ATOL)
 
 
+def test_a_mask_with_a_row_for_every_query_stays_as_it_is() -> None:
+    model = make_graph(replaced("float[B, 1, 1, S] mask", "float[B, 1, S, S] mask"))
+    feeds = make_feeds(2, 5)
+    feeds["mask"] = np.where(np.tri(5) > 0, 0.0, -10000.0).astype(np.float32)[None, None]
+    feeds["mask"] = np.repeat(feeds["mask"], 2, axis=0)
+    assert_hit(model, _RULE, [feeds], atol=ONE_OP_FLOAT32_ATOL)
+    node = next(node for node in model.graph if node.op_type == "Attention")
+    assert [value.name for value in node.inputs if value is not None] == ["q", "k", "v", "mask"]
+
+
 def test_inputs_keep_their_places() -> None:
     # Queries, keys and values look alike to everything but the pattern.
     model = make_graph()
@@ -136,7 +146,7 @@ def test_near_miss_no_mask() -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    ["B, 1, S, S", "B, 2, 1, S", "1, 2, S, S", "S, S", "S", "B, 1, T, S", "B, 1, 2, S", "1, 1, 1"],
+    ["B, 1, T, T", "B, 2, 1, S", "1, 2, S, S", "S, S", "S", "B, 1, T, S", "B, 1, 2, S", "1, 1, 1"],
 )
 def test_near_miss_mask_of_another_shape(shape: str) -> None:
     assert_miss(make_graph(replaced("float[B, 1, 1, S] mask", f"float[{shape}] mask")), _RULE)

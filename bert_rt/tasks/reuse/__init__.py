@@ -1,0 +1,1 @@
+"""What is kept of inputs that come again."""

@@ -1,0 +1,1 @@
+"""Translation: texts of one language, and what they are in another."""

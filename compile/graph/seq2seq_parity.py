@@ -1,0 +1,192 @@
+"""Are the two graphs of an encoder-decoder the same functions as the PyTorch model?
+
+Shapes: as in compile.graph.seq2seq_modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from bert_rt.engines.onnxruntime import open_session
+from bert_rt.engines.threads import available_cpus
+from bert_rt.model.encoder_decoder import EncoderDecoder
+from bert_rt.support.progress import Progress
+from bert_rt.support.seq2seq import (
+    ATTENTION_MASK,
+    BEAM_IDX,
+    INPUT_IDS,
+    LOGITS,
+    PAST_MASK,
+    POSITION_IDS,
+    SOURCE_MASK,
+    cross_names,
+    past_names,
+    present_names,
+)
+from compile.graph.parity import MAX_LOGIT_ERROR, check_close
+from compile.graph.seq2seq_modules import DecoderStep, SourceEncoder
+
+__all__ = ["NUM_SEQ2SEQ_SHAPES", "check_seq2seq_parity"]
+
+NUM_SEQ2SEQ_SHAPES = 16
+_MAX_SOURCES = 5
+_MAX_BEAMS = 4
+_MAX_STEPS = 6
+
+
+def check_seq2seq_parity(
+    encoder: ir.Model, decoder: ir.Model, model: EncoderDecoder, *, seed: int, progress: Progress
+) -> dict[str, float]:
+    """Compare graphs and model over random sources, masks, and walks of rows through beams.
+
+    Args:
+        encoder: The fused float graph of the encoder.
+        decoder: That of a step.
+        model: The model that they were traced from, in eval mode.
+        seed: Of the inputs.
+        progress: Advanced at every shape.
+
+    Returns:
+        "max_abs_error" over all outputs, "num_shapes" and the "limit" that it was held against.
+
+    Raises:
+        ParityError: An output differs by more than the limit, or is not finite.
+    """
+    random = np.random.default_rng(seed)
+    graphs = _Graphs(encoder, decoder, model)
+    errors = []
+    for index in range(NUM_SEQ2SEQ_SHAPES):
+        # The corners first: one source or many, as short and as long as they may be.
+        length = {0: 1, 1: model.config.max_source_length}.get(
+            index, int(random.integers(1, model.config.max_source_length + 1))
+        )
+        sources = 1 if index == 0 else int(random.integers(1, _MAX_SOURCES + 1))
+        feeds = _sources(random, model, sources, length)
+        cross, error = graphs.encode(feeds)
+        errors += [error, graphs.walk(random, feeds, cross)]
+        past = {0: 0, 1: model.config.max_target_length - 1}.get(
+            index, int(random.integers(0, model.config.max_target_length))
+        )
+        errors.append(graphs.step(random, feeds, cross, past))
+        progress.advance(1)
+    worst = max(errors)
+    return {"max_abs_error": worst, "num_shapes": NUM_SEQ2SEQ_SHAPES, "limit": MAX_LOGIT_ERROR}
+
+
+class _Graphs:
+    """Both graphs beside their model."""
+
+    def __init__(self, encoder: ir.Model, decoder: ir.Model, model: EncoderDecoder) -> None:
+        self._encoder, self._decoder = (
+            open_session(ir.to_proto(part).SerializeToString(), num_threads=available_cpus())
+            for part in (encoder, decoder)
+        )
+        self._model = model
+        config = model.config.decoder
+        self._vocab_size, self._width = config.vocab_size, config.hidden_size
+        self._num_layers = config.num_hidden_layers
+
+    def encode(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        """Return cross attention's keys and values, and how far they are from PyTorch's."""
+        names = cross_names(self._num_layers)
+        got = self._encoder.run(list(names), dict(feeds))
+        tensors = (torch.from_numpy(feeds[name]) for name in (INPUT_IDS, ATTENTION_MASK))
+        with torch.inference_mode():
+            wanted = SourceEncoder(self._model)(*tensors)
+        where = f"of {feeds[INPUT_IDS].shape} source tokens"
+        errors = [check_close(n, g, w, where) for n, g, w in zip(names, got, wanted, strict=True)]
+        return dict(zip(names, got, strict=True)), max(errors)
+
+    def walk(self, random: Any, feeds: Mapping[str, Any], cross: Mapping[str, Any]) -> float:
+        """Take steps in which rows continue others, and compare with whole targets."""
+        mask_BS = feeds[ATTENTION_MASK]
+        num_sources, num_beams = len(mask_BS), int(random.integers(1, _MAX_BEAMS + 1))
+        num_rows = num_sources * num_beams
+        empty = np.zeros((num_rows, 0, self._width), np.float32)
+        past = dict.fromkeys(past_names(self._num_layers), empty)
+        targets = np.zeros((num_rows, 0), np.int64)
+        first_B1 = np.arange(num_sources)[:, None] * num_beams
+        num_steps = min(_MAX_STEPS, self._model.config.max_target_length)
+        for step in range(num_steps):
+            rows = first_B1 + random.integers(0, num_beams, (num_sources, num_beams))
+            tokens = random.integers(0, self._vocab_size, rows.shape)
+            targets = np.concatenate([targets[rows.ravel()], tokens.reshape(-1, 1)], axis=1)
+            given = self._run(past, cross, mask_BS, tokens, rows, step)
+            past = {name: given[p] for name, p in zip(past, self._present, strict=True)}
+        with torch.inference_mode():
+            ids, mask = torch.from_numpy(feeds[INPUT_IDS]), torch.from_numpy(mask_BS)
+            states = self._model.encode(ids, mask)
+            wanted = self._model.decode(torch.from_numpy(targets), states, mask)[:, -1]
+        shape = (num_sources, num_beams, -1)
+        where = f"after {num_steps} steps of {num_sources} sources with {num_beams} rows"
+        return check_close(LOGITS, given[LOGITS], wanted.reshape(shape), where)
+
+    def step(
+        self, random: Any, feeds: Mapping[str, Any], cross: Mapping[str, Any], num_past: int
+    ) -> float:
+        """Take one step behind any past, parts of which are not looked at."""
+        mask_BS = feeds[ATTENTION_MASK]
+        num_sources, num_beams = len(mask_BS), int(random.integers(1, _MAX_BEAMS + 1))
+        shape, past_rows = (num_sources, num_beams), int(random.integers(1, _MAX_SOURCES + 1))
+        past = {
+            name: random.standard_normal((past_rows, num_past, self._width), np.float32)
+            for name in past_names(self._num_layers)
+        }
+        rows = random.integers(0, past_rows, shape)
+        tokens = random.integers(0, self._vocab_size, shape)
+        past_mask = random.integers(0, 2, (*shape, num_past))
+        given = self._run(past, cross, mask_BS, tokens, rows, num_past, past_mask)
+        arrays = (tokens, np.full(shape, num_past), rows, past_mask, mask_BS)
+        with torch.inference_mode():
+            logits, *present = DecoderStep(self._model)(
+                *(torch.from_numpy(array) for array in arrays),
+                [torch.from_numpy(array) for array in cross.values()],
+                [torch.from_numpy(array) for array in past.values()],
+            )
+        where = f"behind {num_past} tokens of {num_sources} sources with {num_beams} rows"
+        wanted = dict(zip((LOGITS, *self._present), (logits, *present), strict=True))
+        return max(check_close(name, given[name], wanted[name], where) for name in wanted)
+
+    @property
+    def _present(self) -> tuple[str, ...]:
+        return present_names(self._num_layers)
+
+    def _run(
+        self,
+        past: Mapping[str, Any],
+        cross: Mapping[str, Any],
+        mask_BS: Any,
+        tokens: Any,
+        rows: Any,
+        num_past: int,
+        past_mask: Any = None,
+    ) -> dict[str, Any]:
+        ones = np.ones((*tokens.shape, num_past), np.int64)
+        feeds = {
+            **past,
+            **cross,
+            SOURCE_MASK: mask_BS,
+            INPUT_IDS: tokens,
+            BEAM_IDX: rows,
+            POSITION_IDS: np.full(tokens.shape, num_past),
+            PAST_MASK: ones if past_mask is None else past_mask,
+        }
+        names = [LOGITS, *self._present]
+        return dict(zip(names, self._decoder.run(names, feeds), strict=True))
+
+
+def _sources(
+    random: Any, model: EncoderDecoder, num_sources: int, length: int
+) -> dict[str, np.ndarray]:
+    shape = (num_sources, length)
+    mask = random.integers(0, 2, shape)
+    # Some rows attend to everything, and every row at least to its first token.
+    mask[::3] = 1
+    mask[:, 0] = 1
+    ids = random.integers(0, model.config.encoder.vocab_size, shape)
+    return {INPUT_IDS: ids, ATTENTION_MASK: mask}

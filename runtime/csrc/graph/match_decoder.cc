@@ -1,0 +1,120 @@
+#include "graph/match_decoder.h"
+
+#include "graph/parts.h"
+
+#include <algorithm>
+#include <string>
+
+namespace bert_rt {
+namespace {
+
+using std::string_view;
+
+constexpr int kMaxReshapes = 4; // one behind the other
+
+class Matcher : private GraphParts {
+ public:
+  using GraphParts::GraphParts;
+
+  DecoderView match() {
+    DecoderView view;
+    view.vocabulary = match_linear(want("logits", "Reshape", 2).inputs[0]);
+    view.transform_norm = match_norm(view.vocabulary.input);
+    view.transform = match_linear(gelu_input(view.transform_norm.input));
+    string_view x = view.transform.input;
+    int index = count_layers();
+    // Behind the embeddings sources and their beams become rows.
+    while (!is(x, "Reshape")) {
+      if (--index < 0) fail_graph("it has more layers than inputs past_keys");
+      view.layers.push_back(match_layer(x, std::to_string(index)));
+      x = view.layers.back().qkv.input;
+    }
+    if (index != 0 || view.layers.empty())
+      fail_graph("it has fewer layers than inputs past_keys, or none");
+    std::reverse(view.layers.begin(), view.layers.end());
+    view.embedding_norm = match_norm(want(x, "Reshape", 2).inputs[0]);
+    view.embeddings = match_embeddings(want(view.embedding_norm.input, "Add", 2));
+    return view;
+  }
+
+ private:
+  int count_layers() const {
+    return static_cast<int>(
+        std::count_if(graph_.inputs.begin(), graph_.inputs.end(), [](string_view name) {
+          constexpr string_view prefix = "past_keys.";
+          return name.substr(0, prefix.size()) == prefix;
+        }));
+  }
+
+  // Splits norm(linear + residual); returns the value that the residual is.
+  string_view match_sum(string_view output, NormView& norm, LinearView& linear) const {
+    norm = match_norm(output);
+    const Node& add = want(norm.input, "Add", 2);
+    const int side = linear_side(add);
+    if (side < 0) fail(add, "want a linear layer and a residual");
+    linear = match_linear(add.inputs[static_cast<size_t>(side)]);
+    return add.inputs[static_cast<size_t>(1 - side)];
+  }
+
+  DecoderLayerView match_layer(string_view output, const std::string& index) const {
+    DecoderLayerView layer;
+    const string_view x2 = match_sum(output, layer.norm3, layer.ffn2);
+    layer.ffn1 = match_linear(gelu_input(layer.ffn2.input));
+    if (layer.ffn1.input != x2)
+      fail_graph("layer " + index + ": the residual must be the input of the feed-forward layer");
+    const string_view x1 = match_sum(x2, layer.norm2, layer.cross_attention);
+    match_cross_attention(layer, index);
+    if (layer.cross_query.input != x1)
+      fail_graph("layer " + index + ": the residual must be the input of the cross attention");
+    const string_view x = match_sum(x1, layer.norm1, layer.attention);
+    match_self_attention(layer, index);
+    if (layer.qkv.input != x)
+      fail_graph("layer " + index + ": the residual must be the input of the self-attention");
+    return layer;
+  }
+
+  void match_cross_attention(DecoderLayerView& layer, const std::string& index) const {
+    const Node& rows = want(layer.cross_attention.input, "Reshape", 2);
+    const Node& attention = want(rows.inputs[0], "Attention", 3);
+    if (attention.inputs[1] != "cross_keys." + index ||
+        attention.inputs[2] != "cross_values." + index)
+      fail(attention, "want cross_keys and cross_values of layer " + index);
+    layer.cross_query = match_linear(want(attention.inputs[0], "Reshape", 2).inputs[0]);
+    set_heads(attention, layer.norm3.d, layer.num_heads, layer.cross_scale);
+  }
+
+  void match_self_attention(DecoderLayerView& layer, const std::string& index) const {
+    const Node& attention = want(layer.attention.input, "Attention", 3);
+    const Node& split = want(attention.inputs[0], "Split", 1);
+    if (split.outputs.size() != 3 || split.inputs.size() > 1 || integer(split, "axis", 0) == 0 ||
+        split.outputs[0] != attention.inputs[0])
+      fail(split, "want queries, keys and values split along the last axis, in this order");
+    check_cache(attention.inputs[1], "past_keys." + index, split.outputs[1]);
+    check_cache(attention.inputs[2], "past_values." + index, split.outputs[2]);
+    layer.qkv = match_linear(split.inputs[0]);
+    int num_heads = 0;
+    set_heads(attention, layer.norm3.d, num_heads, layer.attention_scale);
+    if (num_heads != layer.num_heads) fail(attention, "both attentions must have as many heads");
+  }
+
+  // What the rows that go on have kept, then this token's.
+  void check_cache(string_view value, const std::string& past, string_view made) const {
+    const Node& concat = want(value, "Concat", 2);
+    if (concat.inputs.size() != 2 || integer(concat, "axis", 0) != 1)
+      fail(concat, "want two inputs and axis 1");
+    const Node& gather = want(concat.inputs[0], "Gather", 2);
+    if (gather.inputs[0] != past || integer(gather, "axis", 0) != 0)
+      fail(gather, "want rows of " + past);
+    string_view rows = gather.inputs[1];
+    for (int i = 0; i < kMaxReshapes && is(rows, "Reshape"); ++i)
+      rows = want(rows, "Reshape", 2).inputs[0];
+    if (rows != "beam_idx") fail(gather, "want the rows that beam_idx names");
+    if (concat.inputs[1] != made) fail(concat, "want the keys or values of this token last");
+  }
+};
+
+} // namespace
+
+DecoderView match_decoder(const onnx::Graph& graph) { return Matcher(graph).match(); }
+
+} // namespace bert_rt

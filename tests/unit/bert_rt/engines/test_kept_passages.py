@@ -59,6 +59,8 @@ def test_mixes_of_kept_evicted_and_new_passages_from_eight_threads() -> None:
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         list(pool.map(work, range(_NUM_THREADS)))
     assert not failures, failures[:5]
+    # How many are kept by now depends on the last thread that forgot them all.
+    engine.prepare(ids)
     facts = engine.context_cache()
     assert facts["max_bytes"] == _CACHE_MB * 2**20
     assert 100 < facts["num_contexts"] < _NUM_PASSAGES

@@ -4,9 +4,9 @@
 
 The weights are the random ones of bench_translate. The loop over PyTorch is that of training's
 held-out scores: float32, caches of keys and values, the same search. ONNX Runtime's engine runs
-INT8 graphs as it runs those that the compiler writes (pair safe). Both write equally many tokens,
-`--length` a source. Each side has its best number of rows, found first; then both are timed in
-turns, and the ratio of every turn is what counts. Token ids go in and come out.
+the INT8 graphs that the compiler makes of them (pair safe, all layers INT8). Both write equally
+many tokens, `--length` a source. Each side has its best number of rows, found first; then both are
+timed in turns, and the ratio of every turn is what counts. Token ids go in and come out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,8 +37,9 @@ from bert_rt.model.encoder_decoder_config import EncoderDecoderConfig
 from bert_rt.support.outputs import PER_TOKEN
 from bert_rt.support.seq2seq import cross_names
 from bert_rt.types import IntArray
+from compile.int8.quantize import QuantConfig
 from tests.kernels.graphs import Array, GraphSpec
-from tests.kernels.seq2seq_graphs import Pair, Seq2SeqSpec, build_pair, pair_weights
+from tests.kernels.seq2seq_graphs import Seq2SeqSpec, pair_weights
 from tests.support import seq2seq_artifacts
 
 _PAD, _START, _END = 0, 2, 3
@@ -59,39 +59,33 @@ def part_config(part: GraphSpec) -> BertConfig:
     )
 
 
-def make_artifact(pair: Pair) -> Artifact:
-    """Return the graphs as an artifact; its tokenizers are the tests', which nothing here asks."""
+def make_artifact(model: EncoderDecoder, sources: Sequence[IntArray]) -> Artifact:
+    """Return what the compiler makes of a model; its tokenizers are the tests'."""
+    config, length = model.config, model.config.max_target_length
     fields = seq2seq_artifacts.artifact_fields("int8")
     entry = fields["decoder"]
     assert entry is not None
-    length = pair.spec.decoder.max_position_embeddings
-    fields["architecture"] = part_config(pair.spec.encoder)
+    fields["architecture"] = config.encoder
     fields["decoder"] = DecoderEntry(
-        architecture=part_config(pair.spec.decoder),
+        architecture=config.decoder,
         tokenizer=entry.tokenizer,
         generation=entry.generation,
     )
     fields["limits"] = {"max_seq_length": length, "max_target_length": length}
-    layers = pair.spec.decoder.num_hidden_layers
+    layers = config.decoder.num_hidden_layers
     outputs = dict.fromkeys(cross_names(layers), PER_TOKEN)
     encoder = ModelEntry(file="encoder.onnx", outputs=outputs)
     fields["models"] = {**fields["models"], "encoder": encoder}
     fields["quantization"] = {"pair_safe": True}
-    files = {
-        **seq2seq_artifacts.tokenizer_files(),
-        "encoder.onnx": without_token_types(pair.encoder),
-        "decoder.onnx": pair.decoder,
-    }
-    return build_artifact(files=files, **fields)
-
-
-def without_token_types(graph: bytes) -> bytes:
-    """Take an input away that the graph does not read."""
-    model = onnx.load_from_string(graph)
-    (unused,) = (value for value in model.graph.input if value.name == "token_type_ids")
-    model.graph.input.remove(unused)
-    data: bytes = model.SerializeToString()
-    return data
+    graphs = seq2seq_artifacts.quantized_graphs(
+        seq2seq_artifacts.fused_graphs(model),
+        config,
+        sources,
+        [[_START, *source.tolist()] for source in sources],
+        QuantConfig(num_samples=len(sources), max_rows=256, num_outliers=0, pair_safe=True),
+    )
+    files = {f"{name}.onnx": data for name, data in graphs.items()}
+    return build_artifact(files={**seq2seq_artifacts.tokenizer_files(), **files}, **fields)
 
 
 def make_model(spec: Seq2SeqSpec, weights: Mapping[str, Mapping[str, Array]]) -> EncoderDecoder:
@@ -211,10 +205,11 @@ def main() -> None:
     options = make_parser(__doc__).parse_args()
     spec = make_spec(options.layers, options.width, options.inner, options.vocab_size)
     weights = pair_weights(spec)
-    artifact, model = make_artifact(build_pair(spec, weights)), make_model(spec, weights)
+    model = make_model(spec, weights)
     rng = np.random.default_rng(0)
     lengths = rng.integers(8, 24, options.sources)
     ids = [rng.integers(5, options.vocab_size, n, dtype=np.int32) for n in lengths]
+    artifact = make_artifact(model, ids[:16])
     for threads, count in ((options.threads, options.sources), (1, 1)):
         ours, peer = OnnxRuntime(artifact, threads), Torch(model, threads)
         print(f"{ours.name} | {peer.name} | {threads} threads, {count} sources", flush=True)

@@ -9,7 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bert_rt.generation.config import GenerationConfig
-from bert_rt.generation.search import Hypothesis, Search, advance_together, start_search
+from bert_rt.generation.scores import best_of_rows
+from bert_rt.generation.search import (
+    Hypothesis,
+    Search,
+    advance_by_all,
+    advance_together,
+    start_search,
+)
 from bert_rt.types import FloatArray
 
 __all__ = ["BestStepDecoder", "Searches", "StepDecoder", "generate"]
@@ -143,13 +150,7 @@ class Searches:
             beam_idx += [first + parent for parent in search.parents] * copies
         searches = [search for search, _ in self._going_on]
         rows = np.array(tokens, np.int64), np.array(beam_idx, np.int64)
-        if self._finder is not None:
-            _advance_best(self._finder, list(zip(searches, parts, strict=True)), *rows)
-        else:
-            logits = self._decoder.step(*rows)
-            assert len(logits) == len(tokens), f"got {len(logits)} rows, want {len(tokens)}"
-            for search, part in zip(searches, parts, strict=True):
-                search.advance(logits[part])
+        _advance(self._decoder, self._finder, list(zip(searches, parts, strict=True)), *rows)
         self._going_on = [
             (search, part.start)
             for search, part in zip(searches, parts, strict=True)
@@ -179,29 +180,41 @@ def generate(
     return [search.results() for search in found]
 
 
-def _advance_best(
-    decoder: BestStepDecoder,
+def _advance(
+    decoder: StepDecoder,
+    finder: BestStepDecoder | None,
     searches: Sequence[tuple[Search, slice]],
     tokens: IntArray,
     beam_idx: IntArray,
 ) -> None:
     """Take one step; a search gets the same to the bit whether others need all scores or not."""
+    logits: FloatArray | None = None
+    if finder is None:
+        logits = decoder.step(tokens, beam_idx)
+        assert len(logits) == len(tokens), f"got {len(logits)} rows, want {len(tokens)}"
+        vocab_size, find = logits.shape[1], best_of_rows
+    else:
+        vocab_size, find = finder.vocab_size, finder.best
     few: list[tuple[Search, slice]] = []
-    counts: list[int] = []
+    forbidden: list[list[set[int]]] = []
     others: list[tuple[Search, slice]] = []
+    most = 1
     for search, part in searches:
-        count = search.num_candidates()
-        if count is None or count > decoder.vocab_size:
+        never = search.forbidden()
+        count = search.num_chosen + (max(map(len, never)) if never else 0)
+        if never is None or count > vocab_size:
             others.append((search, part))
         else:
             few.append((search, part))
-            counts.append(count)
-    most = max(counts, default=1)
-    if others:
-        logits = decoder.step(tokens, beam_idx)
-        log_probs, best = decoder.best(logits, most)
-        for search, part in others:
-            search.advance(logits[part])
+            forbidden.append(never)
+            most = max(most, count)
+    if finder is not None and not others:
+        log_probs, best = finder.step_best(tokens, beam_idx, most)
     else:
-        log_probs, best = decoder.step_best(tokens, beam_idx, most)
-    advance_together(few, counts, log_probs, best)
+        if logits is None:
+            logits = decoder.step(tokens, beam_idx)
+        if few:
+            log_probs, best = find(logits, most)
+        advance_by_all(others, logits)
+    if few:
+        advance_together(few, forbidden, log_probs, best)

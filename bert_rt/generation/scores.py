@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from bert_rt.generation.config import GenerationConfig
-from bert_rt.types import FloatArray
+from bert_rt.types import FloatArray, IntArray
 
-__all__ = ["NEVER", "apply_rules", "best", "forbidden_tokens", "log_softmax"]
+__all__ = ["NEVER", "apply_rules", "best", "best_of_rows", "forbidden_tokens", "log_softmax"]
 
 NEVER = np.float32(-np.inf)
+# Scores that are looked at together: so many stay in a core's cache from one pass to the next.
+_CACHED_SCORES = 2**17
+# The columns of a row are dealt out to so many groups, of which only the greatest score is sorted.
+_NUM_GROUPS = 128
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
@@ -37,6 +42,65 @@ def best(scores: FloatArray, count: int) -> np.ndarray:
     above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
     chosen = np.concatenate([above, equal[: count - len(above)]])
     return chosen[np.argsort(-scores[chosen], kind="stable")]
+
+
+def best_of_rows(logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+    """Find the tokens with the greatest log probabilities in each row.
+
+    The same to the bit as `best` finds in each row of log_softmax (with a count of 1 as argmax
+    finds in the logits), and much faster.
+
+    Args:
+        logits: Shape (R, V), float32.
+        count: How many of each row; at most V.
+
+    Returns:
+        Log probabilities, shape (R, count), float32, and tokens, int32; greatest first, and of
+        equal ones the lower token.
+    """
+    num_rows, vocab_size = logits.shape
+    log_probs = np.empty((num_rows, count), np.float32)
+    tokens = np.empty((num_rows, count), np.int32)
+    step = max(1, _CACHED_SCORES // vocab_size)
+    for first in range(0, num_rows, step):
+        rows = slice(first, first + step)
+        log_probs[rows], tokens[rows] = _best_of_some(logits[rows], count)
+    return log_probs, tokens
+
+
+def _best_of_some(logits: FloatArray, count: int) -> tuple[FloatArray, IntArray]:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_sums = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    if count == 1:
+        token = logits.argmax(axis=-1)[:, None]
+        return np.take_along_axis(shifted, token, 1) - log_sums, token
+    # Every group's greatest score is one of the row's, so the count-th of them is a lower bound.
+    bounds = _count_th(_group_maxima(shifted), count)[:, None]
+    # Scores that differ can become log probabilities that do not: by less than this.
+    bounds -= 4 * np.finfo(np.float32).eps * (np.abs(bounds) + np.abs(log_sums))
+    rows, tokens = np.divmod(np.flatnonzero(shifted >= bounds), shifted.shape[1])
+    log_probs = shifted[rows, tokens] - log_sums[rows, 0]
+    # Tokens stand in their order, and lexsort is stable.
+    order = np.lexsort((-log_probs, rows))
+    chosen = order[np.searchsorted(rows, np.arange(len(logits)))[:, None] + np.arange(count)]
+    return log_probs[chosen], tokens[chosen]
+
+
+def _group_maxima(scores: FloatArray) -> FloatArray:
+    """Return the greatest score of every group of columns, and what columns are left."""
+    num_rows, size = scores.shape
+    depth = size // _NUM_GROUPS
+    if depth < 2:
+        return scores
+    grouped = scores[:, : depth * _NUM_GROUPS].reshape(num_rows, depth, _NUM_GROUPS)
+    return np.concatenate([grouped.max(axis=1), scores[:, depth * _NUM_GROUPS :]], axis=1)
+
+
+def _count_th(scores: FloatArray, count: int) -> FloatArray:
+    """Return the count-th greatest score of every row; the least where there are fewer."""
+    place = max(0, scores.shape[1] - count)
+    kth: FloatArray = np.partition(scores, place, axis=1)[:, place]
+    return kth
 
 
 def apply_rules(
@@ -76,7 +140,8 @@ def forbidden_tokens(
         config: The rules.
 
     Returns:
-        For every row the tokens that may not come next; None where other scores change, too.
+        For every row the tokens that may not come next, no rows where there is none in any; None
+        where other scores change, too.
     """
     length = len(rows[0])
     is_begun = config.forced_bos_token_id is None or length > 1
@@ -84,11 +149,14 @@ def forbidden_tokens(
     if config.repetition_penalty != 1.0 or not is_begun or not is_open:
         return None
     size = config.no_repeat_ngram_size
+    is_short = length < config.least_length
+    if not size and not is_short:
+        return []
     forbidden = [set(_repeating(row, size)) if size else set() for row in rows]
-    if length < config.least_length:
+    if is_short:
         for tokens in forbidden:
             tokens.update(config.eos_token_ids)
-    return forbidden
+    return forbidden if any(forbidden) else []
 
 
 def _force(scores: FloatArray, token: int) -> None:

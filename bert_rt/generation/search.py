@@ -13,14 +13,21 @@ arXiv:1609.08144, section 7, for length normalization.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from bert_rt.generation.config import GenerationConfig
-from bert_rt.generation.scores import NEVER, apply_rules, best, forbidden_tokens, log_softmax
+from bert_rt.generation.scores import (
+    NEVER,
+    apply_rules,
+    best,
+    best_of_rows,
+    forbidden_tokens,
+    log_softmax,
+)
 from bert_rt.types import FloatArray, IntArray
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "GreedySearch",
     "Hypothesis",
     "Search",
+    "advance_by_all",
     "advance_together",
     "start_search",
 ]
@@ -81,17 +89,31 @@ class Search(Protocol):
         """
         ...
 
-    def num_candidates(self) -> int | None:
-        """Return how many of each row's best tokens advance_best needs; None: all scores."""
+    @property
+    def num_chosen(self) -> int:
+        """How many tokens advance_best needs of each row, beside those that are forbidden."""
         ...
 
-    def advance_best(self, log_probs: FloatArray, tokens: IntArray) -> None:
+    @property
+    def running(self) -> list[float]:
+        """The sum of every row's log probabilities, rounded to float32."""
+        ...
+
+    def forbidden(self) -> list[set[int]] | None:
+        """Return the tokens that may not come next in each row, or no rows where there are none.
+
+        None: a step needs all scores.
+        """
+        ...
+
+    def advance_best(self, totals: Sequence[list[float]], tokens: Sequence[list[int]]) -> None:
         """Take one step that needs only the best tokens of each row.
 
         Args:
-            log_probs: Log probabilities of num_candidates() tokens or more that follow `tokens`,
-                shape (rows, C), float32; greatest first, and of equal ones the lowest token.
-            tokens: These tokens, of the same shape.
+            totals: Of every row its sum with each token that may follow, rounded to float32;
+                greatest first, and of equal ones the lowest token. Those of forbidden tokens are
+                minus infinity, and at least num_chosen others are among them.
+            tokens: These tokens.
         """
         ...
 
@@ -112,7 +134,7 @@ class GreedySearch:
         """Begin with the start token."""
         self._config = config
         self._tokens = [config.decoder_start_token_id]
-        self._sum = np.float32(0.0)
+        self.running = [0.0]
         self.is_finished = False
         self.parents = [0]
 
@@ -126,31 +148,33 @@ class GreedySearch:
         """All tokens so far; see Search."""
         return tuple(self._tokens)
 
+    num_chosen = 1
+
     def advance(self, logits: FloatArray) -> None:
         """Take one step; see Search."""
+        advance_by_all([(self, slice(0, 1))], logits)
+
+    def apply_rules(self, logits: FloatArray) -> None:
+        """Change the scores of the one row, shape (1, V), by the rules of the search."""
         apply_rules(logits, [self._tokens], self._config)
-        token = int(np.argmax(logits[0]))
-        self._take(token, log_softmax(logits[0])[token])
 
-    def num_candidates(self) -> int | None:
-        """Return how many of the best tokens a step needs; see Search."""
+    def forbidden(self) -> list[set[int]] | None:
+        """Return no rows or None; see Search."""
         # What is forbidden takes no part in the sum of probabilities.
-        return 1 if forbidden_tokens([self._tokens], self._config) == [set()] else None
+        return None if forbidden_tokens([self._tokens], self._config) != [] else []
 
-    def advance_best(self, log_probs: FloatArray, tokens: IntArray) -> None:
+    def advance_best(self, totals: Sequence[list[float]], tokens: Sequence[list[int]]) -> None:
         """Take one step; see Search."""
-        self._take(int(tokens[0, 0]), log_probs[0, 0])
-
-    def _take(self, token: int, score: np.float32) -> None:
-        self._sum += score
+        token = tokens[0][0]
+        self.running = totals[0][:1]
         self._tokens.append(token)
         is_long = len(self._tokens) >= self._config.longest
         self.is_finished = is_long or token in self._config.eos_token_ids
 
     def results(self) -> list[Hypothesis]:
         """Return the one target."""
-        divisor = (len(self._tokens) - 1) ** self._config.length_penalty
-        return [Hypothesis(tuple(self._tokens), float(self._sum / np.float32(divisor)))]
+        divisor = np.float32((len(self._tokens) - 1) ** self._config.length_penalty)
+        return [Hypothesis(tuple(self._tokens), float(np.float32(self.running[0]) / divisor))]
 
 
 class BeamSearch:
@@ -160,8 +184,9 @@ class BeamSearch:
         """Begin with the start token, in one row."""
         self._config = config
         self._rows: list[tuple[int, ...]] = [(config.decoder_start_token_id,)]
-        # Of every row the sum of its log probabilities, rounded to float32.
-        self._running = [0.0]
+        self.running = [0.0]
+        # How many of the best targets a step looks at: enough where many of them end.
+        self.num_chosen = max(2, 1 + len(config.eos_token_ids)) * config.num_beams
         # Complete targets, best first. Where there are none yet, their places are not taken.
         self._complete: list[Hypothesis] = []
         self.is_finished = False
@@ -194,60 +219,32 @@ class BeamSearch:
         if len(self._rows) == 1:
             # As many beams as later, all but the first out of the race.
             scores = np.repeat(scores, num_beams, axis=0)
-            self._running = [0.0] + [float(_OUT)] * (num_beams - 1)
+            self.running = [0.0] + [float(_OUT)] * (num_beams - 1)
             self._rows *= num_beams
             is_first = True
         else:
             is_first = False
-        totals = (scores + np.array(self._running, np.float32)[:, None]).reshape(-1)
+        totals = (scores + np.array(self.running, np.float32)[:, None]).reshape(-1)
         chosen = best(totals, min(self.num_chosen, len(totals)))
         parents, tokens = chosen // vocab_size, chosen % vocab_size
         found = (parents.tolist(), tokens.tolist(), totals[chosen].tolist())
         self._choose(*found, is_first=is_first)
 
-    def num_candidates(self) -> int | None:
-        """Return how many of each row's best tokens a step needs; see Search."""
-        forbidden = forbidden_tokens(self._rows, self._config)
-        return None if forbidden is None else self.num_chosen + max(map(len, forbidden))
+    def forbidden(self) -> list[set[int]] | None:
+        """Return the tokens that may not come next; see Search."""
+        return forbidden_tokens(self._rows, self._config)
 
-    def advance_best(self, log_probs: FloatArray, tokens: IntArray) -> None:
+    def advance_best(self, totals: Sequence[list[float]], tokens: Sequence[list[int]]) -> None:
         """Take one step; see Search."""
-        forbidden = forbidden_tokens(self._rows, self._config)
-        assert forbidden is not None, "num_candidates says when all scores are needed"
-        if any(forbidden):
-            log_probs = log_probs.copy()
-            for scores, row, never in zip(log_probs, tokens, forbidden, strict=True):
-                scores[np.isin(row, list(never))] = NEVER
-        self._advance_all([self], log_probs[None], tokens[None])
-
-    @staticmethod
-    def _advance_all(
-        searches: Sequence[BeamSearch], log_probs_BQC: FloatArray, tokens_BQC: IntArray
-    ) -> None:
-        """Take one step of B searches with Q rows each, of which no token is forbidden.
-
-        The sums of all are sorted by one call: for one search a call of NumPy takes longer than
-        what it computes.
-        """
-        num_sources, num_rows, count = log_probs_BQC.shape
-        running_BQ = np.array([search._running for search in searches], np.float32)
-        totals_BN = (log_probs_BQC + running_BQ[:, :, None]).reshape(num_sources, -1)
-        # Rows and their tokens stand in the order in which equal scores are taken.
-        order_BK = np.argsort(-totals_BN, axis=1, kind="stable")[:, : searches[0].num_chosen]
-        tokens_BN = tokens_BQC.reshape(num_sources, -1)
-        found = (
-            order_BK // count,
-            np.take_along_axis(tokens_BN, order_BK, 1),
-            np.take_along_axis(totals_BN, order_BK, 1),
-        )
-        rows = zip(searches, *(array.tolist() for array in found), strict=True)
-        for search, parents, tokens, totals in rows:
-            search._choose(parents, tokens, totals, is_first=num_rows == 1)
-
-    @property
-    def num_chosen(self) -> int:
-        """How many of the best targets a step looks at: enough where many of them end."""
-        return max(2, 1 + len(self._config.eos_token_ids)) * self._config.num_beams
+        # Lists, not arrays: of so few numbers a call of NumPy takes longer than the sorting.
+        flat = [total for row in totals for total in row]
+        count = len(tokens[0])
+        # Rows and their tokens stand in the order in which equal sums are taken.
+        order = sorted(range(len(flat)), key=flat.__getitem__, reverse=True)[: self.num_chosen]
+        parents = [place // count for place in order]
+        chosen = [tokens[place // count][place % count] for place in order]
+        sums = [flat[place] for place in order]
+        self._choose(parents, chosen, sums, is_first=len(totals) == 1)
 
     def _choose(
         self, parents: list[int], tokens: list[int], totals: list[float], *, is_first: bool
@@ -261,7 +258,7 @@ class BeamSearch:
             self._complete_with(rows, totals, ends)
         going_on = _first_beams(totals, ends, config.num_beams)
         self._rows = [(*before[parents[i]], tokens[i]) for i, _ in going_on]
-        self._running = [total for _, total in going_on]
+        self.running = [total for _, total in going_on]
         self.parents = [0 if is_first else parents[i] for i, _ in going_on]
         self.is_finished = is_long or not self._can_improve()
 
@@ -286,7 +283,7 @@ class BeamSearch:
         length = len(self._rows[0]) - 1
         if config.early_stopping == "never" and config.length_penalty > 0:
             length = config.longest - 1
-        possible = np.float32(self._running[0]) / np.float32(length**config.length_penalty)
+        possible = np.float32(self.running[0]) / np.float32(length**config.length_penalty)
         return bool(possible > np.float32(self._complete[-1].score))
 
     def results(self) -> list[Hypothesis]:
@@ -296,28 +293,67 @@ class BeamSearch:
 
 def advance_together(
     searches: Sequence[tuple[Search, slice]],
-    counts: Sequence[int],
+    forbidden: Sequence[Sequence[Collection[int]]],
     log_probs: FloatArray,
     tokens: IntArray,
 ) -> None:
-    """Take one step of several searches by advance_best, those that are alike by one call.
+    """Take one step of several searches by advance_best.
 
     Args:
         searches: Searches, and which rows each of them has.
-        counts: What their num_candidates says.
-        log_probs: As in Search.advance_best, of the rows of all, shape (rows, C).
-        tokens: The same, tokens.
+        forbidden: What each of them says that may not come next.
+        log_probs: Log probabilities of tokens that follow, of the rows of all, shape (rows, C),
+            float32; greatest first, and of equal ones the lowest token. C is enough for each
+            search.
+        tokens: These tokens, of the same shape.
     """
-    alike: dict[tuple[int, int], list[tuple[BeamSearch, int]]] = {}
-    for (search, part), count in zip(searches, counts, strict=True):
-        if isinstance(search, BeamSearch) and count == search.num_chosen:
-            alike.setdefault((part.stop - part.start, count), []).append((search, part.start))
+    log_probs = _without(log_probs, tokens, searches, forbidden)
+    running = np.zeros((len(log_probs), 1), np.float32)
+    for search, part in searches:
+        running[part, 0] = search.running
+    totals_of, tokens_of = (log_probs + running).tolist(), tokens.tolist()
+    for search, part in searches:
+        search.advance_best(totals_of[part], tokens_of[part])
+
+
+def _without(
+    log_probs: FloatArray,
+    tokens: IntArray,
+    searches: Sequence[tuple[Search, slice]],
+    forbidden: Sequence[Sequence[Collection[int]]],
+) -> FloatArray:
+    """Make the log probabilities of forbidden tokens minus infinity."""
+    if not any(forbidden):
+        return log_probs
+    most = max(len(never) for rows in forbidden for never in rows)
+    never_RF = np.full((len(tokens), most), -1)
+    for (_, part), rows in zip(searches, forbidden, strict=True):
+        for row, never in enumerate(rows, part.start):
+            never_RF[row, : len(never)] = list(never)
+    out: FloatArray = log_probs.copy()
+    for never in never_RF.T:
+        out[tokens == never[:, None]] = NEVER
+    return out
+
+
+def advance_by_all(searches: Sequence[tuple[Search, slice]], logits: FloatArray) -> None:
+    """Take one step of several searches by their scores, of greedy ones by one call.
+
+    Args:
+        searches: Searches, and which rows each of them has.
+        logits: As in Search.advance, of the rows of all, shape (rows, V); changed in place.
+    """
+    greedy: list[tuple[GreedySearch, int]] = []
+    for search, part in searches:
+        if isinstance(search, GreedySearch):
+            search.apply_rules(logits[part])
+            greedy.append((search, part.start))
         else:
-            search.advance_best(log_probs[part, :count], tokens[part, :count])
-    for (num_rows, count), group in alike.items():
-        rows_BQ = np.array([first for _, first in group])[:, None] + np.arange(num_rows)
-        beams = [search for search, _ in group]
-        BeamSearch._advance_all(beams, log_probs[rows_BQ, :count], tokens[rows_BQ, :count])
+            search.advance(logits[part])
+    if greedy:
+        found = best_of_rows(logits[[row for _, row in greedy]], 1)
+        alone = [(search, slice(place, place + 1)) for place, (search, _) in enumerate(greedy)]
+        advance_together(alone, [()] * len(greedy), *found)
 
 
 def _first_beams(totals: list[float], ends: list[bool], num_beams: int) -> list[tuple[int, float]]:

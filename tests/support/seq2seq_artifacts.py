@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from bert_rt.artifact.manifest import ManifestFields
 from bert_rt.engines.onnxruntime import open_session
 from bert_rt.generation.config import GenerationConfig
 from bert_rt.model.encoder_decoder import EncoderDecoder
+from bert_rt.model.encoder_decoder_config import EncoderDecoderConfig
 from bert_rt.support.outputs import PER_SEQUENCE, PER_TOKEN
 from bert_rt.support.seq2seq import LOGITS, cross_names
 from bert_rt.types import TokenSequence
@@ -36,9 +38,11 @@ __all__ = [
     "artifact_fields",
     "artifact_files",
     "float_graphs",
+    "fused_graphs",
     "int8_graphs",
     "make_artifact",
     "make_model",
+    "quantized_graphs",
     "random_sources",
     "tokenizer_files",
 ]
@@ -66,7 +70,11 @@ def make_model() -> EncoderDecoder:
 @functools.cache
 def float_graphs() -> dict[str, bytes]:
     """Return the fused float graphs."""
-    model = make_model()
+    return fused_graphs(make_model())
+
+
+def fused_graphs(model: EncoderDecoder) -> dict[str, bytes]:
+    """Return what the compiler makes of a model before it quantizes."""
     encoder, decoder = trace_encoder(model), trace_decoder(model)
     fuse_encoder(encoder, model.config)
     fuse_decoder(decoder, model.config)
@@ -78,32 +86,37 @@ def int8_graphs() -> dict[str, bytes]:
     """Return the quantized graphs, calibrated on random pairs."""
     config = make_model().config
     sources = random_sources(QUANT.num_samples)
-    sequences = [TokenSequence(ids, np.zeros_like(ids)) for ids in sources]
     rng = np.random.default_rng(7)
     targets = [
         [support.CLS, *rng.integers(5, config.decoder.vocab_size, rng.integers(1, 8)).tolist()]
         for _ in sources
     ]
-    models = {name: ir.from_proto(onnx.load_from_string(d)) for name, d in float_graphs().items()}
-    session = open_session(float_graphs()["encoder"], num_threads=1)
-    decoder = config.decoder
+    return quantized_graphs(float_graphs(), config, sources, targets, QUANT)
+
+
+def quantized_graphs(
+    graphs: Mapping[str, bytes],
+    config: EncoderDecoderConfig,
+    sources: Sequence[np.ndarray],
+    targets: Sequence[Sequence[int]],
+    quant: QuantConfig,
+) -> dict[str, bytes]:
+    """Return the quantized graphs of what fused_graphs made, calibrated on pairs."""
+    sequences = [TokenSequence(ids, np.zeros_like(ids)) for ids in sources]
+    models = {name: ir.from_proto(onnx.load_from_string(data)) for name, data in graphs.items()}
+    session = open_session(graphs["encoder"], num_threads=1)
+    pad_id, decoder = config.encoder.pad_token_id, config.decoder
+    sizes = (decoder.num_hidden_layers, decoder.hidden_size)
     drives = {
-        "encoder": SequenceDrive(sequences, support.PAD),
-        "decoder": TargetDrive(
-            session,
-            sequences,
-            targets,
-            support.PAD,
-            decoder.num_hidden_layers,
-            decoder.hidden_size,
-        ),
+        "encoder": SequenceDrive(sequences, pad_id),
+        "decoder": TargetDrive(session, sequences, targets, pad_id, *sizes),
     }
     heads = {"encoder": config.encoder, "decoder": decoder}
     return {
         name: _to_bytes(
             quantize(
                 model,
-                plan_graph(FloatGraph(model, drives[name], heads[name].num_attention_heads), QUANT),
+                plan_graph(FloatGraph(model, drives[name], heads[name].num_attention_heads), quant),
             )
         )
         for name, model in models.items()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from bert_rt.errors import EngineInternalError
 from bert_rt.generation.config import GenerationConfig
 from bert_rt.types import FloatArray, IntArray
 
@@ -57,6 +58,9 @@ def best_of_rows(logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArra
     Returns:
         Log probabilities, shape (R, count), float32, and tokens, int32; greatest first, and of
         equal ones the lower token.
+
+    Raises:
+        EngineInternalError: A row has a score that is no number, or none above minus infinity.
     """
     num_rows, vocab_size = logits.shape
     log_probs = np.empty((num_rows, count), np.float32)
@@ -69,8 +73,13 @@ def best_of_rows(logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArra
 
 
 def _best_of_some(logits: FloatArray, count: int) -> tuple[FloatArray, IntArray]:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # Said below, by an error.
+        shifted = logits - logits.max(axis=-1, keepdims=True)
     log_sums = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    if np.isnan(log_sums).any():
+        raise EngineInternalError(
+            "decoder: got scores of the next token that are no numbers, want finite ones"
+        )
     if count == 1:
         token = logits.argmax(axis=-1)[:, None]
         return np.take_along_axis(shifted, token, 1) - log_sums, token

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bert_rt.errors import EngineInternalError
 from bert_rt.generation.scores import best, best_of_rows, log_softmax
 
 
@@ -29,3 +30,12 @@ def test_the_best_of_many_rows_are_those_of_each_to_the_bit(vocab_size: int, kin
             want = best(scores, count) if count > 1 else [np.argmax(logits[row])]
             assert tokens[row].tolist() == list(want)
             assert log_probs[row].tolist() == scores[want].tolist()
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_an_error(count: int, value: float) -> None:
+    logits = np.zeros((3, 300), np.float32)
+    logits[1, 7] = value
+    with pytest.raises(EngineInternalError, match="no numbers"):
+        best_of_rows(logits, count)

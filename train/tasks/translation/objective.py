@@ -162,8 +162,13 @@ class TranslatingObjective:
 
     def _score_translations(self, model: EncoderDecoder) -> dict[str, float]:
         sources = [row.source for row in self._held_out]
-        limit = self._limits.max_target_length
-        found = translate(model, sources, num_beams=self._options.num_beams, max_length=limit)
+        found = translate(
+            model,
+            sources,
+            num_beams=self._options.num_beams,
+            length_penalty=self._options.length_penalty,
+            max_length=self._limits.max_target_length,
+        )
         _, tokenizer = self.tokenizers
         texts = [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in found]
         scores = score_translations(texts, [row.pair.target for row in self._held_out])
@@ -203,6 +208,7 @@ class TranslatingObjective:
         """Return what generation does by default: as the held-out texts are translated."""
         values = {
             "num_beams": self._options.num_beams,
+            "length_penalty": self._options.length_penalty,
             "max_length": self._limits.max_target_length,
         }
         return {**values, **self._start.generation_config}

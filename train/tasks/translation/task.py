@@ -37,7 +37,10 @@ class Options:
         decoder_hidden_size: Width of a new decoder; None for the encoder's.
         source_vocab_size: Most tokens of a new vocabulary for texts.
         target_vocab_size: Most tokens of a new vocabulary for translations.
-        num_beams: Beams of the search that translates held-out texts; 1 is greedy.
+        num_beams: Beams of the search that translates held-out texts; 1 is greedy. The model
+            keeps it, and what follows, as its way of searching.
+        length_penalty: What a translation's length is raised to before its score is divided by it:
+            above 1 for longer translations, below for shorter ones.
     """
 
     batch_tokens: int = field(
@@ -53,6 +56,9 @@ class Options:
     source_vocab_size: int = field(default=6000, metadata=flag(help="of a new vocabulary"))
     target_vocab_size: int = field(default=6000, metadata=flag(help="of a new vocabulary"))
     num_beams: int = field(default=5, metadata=flag(help="for the scores of held-out texts"))
+    length_penalty: float = field(
+        default=1.0, metadata=flag(metavar="P", help="above 1 for longer translations")
+    )
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -71,6 +77,7 @@ class Options:
         if self.decoder_hidden_size is not None:
             check_int("Options", "decoder_hidden_size", self.decoder_hidden_size, 1, 2**16)
         check_float("Options", "label_smoothing", self.label_smoothing, 0.0, 0.9)
+        check_float("Options", "length_penalty", self.length_penalty, -100.0, 100.0)
 
 
 class Translation(TrainTask):
@@ -78,7 +85,7 @@ class Translation(TrainTask):
 
     task = TranslationSettings()
     options_class = Options
-    free_options = frozenset({"num_beams"})
+    free_options = frozenset({"num_beams", "length_penalty"})
 
     def default_recipe(self) -> Recipe:
         """Return that of Multi30k."""

@@ -21,7 +21,12 @@ _BATCH_TOKENS = 2048
 
 
 def translate(
-    model: EncoderDecoder, sources: Sequence[NDArray[np.int64]], *, num_beams: int, max_length: int
+    model: EncoderDecoder,
+    sources: Sequence[NDArray[np.int64]],
+    *,
+    num_beams: int,
+    length_penalty: float = 1.0,
+    max_length: int,
 ) -> list[list[int]]:
     """Translate texts.
 
@@ -29,6 +34,7 @@ def translate(
         model: In eval mode.
         sources: Tokens of the texts, special tokens included.
         num_beams: Beams of the search; 1 is greedy.
+        length_penalty: As in GenerationConfig.
         max_length: Most tokens of a translation, start and end included.
 
     Returns:
@@ -39,6 +45,7 @@ def translate(
         **{name: getattr(model.config, name) for name in names},
         eos_token_ids=(model.config.eos_token_id,),
         num_beams=num_beams,
+        length_penalty=length_penalty,
         max_length=max_length,
     )
     device = next(model.parameters()).device

@@ -40,7 +40,11 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
         limits=WritingLimits(max_seq_length=40, max_target_length=40),
         layout=PairLayout(),
         options=Options(
-            batch_tokens=120, source_vocab_size=70, target_vocab_size=90, decoder_layers=2
+            length_penalty=0.8,
+            batch_tokens=120,
+            source_vocab_size=70,
+            target_vocab_size=90,
+            decoder_layers=2,
         ),
         batch_size=8,
         seed=3,
@@ -218,6 +222,7 @@ def test_checkpoints_are_averaged(setup: Setup, tmp_path: Path) -> None:
         torch.testing.assert_close(value, want, atol=1e-7, rtol=0)
     generation = json.loads((tmp_path / "average" / "generation_config.json").read_text())
     assert (generation["num_beams"], generation["max_length"]) == (5, 40)
+    assert generation["length_penalty"] == setup.options.length_penalty
     for name in ("tokenizer.json", "decoder/tokenizer.json", "generation_config.json"):
         assert (tmp_path / "average" / name).read_bytes() == (directories[0] / name).read_bytes()
     other, objective = make_translating(

@@ -21,11 +21,32 @@ _NUM_GROUPS = 128
 
 
 def log_softmax(logits: FloatArray) -> FloatArray:
-    """Return log probabilities over the last axis, float32."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    sums = np.exp(shifted).sum(axis=-1, keepdims=True)
-    out: FloatArray = (shifted - np.log(sums)).astype(np.float32)
+    """Return log probabilities over the last axis, float32.
+
+    Args:
+        logits: Shape (R, V), float32.
+
+    Returns:
+        The same shape.
+
+    Raises:
+        EngineInternalError: A row has a score that is no number, or none above minus infinity.
+    """
+    shifted, log_sums = _shifted(logits)
+    out: FloatArray = shifted - log_sums
     return out
+
+
+def _shifted(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return scores below the row's greatest, and what is left to subtract, shape (R, 1)."""
+    with np.errstate(invalid="ignore"):  # Said below, by an error.
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+    log_sums = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    if np.isnan(log_sums).any():
+        raise EngineInternalError(
+            "decoder: got scores of the next token that are no numbers, want finite ones"
+        )
+    return shifted, log_sums
 
 
 def best(scores: FloatArray, count: int) -> np.ndarray:
@@ -73,13 +94,7 @@ def best_of_rows(logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArra
 
 
 def _best_of_some(logits: FloatArray, count: int) -> tuple[FloatArray, IntArray]:
-    with np.errstate(invalid="ignore"):  # Said below, by an error.
-        shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_sums = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    if np.isnan(log_sums).any():
-        raise EngineInternalError(
-            "decoder: got scores of the next token that are no numbers, want finite ones"
-        )
+    shifted, log_sums = _shifted(logits)
     if count == 1:
         token = logits.argmax(axis=-1)[:, None]
         return np.take_along_axis(shifted, token, 1) - log_sums, token

@@ -39,3 +39,5 @@ def test_scores_that_are_no_numbers_are_an_error(count: int, value: float) -> No
     logits[1, 7] = value
     with pytest.raises(EngineInternalError, match="no numbers"):
         best_of_rows(logits, count)
+    with pytest.raises(EngineInternalError, match="no numbers"):
+        log_softmax(logits)

@@ -191,6 +191,7 @@ def test_limits_beyond_the_model_and_data_that_do_not_fit(setup: Setup, tmp_path
     [
         ({"batch_tokens": 3}, "batch_tokens: got 3, want an integer from 16"),
         ({"label_smoothing": 1.0}, "label_smoothing: got 1.0, want a number from 0.0 to 0.9"),
+        ({"length_penalty": 1e3}, "length_penalty: got 1000.0, want a number from -100.0 to 100.0"),
         ({"decoder_layers": 0}, "decoder_layers: got 0"),
         ({"decoder_hidden_size": 0}, "decoder_hidden_size: got 0"),
     ],

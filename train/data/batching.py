@@ -19,7 +19,12 @@ _POOL_BATCHES = 50
 
 
 def length_bucketed_batches(
-    lengths: Sequence[int] | NDArray[np.integer], batch_size: int, *, seed: int, epoch: int
+    lengths: Sequence[int] | NDArray[np.integer],
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    groups: Sequence[int] | NDArray[np.integer] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Deal the examples of one epoch out to batches.
 
@@ -31,6 +36,9 @@ def length_bucketed_batches(
         batch_size: Examples of a batch; the last batches of an epoch may be smaller by one.
         seed: The run's seed.
         epoch: Which epoch, from 0; each has an order of its own.
+        groups: A number for every example, from 0: those of one number, which are of one length,
+            stand in one batch, or in neighbouring ones where its end comes between; None for no
+            such order.
 
     Returns:
         Indices into lengths, every one once. The same arguments always give the same batches.
@@ -38,6 +46,10 @@ def length_bucketed_batches(
     lengths = np.asarray(lengths)
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
+    if groups is not None:
+        groups = np.asarray(groups)
+        place = rng.permutation(groups.max() + 1)
+        order = order[np.argsort(place[groups[order]], kind="stable")]
     # As equal as they can be: a batch of the three examples that were left over would move the
     # weights as far as a whole one.
     num_batches = -(-len(order) // batch_size)
@@ -56,10 +68,15 @@ class EpochBatches:
     """
 
     def __init__(
-        self, lengths: Sequence[int] | NDArray[np.integer], batch_size: int, seed: int
+        self,
+        lengths: Sequence[int] | NDArray[np.integer],
+        batch_size: int,
+        seed: int,
+        groups: Sequence[int] | NDArray[np.integer] | None = None,
     ) -> None:
         """Take the lengths of all examples; the arguments are those of length_bucketed_batches."""
         self._lengths = np.asarray(lengths)
+        self._groups = groups
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = -1
@@ -76,7 +93,11 @@ class EpochBatches:
     def _turn_to(self, epoch: int) -> None:
         if epoch != self._epoch:
             self._batches = length_bucketed_batches(
-                self._lengths, self._batch_size, seed=self._seed, epoch=epoch
+                self._lengths,
+                self._batch_size,
+                seed=self._seed,
+                epoch=epoch,
+                groups=self._groups,
             )
             self._epoch = epoch
 

@@ -36,6 +36,7 @@ from train.optim.attention import use_fast_attention
 from train.optim.dropout import use_fast_dropout
 from train.optim.optimizers import OPTIMIZERS, AdamW, clip_gradients, parameter_groups
 from train.optim.schedule import progress_of, rate_at
+from train.optim.split_layers import use_shared_passages
 from train.options import TrainOptions
 
 __all__ = ["TrainResult", "train"]
@@ -146,6 +147,7 @@ class _Trainer:
         self.random_bytes = use_fast_dropout(self.model) if is_plain else None
         if is_plain:
             use_fast_attention(self.model)
+            use_shared_passages(self.model)
         groups = parameter_groups(
             self.model, weight_decay=options.weight_decay, layer_decay=options.layer_decay
         )

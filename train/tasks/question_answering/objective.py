@@ -108,9 +108,13 @@ class QuestionAnswering:
         self._config = config
         self.padding = Padding(loaded.config.max_sequence_length)
         self._teacher = teacher
-        self._batches = EpochBatches(
-            [window.feature.num_tokens for window in windows], batch_size, seed
-        )
+        lengths = [window.feature.num_tokens for window in windows]
+        groups = None
+        if loaded.config.num_split_layers:
+            # Those of one passage together, for split layers run over it once a batch.
+            lengths = [window.feature.context_length for window in windows]
+            groups = _passage_numbers(windows)
+        self._batches = EpochBatches(lengths, batch_size, seed, groups)
         self.num_micro_batches = self._batches.num_batches
         # Picking start and end from the context at random.
         self.trivial_loss: float | None = sum(
@@ -201,6 +205,17 @@ class QuestionAnswering:
             tokenizer_files=self._tokenizer_files,
             extra=self._loaded.raw_config,
         )
+
+
+def _passage_numbers(windows: Sequence[Window]) -> list[int]:
+    """Number the different passages of windows, from 0, in their order."""
+    numbers: dict[bytes, int] = {}
+    found = []
+    for window in windows:
+        feature = window.feature
+        passage = feature.input_ids[feature.context_offset :].tobytes()
+        found.append(numbers.setdefault(passage, len(numbers)))
+    return found
 
 
 def _check_length(config: AnsweringConfig, architecture: BertConfig) -> None:

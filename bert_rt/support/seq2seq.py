@@ -1,6 +1,13 @@
-"""Names of the inputs and outputs of an encoder-decoder's two graphs."""
+"""Names of the inputs and outputs of an encoder-decoder's two graphs, and their empty past."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bert_rt.types import FloatArray
 
 __all__ = [
     "ATTENTION_MASK",
@@ -12,6 +19,7 @@ __all__ = [
     "PRESENT",
     "SOURCE_MASK",
     "cross_names",
+    "empty_past",
     "past_names",
     "present_names",
 ]
@@ -40,6 +48,21 @@ def past_names(num_layers: int) -> tuple[str, ...]:
 def present_names(num_layers: int) -> tuple[str, ...]:
     """Return the names of self-attention's keys and values with those of this token."""
     return _names("present", num_layers)
+
+
+def empty_past(sizes: Sequence[Any], num_rows: int) -> FloatArray:
+    """Return a past of no tokens.
+
+    Args:
+        sizes: Those of one of past_names as a graph declares them: whole numbers are fixed, and
+            the first one is that of the rows. The tokens' stands last but one.
+        num_rows: How many rows.
+
+    Returns:
+        An array of these sizes, 0 where they are not fixed.
+    """
+    fixed = (size if isinstance(size, int) else 0 for size in sizes[1:])
+    return np.zeros((num_rows, *fixed), np.float32)
 
 
 def _names(kind: str, num_layers: int) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from bert_rt.support.seq2seq import (
     past_names,
     present_names,
 )
+from compile.graph.caches import keep_heads_apart
 from compile.graph.fuse import apply_all
 from compile.graph.linear import DECODER, name_linear_layers
 from compile.graph.rules.attention import AttentionRule
@@ -79,7 +80,8 @@ def trace_decoder(model: EncoderDecoder) -> ir.Model:
         model: In eval mode.
 
     Returns:
-        A graph with the inputs and outputs of docs/artifact-format.md.
+        A graph with the inputs and outputs of docs/artifact-format.md, but that the heads of caches
+        stand side by side: shape (rows, P, D).
 
     Raises:
         UnsupportedOpError: It cannot be traced.
@@ -172,6 +174,7 @@ def fuse_decoder(model: ir.Model, config: EncoderDecoderConfig) -> dict[str, int
             "attention": AttentionRule(decoder.num_attention_heads, decoder.head_dim),
             "residual_layer_norm": ResidualLayerNormRule(),
             "merged_qkv": merge_siblings,
+            "attention_past": keep_heads_apart,
         },
         {
             # One more in front of the vocabulary.
@@ -179,6 +182,7 @@ def fuse_decoder(model: ir.Model, config: EncoderDecoderConfig) -> dict[str, int
             "attention": 2 * layers,
             "residual_layer_norm": 3 * layers,
             "merged_qkv": layers,
+            "attention_past": layers,
         },
     )
     name_linear_layers(model, _HEAD, part=DECODER)

@@ -89,7 +89,7 @@ class _Graphs:
         self._model = model
         config = model.config.decoder
         self._vocab_size, self._width = config.vocab_size, config.hidden_size
-        self._num_layers = config.num_hidden_layers
+        self._num_layers, self._num_heads = config.num_hidden_layers, config.num_attention_heads
 
     def encode(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         """Return cross attention's keys and values, and how far they are from PyTorch's."""
@@ -108,7 +108,7 @@ class _Graphs:
         num_sources, num_beams = len(mask_BS), int(random.integers(1, _MAX_BEAMS + 1))
         num_rows = num_sources * num_beams
         empty = np.zeros((num_rows, 0, self._width), np.float32)
-        past = dict.fromkeys(past_names(self._num_layers), empty)
+        past = dict.fromkeys(past_names(self._num_layers), self._by_head(empty))
         targets = np.zeros((num_rows, 0), np.int64)
         first_B1 = np.arange(num_sources)[:, None] * num_beams
         num_steps = min(_MAX_STEPS, self._model.config.max_target_length)
@@ -140,17 +140,24 @@ class _Graphs:
         rows = random.integers(0, past_rows, shape)
         tokens = random.integers(0, self._vocab_size, shape)
         past_mask = random.integers(0, 2, (*shape, num_past))
-        given = self._run(past, cross, mask_BS, tokens, rows, num_past, past_mask)
+        by_head = {name: self._by_head(array) for name, array in past.items()}
+        given = self._run(by_head, cross, mask_BS, tokens, rows, num_past, past_mask)
         arrays = (tokens, np.full(shape, num_past), rows, past_mask, mask_BS)
         with torch.inference_mode():
-            logits, *present = DecoderStep(self._model)(
+            logits, *made = DecoderStep(self._model)(
                 *(torch.from_numpy(array) for array in arrays),
                 [torch.from_numpy(array) for array in cross.values()],
                 [torch.from_numpy(array) for array in past.values()],
             )
         where = f"behind {num_past} tokens of {num_sources} sources with {num_beams} rows"
+        present = (self._by_head(array) for array in made)
         wanted = dict(zip((LOGITS, *self._present), (logits, *present), strict=True))
         return max(check_close(name, given[name], wanted[name], where) for name in wanted)
+
+    def _by_head(self, array: Any) -> Any:
+        """Lay a cache out as the graph has it: (rows, P, D) as (rows, N, P, H)."""
+        heads = self._num_heads, self._width // self._num_heads
+        return array.reshape(*array.shape[:2], *heads).swapaxes(1, 2)
 
     @property
     def _present(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from bert_rt.support.seq2seq import (
     POSITION_IDS,
     SOURCE_MASK,
     cross_names,
+    empty_past,
     past_names,
     present_names,
 )
@@ -114,7 +115,6 @@ class TargetDrive(Drive):
         targets: The targets, from the start token on.
         pad_id: Id of the source's padding token.
         num_layers: Layers of the decoder.
-        width: Its hidden size.
     """
 
     encoder: Any = field(repr=False)
@@ -122,7 +122,6 @@ class TargetDrive(Drive):
     targets: Sequence[Sequence[int]]
     pad_id: int
     num_layers: int
-    width: int
 
     @property
     def num_samples(self) -> int:
@@ -132,7 +131,7 @@ class TargetDrive(Drive):
     def first(self, count: int) -> TargetDrive:
         """Return a drive over the first pairs."""
         pairs = self.sources[:count], self.targets[:count]
-        return TargetDrive(self.encoder, *pairs, self.pad_id, self.num_layers, self.width)
+        return TargetDrive(self.encoder, *pairs, self.pad_id, self.num_layers)
 
     def run(self, session: Any) -> Iterator[Run]:
         """Run the step graph token by token; see Drive."""
@@ -149,8 +148,9 @@ class TargetDrive(Drive):
         names = cross_names(self.num_layers)
         cross = self.encoder.run(list(names), {INPUT_IDS: ids_BS, ATTENTION_MASK: mask_BS})
         feeds: dict[str, Any] = dict(zip(names, cross, strict=True)) | {SOURCE_MASK: mask_BS}
-        empty = np.zeros((len(targets), 0, self.width), np.float32)
-        past = dict.fromkeys(past_names(self.num_layers), empty)
+        names = past_names(self.num_layers)
+        sizes = {value.name: value.shape for value in session.get_inputs()}
+        past = dict.fromkeys(names, empty_past(sizes[names[0]], len(targets)))
         rows_B1 = np.arange(len(targets))[:, None]
         for step in range(lengths.max()):
             # Behind its end a target repeats its last token, which is not looked at.

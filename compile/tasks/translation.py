@@ -245,7 +245,6 @@ class Translation(CompileTask):
             targets,
             pad_id,
             config.decoder.num_hidden_layers,
-            config.decoder.hidden_size,
         )
         texts = SequenceDrive(sequences, pad_id)
         return {

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from bert_rt.support.seq2seq import empty_past
 from tests.kernels.graphs import Array, GraphBuilder, GraphSpec, random_weights, session
 
 __all__ = ["SMALL", "Pair", "Seq2SeqSpec", "build_pair", "random_sources"]
@@ -25,10 +26,13 @@ class Seq2SeqSpec:
     Attributes:
         encoder: The encoder.
         decoder: The decoder; its vocabulary is the target's.
+        joins_past: Whether Concat joins the past with a new token, as in graphs of earlier
+            releases, in place of Attention.
     """
 
     encoder: GraphSpec
     decoder: GraphSpec
+    joins_past: bool = False
 
 
 SMALL = Seq2SeqSpec(
@@ -90,6 +94,8 @@ def _value(name: str, shape: Sequence[Any], kind: int = TensorProto.INT64) -> on
 class _Decoder(GraphBuilder):
     """One step of a decoder."""
 
+    joins_past = False
+
     def step(self) -> onnx.ModelProto:
         spec, d = self.spec, self.spec.hidden_size
         rows = self.const("rows", np.array([-1, 1, d]))
@@ -142,11 +148,17 @@ class _Decoder(GraphBuilder):
         heads, d = self.spec.num_attention_heads, self.spec.hidden_size
         common = {"q_num_heads": heads, "kv_num_heads": heads, "scale": float((d // heads) ** -0.5)}
         q, *new = self.op("Split", [self.linear(f"{i}.qkv", x)], n=3, axis=-1, num_outputs=3)
-        made = []
-        for name, part in zip(("keys", "values"), new, strict=True):
-            past = self.op("Gather", [f"past_{name}.{i}", beam], axis=0)
-            made.append(self.op("Concat", [past, part], out=f"present_{name}.{i}", axis=1))
-        context = self.op("Attention", [q, *made, masks[0]], **common)
+        names = ("keys", "values")
+        past = [self.op("Gather", [f"past_{name}.{i}", beam], axis=0) for name in names]
+        made = [f"present_{name}.{i}" for name in names]
+        if self.joins_past:
+            for pair, out in zip(zip(past, new, strict=True), made, strict=True):
+                self.op("Concat", [*pair], out=out, axis=1)
+            context = self.op("Attention", [q, *made, masks[0]], **common)
+        else:
+            context = f"context.{i}"
+            inputs = [q, *new, masks[0], *past]
+            self.nodes.append(helper.make_node("Attention", inputs, [context, *made], **common))
         x = self.norm(f"{i}.norm1", self.linear(f"{i}.attention", context), x)
         shape = self.op("Shape", ["input_ids"])
         sources = self.op("Concat", [shape, self.const("width", np.array([d]))], axis=0)
@@ -163,17 +175,22 @@ class _Decoder(GraphBuilder):
         inputs = [_value(n, rows) for n in ("input_ids", "position_ids", "beam_idx")]
         inputs.append(_value("past_mask", [*rows, "past"]))
         inputs.append(_value("source_mask", ["sources", "length"]))
-        for kind, shape in (("cross", ["sources", "length"]), ("past", ["past_rows", "past"])):
+        past, present = self.past_sizes("past_rows", "past"), self.past_sizes("rows", "present")
+        for kind, shape in (("cross", ["sources", "length", d]), ("past", past)):
             for i in range(self.spec.num_hidden_layers):
                 inputs += [
-                    _value(f"{kind}_{what}.{i}", [*shape, d], TensorProto.FLOAT)
+                    _value(f"{kind}_{what}.{i}", shape, TensorProto.FLOAT)
                     for what in ("keys", "values")
                 ]
         outputs = [_value("logits", [*rows, self.spec.vocab_size], TensorProto.FLOAT)]
-        outputs += [_value(n, ["rows", "present", d], TensorProto.FLOAT) for n in made]
+        outputs += [_value(n, present, TensorProto.FLOAT) for n in made]
         graph = helper.make_graph(self.nodes, "step", inputs, outputs, list(self.inits.values()))
         opset = [helper.make_opsetid("", 23)]
         return helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+    def past_sizes(self, rows: str, length: str) -> list[Any]:
+        heads, d = self.spec.num_attention_heads, self.spec.hidden_size
+        return [rows, length, d] if self.joins_past else [rows, heads, length, d // heads]
 
 
 def random_sources(spec: Seq2SeqSpec, lengths: Sequence[int], seed: int = 0) -> list[Array]:
@@ -215,18 +232,17 @@ class PaddedSteps:
 
     def __init__(self, pair: Pair, memory: Mapping[str, Array]) -> None:
         self._pair, self._memory = pair, memory
-        d, layers = pair.spec.decoder.hidden_size, pair.spec.decoder.num_hidden_layers
         self.num_sources = len(memory["source_mask"])
         self._past = {
-            f"past_{what}.{i}": np.zeros((self.num_sources, 0, d), np.float32)
-            for i in range(layers)
-            for what in ("keys", "values")
+            value.name: empty_past(value.shape, self.num_sources)
+            for value in pair.sessions[1].get_inputs()
+            if value.name.startswith("past_") and value.name != "past_mask"
         }
 
     def feeds(self, tokens: Array, beam_idx: Array) -> dict[str, Array]:
         """The inputs of a step."""
         shape = (self.num_sources, -1)
-        length = self._past["past_keys.0"].shape[1]
+        length = self._past["past_keys.0"].shape[-2]
         ids = tokens.reshape(shape).astype(np.int64)
         return {
             "input_ids": ids,
@@ -270,9 +286,8 @@ def build_pair(
         _observe(ranges["decoder"], taps[1], plain.taps[1], steps.feeds(tokens, rows))
         steps.step(tokens, rows)
     encoder = _encoder(spec, spec.encoder, weights["encoder"], ranges["encoder"])
-    return Pair(
-        spec, encoder.model(), _Decoder(spec.decoder, weights["decoder"], ranges["decoder"]).step()
-    )
+    decoder = _decoder(spec, spec.decoder, weights["decoder"], ranges["decoder"])
+    return Pair(spec, encoder.model(), decoder.step())
 
 
 class _FloatPair(Pair):
@@ -283,7 +298,7 @@ class _FloatPair(Pair):
 
 def _float_pair(spec: Seq2SeqSpec, weights: Mapping[str, Mapping[str, Array]]) -> _FloatPair:
     encoder = _encoder(spec, replace(spec.encoder, int8=False), weights["encoder"], {})
-    decoder = _Decoder(replace(spec.decoder, int8=False), weights["decoder"], {})
+    decoder = _decoder(spec, replace(spec.decoder, int8=False), weights["decoder"], {})
     pair = _FloatPair(spec, encoder.model(), decoder.step())
     pair.taps = encoder.taps, decoder.taps
     return pair
@@ -299,6 +314,17 @@ def _encoder(
     encoder.num_layers = spec.decoder.num_hidden_layers
     encoder.width = spec.decoder.hidden_size
     return encoder
+
+
+def _decoder(
+    spec: Seq2SeqSpec,
+    part: GraphSpec,
+    weights: Mapping[str, Array],
+    ranges: Mapping[str, tuple[Array, Array]],
+) -> _Decoder:
+    decoder = _Decoder(part, weights, ranges)
+    decoder.joins_past = spec.joins_past
+    return decoder
 
 
 def _tapped(model: onnx.ModelProto, taps: Sequence[tuple[str, str]]) -> Any:

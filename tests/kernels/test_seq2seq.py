@@ -181,6 +181,23 @@ def test_equal_scores_are_taken_in_the_order_of_tokens() -> None:
     assert tokens.tolist() == [[10, 11, 12, 13, 14]]
 
 
+def test_a_past_that_is_joined_in_front_of_attention_gives_the_same_bits() -> None:
+    """Graphs of earlier releases."""
+    sources = random_sources(SMALL, (6, 11))
+    rng = np.random.default_rng(0)
+    pairs = small_pair(), build_pair(replace(SMALL, joins_past=True))
+    decodings = [_native.Decoding(open_engine(pair)) for pair in pairs]
+    steps = [pair.start(sources) for pair in pairs]
+    for decoding in decodings:
+        decoding.add(*packed(sources))
+    for beam_idx in ([0, 1], [0, 0, 0, 1, 1, 1], [1, 0, 0, 3, 5, 4], [2, 2, 0, 5, 3, 3]):
+        rows = np.array(beam_idx)
+        tokens = rng.integers(0, SMALL.decoder.vocab_size, len(rows), dtype=np.int32)
+        native = [decoding.step(tokens, rows.astype(np.int32)) for decoding in decodings]
+        assert np.array_equal(*native)
+        np.testing.assert_array_equal(*(step.step(tokens, rows) for step in steps))
+
+
 def small_weights() -> dict[str, dict[str, Array]]:
     """Weights of small_pair."""
     from tests.kernels.seq2seq_graphs import pair_weights

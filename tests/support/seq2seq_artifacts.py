@@ -106,10 +106,9 @@ def quantized_graphs(
     models = {name: ir.from_proto(onnx.load_from_string(data)) for name, data in graphs.items()}
     session = open_session(graphs["encoder"], num_threads=1)
     pad_id, decoder = config.encoder.pad_token_id, config.decoder
-    sizes = (decoder.num_hidden_layers, decoder.hidden_size)
     drives = {
         "encoder": SequenceDrive(sequences, pad_id),
-        "decoder": TargetDrive(session, sequences, targets, pad_id, *sizes),
+        "decoder": TargetDrive(session, sequences, targets, pad_id, decoder.num_hidden_layers),
     }
     heads = {"encoder": config.encoder, "decoder": decoder}
     return {

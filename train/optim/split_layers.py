@@ -78,7 +78,7 @@ class SharedPassagesModel(nn.Module):
     def _lower(self, input_ids: Tensor, is_token: Tensor, *, kind: int, first: int) -> Tensor:
         """Run the embeddings and the split layers over texts of one kind, each alone."""
         place = torch.arange(input_ids.shape[1]).expand_as(input_ids)
-        x = self.embeddings(input_ids, torch.full_like(input_ids, kind), first + place)
+        x: Tensor = self.embeddings(input_ids, torch.full_like(input_ids, kind), first + place)
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)
         mask = padding_mask(is_token, x.dtype)

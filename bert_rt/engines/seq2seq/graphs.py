@@ -5,7 +5,7 @@ as the library gives them; which row continues which is the graph's own work. Ro
 were admitted later are shorter: their caches are padded in front, which no token looks at.
 
 Shapes: B sources, S padded length, Q rows of each source, R = B * Q rows, P target tokens so far,
-D hidden size.
+N heads, H head dim, D = N * H.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from bert_rt.support.seq2seq import (
     POSITION_IDS,
     SOURCE_MASK,
     cross_names,
+    empty_past,
     past_names,
     present_names,
 )
@@ -45,7 +46,13 @@ class GraphSeq2Seq:
     """Decodes sources by two graphs: a Seq2SeqEngine."""
 
     def __init__(
-        self, encode: RunGraph, step: RunGraph, artifact: Artifact, info: EngineInfo
+        self,
+        encode: RunGraph,
+        step: RunGraph,
+        artifact: Artifact,
+        info: EngineInfo,
+        *,
+        past_sizes: Sequence[Any],
     ) -> None:
         """Take over two open graphs.
 
@@ -54,6 +61,8 @@ class GraphSeq2Seq:
             step: Runs the decoder's graph.
             artifact: What they are of.
             info: The engine.
+            past_sizes: Those of the decoder's past as its graph declares them: rows, N, P, H; or
+                rows, P, D in artifacts of earlier releases.
         """
         decoder = artifact.manifest.decoder
         assert decoder is not None, "only artifacts with a decoder are opened so"
@@ -61,6 +70,7 @@ class GraphSeq2Seq:
         self._graphs: tuple[RunGraph, RunGraph] | None = (encode, step)
         self._pad_id = artifact.manifest.architecture.pad_token_id
         self._decoder = decoder
+        self._past_sizes = past_sizes
 
     def start(self, sources: Sequence[IntArray]) -> GraphDecoder:
         """Read sources; see Seq2SeqEngine.
@@ -92,7 +102,7 @@ class GraphSeq2Seq:
             read,
             step,
             sources,
-            width=architecture.hidden_size,
+            past_sizes=self._past_sizes,
             max_target_length=self._decoder.max_target_length,
         )
 
@@ -110,7 +120,7 @@ class GraphDecoder:
         step: RunGraph,
         sources: Sequence[IntArray],
         *,
-        width: int,
+        past_sizes: Sequence[Any],
         max_target_length: int,
     ) -> None:
         """Begin with one empty row a source.
@@ -120,14 +130,14 @@ class GraphDecoder:
                 (B, S, D) each, and a mask, 1 on their tokens and 0 on padding, shape (B, S).
             step: Runs the decoder's graph.
             sources: Those to begin with.
-            width: D.
+            past_sizes: As in GraphSeq2Seq.
             max_target_length: Most tokens of a target, the start token included.
         """
         self.max_target_length = max_target_length
         self._read, self._step = read, step
         self._cross, self._mask_BS = read(sources)
         self._num_layers = len(self._cross) // 2
-        empty = np.zeros((len(sources), 0, width), np.float32)
+        empty = empty_past(past_sizes, len(sources))
         self._past: dict[str, Any] = dict.fromkeys(past_names(self._num_layers), empty)
         self._num_past = 0
         # Of every row its source, numbered as in the batch that is left, and its tokens so far.
@@ -170,7 +180,7 @@ class GraphDecoder:
         if self._num_past > num_past:
             # What only rows that have ended had.
             for name, value in self._past.items():
-                array = _array(value)[:, self._num_past - num_past :]
+                array = _array(value)[..., self._num_past - num_past :, :]
                 self._past[name] = np.ascontiguousarray(array)
         mask_RP = np.arange(num_past) >= num_past - lengths[:, None]
         ids_BQ = tokens.reshape(shape)

@@ -10,7 +10,8 @@ namespace {
 
 using std::string_view;
 
-constexpr int kMaxReshapes = 4; // one behind the other
+constexpr int kMaxReshapes = 4;       // one behind the other
+constexpr size_t kInputsWithPast = 6; // of an Attention
 
 class Matcher : private GraphParts {
  public:
@@ -89,27 +90,36 @@ class Matcher : private GraphParts {
     if (split.outputs.size() != 3 || split.inputs.size() > 1 || integer(split, "axis", 0) == 0 ||
         split.outputs[0] != attention.inputs[0])
       fail(split, "want queries, keys and values split along the last axis, in this order");
-    check_cache(attention.inputs[1], "past_keys." + index, split.outputs[1]);
-    check_cache(attention.inputs[2], "past_values." + index, split.outputs[2]);
+    for (size_t i : {1, 2}) {
+      const std::string past = (i == 1 ? "past_keys." : "past_values.") + index;
+      // Attention takes the past by itself, or what has been joined with this token's.
+      string_view made = attention.inputs[i];
+      if (attention.inputs.size() == kInputsWithPast) {
+        check_rows(attention.inputs[i + 3], past);
+      } else {
+        const Node& concat = want(made, "Concat", 2);
+        if (concat.inputs.size() != 2 || integer(concat, "axis", 0) != 1)
+          fail(concat, "want two inputs and axis 1");
+        check_rows(concat.inputs[0], past);
+        made = concat.inputs[1];
+      }
+      if (made != split.outputs[i]) fail(attention, "want this token behind " + past);
+    }
     layer.qkv = match_linear(split.inputs[0]);
     int num_heads = 0;
     set_heads(attention, layer.norm3.d, num_heads, layer.attention_scale);
     if (num_heads != layer.num_heads) fail(attention, "both attentions must have as many heads");
   }
 
-  // What the rows that go on have kept, then this token's.
-  void check_cache(string_view value, const std::string& past, string_view made) const {
-    const Node& concat = want(value, "Concat", 2);
-    if (concat.inputs.size() != 2 || integer(concat, "axis", 0) != 1)
-      fail(concat, "want two inputs and axis 1");
-    const Node& gather = want(concat.inputs[0], "Gather", 2);
+  // What the rows that go on have kept.
+  void check_rows(string_view value, const std::string& past) const {
+    const Node& gather = want(value, "Gather", 2);
     if (gather.inputs[0] != past || integer(gather, "axis", 0) != 0)
       fail(gather, "want rows of " + past);
     string_view rows = gather.inputs[1];
     for (int i = 0; i < kMaxReshapes && is(rows, "Reshape"); ++i)
       rows = want(rows, "Reshape", 2).inputs[0];
     if (rows != "beam_idx") fail(gather, "want the rows that beam_idx names");
-    if (concat.inputs[1] != made) fail(concat, "want the keys or values of this token last");
   }
 };
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from bert_rt.generation.search import Hypothesis
 from bert_rt.model.encoder_decoder import CachedDecoder
 from bert_rt.tasks.translation.sources import SourceSequence
 from bert_rt.types import IntArray, TokenSequence
+from tests.kernels.seq2seq_graphs import SMALL, Pair, build_pair, random_sources
 from tests.support import encoder_decoders, seq2seq_artifacts
 
 pytestmark = pytest.mark.timeout(600)
@@ -110,6 +113,37 @@ def test_waiting_sources_take_the_places_of_those_that_have_ended(
     for source, config, group in zip(sources, configs, got, strict=True):
         (want,) = by_torch([source], config)
         assert [h.token_ids for h in group] == [h.token_ids for h in want]
+
+
+def test_a_past_with_heads_side_by_side_goes_the_same_way() -> None:
+    """As in graphs of earlier releases, over rows that come, go and have different lengths."""
+    sources = random_sources(SMALL, (7, 12, 5))
+    found = []
+    for joins_past in (False, True):
+        pair = build_pair(replace(SMALL, joins_past=joins_past))
+        outputs = [value.name for value in pair.sessions[1].get_outputs()]
+        sizes = {value.name: value.shape for value in pair.sessions[1].get_inputs()}["past_keys.0"]
+
+        def read(more: Sequence[IntArray], pair: Pair = pair) -> tuple[dict[str, Any], Any]:
+            memory = pair.memory(more)
+            return memory, memory.pop("source_mask")
+
+        def step(feeds: Any, pair: Pair = pair, names: Sequence[str] = outputs) -> dict[str, Any]:
+            return dict(zip(names, pair.sessions[1].run(names, dict(feeds)), strict=True))
+
+        decoder = GraphDecoder(read, step, sources[:2], past_sizes=sizes, max_target_length=20)
+        rng = np.random.default_rng(0)
+        logits = []
+        for beam_idx in ([0, 0, 1, 1], [1, 0, 3, 3], None, [2, 3, 4, 4], [2, 2]):
+            if beam_idx is None:
+                decoder.admit(sources[2:])
+                continue
+            tokens = rng.integers(0, SMALL.decoder.vocab_size, len(beam_idx))
+            logits.append(decoder.step(tokens, np.array(beam_idx)))
+        found.append(logits)
+    assert len(found[0]) == 4
+    for ours, earlier in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, earlier)
 
 
 @pytest.mark.parametrize("name", ENGINES)

@@ -10,7 +10,7 @@ import pytest
 from bert_rt.errors import ParityError, UnsupportedOpError
 from bert_rt.support.seq2seq import cross_names, past_names, present_names
 from compile.graph.linear import find_linear_layers
-from compile.graph.seq2seq import fuse_decoder
+from compile.graph.seq2seq import fuse_decoder, trace_decoder
 from compile.graph.seq2seq_parity import NUM_SEQ2SEQ_SHAPES, check_seq2seq_parity
 from compile.int8.balance import replace_constants
 from tests.support import seq2seq_artifacts as support
@@ -32,7 +32,7 @@ def sizes(values: object) -> dict[str, str]:
 def test_the_graphs_have_the_inputs_and_outputs_of_the_format() -> None:
     encoder, decoder = graph("encoder").graph, graph("decoder").graph
     source, rows = "[sources,source_length]", "[sources,beams]"
-    states, past = "[sources,source_length,32]", "[past_rows,past_length,32]"
+    states, past = "[sources,source_length,32]", "[past_rows,2,past_length,16]"
     assert sizes(encoder.inputs) == {"input_ids": source, "attention_mask": source}
     assert sizes(encoder.outputs) == dict.fromkeys(cross_names(2), states)
     assert sizes(decoder.inputs) == {
@@ -46,7 +46,7 @@ def test_the_graphs_have_the_inputs_and_outputs_of_the_format() -> None:
     }
     assert sizes(decoder.outputs) == {
         "logits": f"[sources,beams,{CONFIG.decoder.vocab_size}]",
-        **dict.fromkeys(present_names(2), "[rows,length,32]"),
+        **dict.fromkeys(present_names(2), "[rows,2,length,16]"),
     }
     for part in (encoder, decoder):
         # One graph for the first step and all others.
@@ -74,6 +74,16 @@ def test_a_lost_fusion_stops_the_compile() -> None:
     # Fused already: nothing is left that a rule matches.
     with pytest.raises(UnsupportedOpError, match=r"fusions: gelu: got 0, want 3; attention: got 0"):
         fuse_decoder(graph("decoder"), CONFIG)
+
+
+def test_a_past_that_something_else_reads_stops_the_compile() -> None:
+    decoder = trace_decoder(support.make_model())
+    past = next(value for value in decoder.graph.inputs if value.name == "past_values.1")
+    twice = ir.node("Identity", [past])
+    decoder.graph.append(twice)
+    decoder.graph.outputs.append(twice.outputs[0])
+    with pytest.raises(UnsupportedOpError, match="Identity: got a past as its input"):
+        fuse_decoder(decoder, CONFIG)
 
 
 def test_the_graphs_are_the_model() -> None:

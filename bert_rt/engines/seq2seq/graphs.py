@@ -1,8 +1,9 @@
 """An encoder-decoder as two graphs, on any library that runs graphs.
 
-Sources are padded to the longest. The caches of self-attention go from each step to the next one
-as the library gives them; which row continues which is the graph's own work. Rows of sources that
-were admitted later are shorter: their caches are padded in front, which no token looks at.
+Sources are padded to the longest of them. The caches of self-attention go from each step to the
+next one as the library gives them; which row continues which is the graph's own work. Rows of
+sources that were admitted later are shorter: their caches are padded in front, which no token looks
+at.
 
 Shapes: B sources, S padded length, Q rows of each source, R = B * Q rows, P target tokens so far,
 N heads, H head dim, D = N * H.
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import EngineInfo, check_output_names
+from bert_rt.engines.packing import plan_batches
 from bert_rt.errors import EngineInternalError
 from bert_rt.support.seq2seq import (
     ATTENTION_MASK,
@@ -40,6 +42,8 @@ __all__ = ["GraphDecoder", "GraphSeq2Seq", "RunGraph", "check_graphs"]
 # that go into the next step as they are; their numpy() gives an array.
 RunGraph = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 _Ids = npt.NDArray[np.int64]
+# Sources are read in batches of so many tokens, those of like lengths together: less is padded.
+_READ_TOKENS = 512
 
 
 class GraphSeq2Seq:
@@ -91,12 +95,23 @@ class GraphSeq2Seq:
         names = cross_names(architecture.num_hidden_layers)
 
         def read(more: Sequence[IntArray]) -> tuple[dict[str, Any], _Ids]:
-            shape = (len(more), max(map(len, more)))
+            lengths = [*map(len, more)]
+            shape = (len(more), max(lengths))
             ids_BS, mask_BS = np.full(shape, self._pad_id, np.int64), np.zeros(shape, np.int64)
             for row, source in enumerate(more):
                 ids_BS[row, : len(source)], mask_BS[row, : len(source)] = source, 1
-            cross = encode({INPUT_IDS: ids_BS, ATTENTION_MASK: mask_BS})
-            return {name: _array(cross[name]) for name in names}, mask_BS
+            cross: dict[str, Any] = {}
+            budget = max(_READ_TOKENS, *lengths)
+            for batch in plan_batches(lengths, max_tokens=budget, is_packed=False):
+                place = np.s_[batch, : lengths[batch[0]]]
+                ids, mask = (np.ascontiguousarray(array[place]) for array in (ids_BS, mask_BS))
+                given = encode({INPUT_IDS: ids, ATTENTION_MASK: mask})
+                for name in names:
+                    array = _array(given[name])
+                    if name not in cross:
+                        cross[name] = np.zeros((*shape, array.shape[-1]), np.float32)
+                    cross[name][place] = array
+            return cross, mask_BS
 
         return GraphDecoder(
             read,

@@ -26,8 +26,8 @@ class Seq2SeqSpec:
     Attributes:
         encoder: The encoder.
         decoder: The decoder; its vocabulary is the target's.
-        joins_past: Whether Concat joins the past with a new token, as in graphs of earlier
-            releases, in place of Attention.
+        joins_past: Whether Concat joins the past with a new token, as in graphs that were compiled
+            earlier, in place of Attention.
     """
 
     encoder: GraphSpec

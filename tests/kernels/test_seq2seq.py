@@ -182,7 +182,7 @@ def test_equal_scores_are_taken_in_the_order_of_tokens() -> None:
 
 
 def test_a_past_that_is_joined_in_front_of_attention_gives_the_same_bits() -> None:
-    """Graphs of earlier releases."""
+    """Graphs that were compiled earlier."""
     sources = random_sources(SMALL, (6, 11))
     rng = np.random.default_rng(0)
     pairs = small_pair(), build_pair(replace(SMALL, joins_past=True))

@@ -66,7 +66,7 @@ class GraphSeq2Seq:
             artifact: What they are of.
             info: The engine.
             past_sizes: Those of the decoder's past as its graph declares them: rows, N, P, H; or
-                rows, P, D in artifacts of earlier releases.
+                rows, P, D in graphs that were compiled earlier.
         """
         decoder = artifact.manifest.decoder
         assert decoder is not None, "only artifacts with a decoder are opened so"

@@ -45,6 +45,19 @@ def test_batches_of_a_run_by_index_in_any_order() -> None:
     assert sorted(i for batch in there[: batches.num_batches] for i in batch) == list(range(100))
 
 
+def test_examples_of_a_group_stand_together() -> None:
+    groups = np.random.default_rng(0).integers(0, 400, 2000)
+    lengths = 20 + groups % 37
+    seen = []
+    for epoch in (0, 1):
+        batches = length_bucketed_batches(lengths, 16, seed=1, epoch=epoch, groups=groups)
+        assert sorted(np.concatenate(batches).tolist()) == list(range(2000))
+        # A batch of 16 has three groups of five, and parts of those that its ends divide.
+        assert np.mean([len(set(groups[batch].tolist())) for batch in batches]) < 5
+        seen.append(np.concatenate(batches).tolist())
+    assert seen[0] != seen[1]
+
+
 def test_rows_are_padded_to_the_longest() -> None:
     rows = [np.array([1, 2, 3], np.int32), np.array([4], np.int32)]
     assert Padding(8).rectangle(rows, 9).tolist() == [[1, 2, 3], [4, 9, 9]]

@@ -62,6 +62,23 @@ def test_the_checkpoint_says_the_split_and_is_evaluated_with_it(tmp_path: Path) 
     assert read_config(tmp_path / "plain")[0] == CONFIG
 
 
+def test_questions_of_one_passage_stand_together(tmp_path: Path) -> None:
+    counts = []
+    for options in ({}, {"num_split_layers": 1}):
+        _, objective = QuestionAnswering().make(_setup(tmp_path, **options))
+        rows = [objective.micro_batch(i).tensors for i in range(objective.num_micro_batches)]
+        passages = [
+            {
+                tuple(ids[types == 1].tolist())
+                for ids, types in zip(batch["input_ids"], batch["token_type_ids"], strict=True)
+            }
+            for batch in rows
+        ]
+        counts.append(sum(map(len, passages)) / sum(len(batch["input_ids"]) for batch in rows))
+    # Of the rows that a batch has, so many have a passage of their own.
+    assert counts[1] < 0.7 * counts[0]
+
+
 def test_no_split_is_the_ordinary_model(tmp_path: Path) -> None:
     losses = []
     for options in ({}, {"num_split_layers": 0}):
@@ -80,6 +97,8 @@ def test_a_resumed_run_must_have_the_same_split(tmp_path: Path) -> None:
         "num_split_layers": 1,
         "teacher_states_weight": 2.0,
     }
+    assert split["batches"] == "questions of one passage together"
+    assert "batches" not in plain
     assert task.default_recipe() == squad()
 
 

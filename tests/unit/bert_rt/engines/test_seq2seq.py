@@ -116,7 +116,7 @@ def test_waiting_sources_take_the_places_of_those_that_have_ended(
 
 
 def test_a_past_with_heads_side_by_side_goes_the_same_way() -> None:
-    """As in graphs that were compiled earlier, over rows that come, go and have different lengths."""
+    """As in graphs that were compiled earlier; rows come, go and have different lengths."""
     sources = random_sources(SMALL, (7, 12, 5))
     found = []
     for joins_past in (False, True):

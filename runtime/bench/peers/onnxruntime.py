@@ -70,9 +70,10 @@ def _add_model(
 ) -> None:
     # Float is there for orientation, not for a chance to win: one way to run it is enough.
     modes = _modes(setup.num_threads) if precision == "int8" else ("1 stream",)
+    length = min(128, setup.artifact.manifest.architecture.max_sequence_length)
     batch_sizes = setup.batch_sizes if precision == "int8" else setup.batch_sizes[:2]
     for mode in modes:
-        infer = _open(library, model, setup.num_threads, mode)
+        infer = _open(library, model, setup.num_threads, mode, length)
         info = EngineInfo(
             "onnxruntime", library.__version__, "cpu", precision, setup.num_threads, is_packed=True
         )
@@ -95,7 +96,7 @@ def _modes(num_threads: int) -> tuple[str, ...]:
     return ("1 stream",) if num_threads == 1 else ("1 stream", "1 stream spinning", "N streams")
 
 
-def _open(library: ModuleType, model: bytes, num_threads: int, mode: str) -> Infer:
+def _open(library: ModuleType, model: bytes, num_threads: int, mode: str, length: int) -> Infer:
     settings = library.SessionOptions()
     settings.log_severity_level = _SILENT
     settings.enable_mem_pattern = False  # Shapes vary: a plan would be kept for each.
@@ -104,7 +105,8 @@ def _open(library: ModuleType, model: bytes, num_threads: int, mode: str) -> Inf
     settings.add_session_config_entry("session.intra_op.allow_spinning", is_spinning)
     # Between operators only: after a run, its threads sleep and leave the CPU to whoever is next.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
-    session = min((_session(library, model, settings, d) for d in _DISABLED), key=_seconds)
+    sessions = (_session(library, model, settings, disabled) for disabled in _DISABLED)
+    session = min(sessions, key=lambda session: _seconds(session, length))
     pool = ThreadPoolExecutor(num_threads) if mode == "N streams" else None
 
     def one(rectangle: Rectangle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -127,9 +129,9 @@ def _session(library: ModuleType, model: bytes, settings: Any, disabled: Sequenc
     )
 
 
-def _seconds(session: Any) -> float:
-    """Return how long a rectangle of usual size takes, the best of some tries."""
-    ids_BS = np.ones((4, 128), np.int64)
+def _seconds(session: Any, length: int) -> float:
+    """Return how long a batch of such a length takes, the best of some tries."""
+    ids_BS = np.ones((4, length), np.int64)
     feeds = dict.fromkeys(_INPUTS, ids_BS)
     return min(timeit.repeat(lambda: session.run(_OUTPUTS, feeds), number=1, repeat=5))
 

@@ -68,10 +68,10 @@ def squad_split() -> Recipe:
     For it --num_split_layers K, and the ordinary model both as --model_name_or_path and --teacher.
     """
     return Recipe(
-        batch_size=8,
+        batch_size=16,
         max_seq_length=384,
         options={
-            "learning_rate": 1e-4,
+            "learning_rate": 2e-4,
             "num_train_epochs": 1.0,
             "warmup_ratio": 0.06,
             "dropout": 0.0,

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bert_rt.errors import UnsupportedOpError
 
-__all__ = ["keep_heads_apart"]
+__all__ = ["fuse_past"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class _Joined:
     joined: ir.Value
 
 
-def keep_heads_apart(model: ir.Model) -> int:
+def fuse_past(model: ir.Model) -> int:
     """Let Attention join the past with the new token, in place.
 
     Args:

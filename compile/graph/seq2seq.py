@@ -26,7 +26,7 @@ from bert_rt.support.seq2seq import (
     past_names,
     present_names,
 )
-from compile.graph.caches import keep_heads_apart
+from compile.graph.caches import fuse_past
 from compile.graph.fuse import apply_all
 from compile.graph.linear import DECODER, name_linear_layers
 from compile.graph.rules.attention import AttentionRule
@@ -174,7 +174,7 @@ def fuse_decoder(model: ir.Model, config: EncoderDecoderConfig) -> dict[str, int
             "attention": AttentionRule(decoder.num_attention_heads, decoder.head_dim),
             "residual_layer_norm": ResidualLayerNormRule(),
             "merged_qkv": merge_siblings,
-            "attention_past": keep_heads_apart,
+            "attention_past": fuse_past,
         },
         {
             # One more in front of the vocabulary.

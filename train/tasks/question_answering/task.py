@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bert_rt.errors import ConfigError
-from bert_rt.model.checkpoint import checkpoint_hash, read_config
+from bert_rt.model.checkpoint import checkpoint_hash
 from bert_rt.support.flags import flag
 from bert_rt.tasks.question_answering.answering import QuestionAnswering as AnsweringTask
 from train.recipes import Recipe, squad
@@ -79,12 +79,9 @@ class QuestionAnswering(TrainTask):
         for name, value in (("teacher_states_weight", 0.0), ("num_split_layers", None)):
             if values["options"][name] == value:
                 del values["options"][name]
-        num_split = setup.options.num_split_layers
-        if num_split is None:
-            num_split = read_config(setup.model_dir)[0].num_split_layers
-        if num_split:
+        if setup.options.num_split_layers:
             # Those of earlier releases, which dealt them out otherwise, cannot be gone on with.
-            values["batches"] = "questions of one passage together"
+            values["options"]["passages"] = "their questions in one batch"
         return values
 
     def make(self, setup: Setup) -> tuple[nn.Module, TaskObjective]:

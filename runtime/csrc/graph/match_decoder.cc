@@ -90,7 +90,7 @@ class Matcher : private GraphParts {
     if (split.outputs.size() != 3 || split.inputs.size() > 1 || integer(split, "axis", 0) == 0 ||
         split.outputs[0] != attention.inputs[0])
       fail(split, "want queries, keys and values split along the last axis, in this order");
-    for (size_t i : {1, 2}) {
+    for (size_t i = 1; i <= 2; ++i) {
       const std::string past = (i == 1 ? "past_keys." : "past_values.") + index;
       // Attention takes the past by itself, or what has been joined with this token's.
       string_view made = attention.inputs[i];

@@ -24,7 +24,6 @@ from bert_rt.engines.seq2seq.base import Seq2SeqEngine
 from bert_rt.engines.seq2seq.graphs import GraphSeq2Seq, RunGraph, check_graphs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.support.seq2seq import past_names
 from bert_rt.types import Outputs, PackedBatch
 
 if TYPE_CHECKING:
@@ -123,7 +122,8 @@ def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
         for name in ("encoder", "decoder")
     ]
     names = [[output.name for output in session.get_outputs()] for session in sessions]
-    check_graphs(artifact, *names)
+    inputs = {value.name: value.shape for value in sessions[1].get_inputs()}
+    past_sizes = check_graphs(artifact, inputs, *names)
     encode, step = (
         _runner(session, outputs) for session, outputs in zip(sessions, names, strict=True)
     )
@@ -135,8 +135,7 @@ def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
         num_threads=num_threads,
         is_packed=False,
     )
-    sizes = {value.name: value.shape for value in sessions[1].get_inputs()}
-    return GraphSeq2Seq(encode, step, artifact, info, past_sizes=sizes[past_names(1)[0]])
+    return GraphSeq2Seq(encode, step, artifact, info, past_sizes=past_sizes)
 
 
 def _runner(session: Any, outputs: Sequence[str]) -> RunGraph:

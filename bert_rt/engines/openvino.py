@@ -26,7 +26,6 @@ from bert_rt.engines.seq2seq.base import Seq2SeqEngine
 from bert_rt.engines.seq2seq.graphs import GraphSeq2Seq, RunGraph, check_graphs
 from bert_rt.engines.threads import resolve_num_threads
 from bert_rt.errors import EngineInternalError, EngineUnavailableError
-from bert_rt.support.seq2seq import past_names
 from bert_rt.types import Outputs, PackedBatch
 
 __all__ = ["SPEC", "OpenVinoEngine", "missing", "open_engine", "open_seq2seq"]
@@ -113,14 +112,15 @@ def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
         for name in ("encoder", "decoder")
     ]
     names = [[output.any_name for output in model.outputs] for model in models]
-    check_graphs(artifact, *names)
+    inputs = {
+        value.any_name: [size.get_length() if size.is_static else None for size in sizes]
+        for value in models[1].inputs
+        if (sizes := value.partial_shape).rank.is_static
+    }
+    past_sizes = check_graphs(artifact, inputs, *names)
     encode, step = (_runner(model, outputs) for model, outputs in zip(models, names, strict=True))
-    sizes = [
-        size.get_length() if size.is_static else None
-        for size in models[1].input(past_names(1)[0]).partial_shape
-    ]
     info = _info(artifact, options.device, num_threads)
-    return GraphSeq2Seq(encode, step, artifact, info, past_sizes=sizes)
+    return GraphSeq2Seq(encode, step, artifact, info, past_sizes=past_sizes)
 
 
 def _runner(model: Any, outputs: Sequence[str]) -> RunGraph:

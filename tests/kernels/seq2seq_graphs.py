@@ -94,9 +94,8 @@ def _value(name: str, shape: Sequence[Any], kind: int = TensorProto.INT64) -> on
 class _Decoder(GraphBuilder):
     """One step of a decoder."""
 
-    joins_past = False
-
-    def step(self) -> onnx.ModelProto:
+    def step(self, *, joins_past: bool) -> onnx.ModelProto:
+        self.joins_past = joins_past
         spec, d = self.spec, self.spec.hidden_size
         rows = self.const("rows", np.array([-1, 1, d]))
         flat = self.const("flat", np.array([-1]))
@@ -286,8 +285,8 @@ def build_pair(
         _observe(ranges["decoder"], taps[1], plain.taps[1], steps.feeds(tokens, rows))
         steps.step(tokens, rows)
     encoder = _encoder(spec, spec.encoder, weights["encoder"], ranges["encoder"])
-    decoder = _decoder(spec, spec.decoder, weights["decoder"], ranges["decoder"])
-    return Pair(spec, encoder.model(), decoder.step())
+    decoder = _Decoder(spec.decoder, weights["decoder"], ranges["decoder"])
+    return Pair(spec, encoder.model(), decoder.step(joins_past=spec.joins_past))
 
 
 class _FloatPair(Pair):
@@ -298,8 +297,8 @@ class _FloatPair(Pair):
 
 def _float_pair(spec: Seq2SeqSpec, weights: Mapping[str, Mapping[str, Array]]) -> _FloatPair:
     encoder = _encoder(spec, replace(spec.encoder, int8=False), weights["encoder"], {})
-    decoder = _decoder(spec, replace(spec.decoder, int8=False), weights["decoder"], {})
-    pair = _FloatPair(spec, encoder.model(), decoder.step())
+    decoder = _Decoder(replace(spec.decoder, int8=False), weights["decoder"], {})
+    pair = _FloatPair(spec, encoder.model(), decoder.step(joins_past=spec.joins_past))
     pair.taps = encoder.taps, decoder.taps
     return pair
 
@@ -314,17 +313,6 @@ def _encoder(
     encoder.num_layers = spec.decoder.num_hidden_layers
     encoder.width = spec.decoder.hidden_size
     return encoder
-
-
-def _decoder(
-    spec: Seq2SeqSpec,
-    part: GraphSpec,
-    weights: Mapping[str, Array],
-    ranges: Mapping[str, tuple[Array, Array]],
-) -> _Decoder:
-    decoder = _Decoder(part, weights, ranges)
-    decoder.joins_past = spec.joins_past
-    return decoder
 
 
 def _tapped(model: onnx.ModelProto, taps: Sequence[tuple[str, str]]) -> Any:

@@ -35,7 +35,8 @@ def matmul_rate(device: torch.device, dtype: torch.dtype | None) -> float:
 def encoder_flops(model: nn.Module) -> float:
     """Count what the encoder's linear layers cost for a token, forward and backward.
 
-    Attention and heads are left out, so that a share of the peak is rather too small.
+    Attention, heads and a teacher are left out, so that a share of the peak is rather too small; of
+    split layers it is too large, as tokens of a passage go through them once for several rows.
 
     Args:
         model: A model with an encoder.

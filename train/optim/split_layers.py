@@ -43,7 +43,8 @@ class SharedPassagesModel(nn.Module):
         count_B = token_type_ids.sum(1)
         begin_B = attention_mask.sum(1) - count_B
         b, s = input_ids.shape
-        question_width, passage_width = int(begin_B.max()), int(count_B.max())
+        # At least one place a passage, for rows that have none.
+        question_width, passage_width = int(begin_B.max()), max(1, int(count_B.max()))
         place_P = torch.arange(passage_width)
         taken_BP = (begin_B[:, None] + place_P).clamp(max=s - 1)
         # Token ids are not negative: -1 tells padding from a token.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bert_rt.artifact.artifact import Artifact
 from bert_rt.engines.base import EngineInfo, check_output_names
 from bert_rt.engines.packing import plan_batches
-from bert_rt.errors import EngineInternalError
+from bert_rt.errors import ArtifactFormatError, EngineInternalError
 from bert_rt.support.seq2seq import (
     ATTENTION_MASK,
     BEAM_IDX,
@@ -248,25 +248,47 @@ def _stacked(above: Any, below: Any, width: int) -> Any:
 
 
 def check_graphs(
-    artifact: Artifact, encoder_outputs: Sequence[str], decoder_outputs: Sequence[str]
-) -> None:
-    """Compare the outputs of both graphs with what the manifest names and a step needs.
+    artifact: Artifact,
+    decoder_inputs: Mapping[str, Sequence[Any]],
+    encoder_outputs: Sequence[str],
+    decoder_outputs: Sequence[str],
+) -> Sequence[Any]:
+    """Compare both graphs with what the manifest names and a step needs.
 
     Args:
         artifact: The artifact.
+        decoder_inputs: Names of the decoder's inputs to their declared sizes; those that are not
+            fixed are no whole numbers.
         encoder_outputs: Names of the encoder's outputs.
         decoder_outputs: Names of the decoder's outputs.
 
+    Returns:
+        The sizes of the past: see GraphSeq2Seq.
+
     Raises:
-        ArtifactFormatError: A graph has no output of a name.
+        ArtifactFormatError: A graph has no output of a name, or an input of the past is missing or
+            of other sizes than the architecture says.
     """
     manifest = artifact.manifest
     decoder = manifest.decoder
     assert decoder is not None, "only artifacts with a decoder are opened so"
-    num_layers = decoder.architecture.num_hidden_layers
+    architecture = decoder.architecture
+    num_layers = architecture.num_hidden_layers
     for name, got, more in (
         ("encoder", encoder_outputs, cross_names(num_layers)),
         ("decoder", decoder_outputs, (LOGITS, *present_names(num_layers))),
     ):
         entry = manifest.graph(name)
         check_output_names({**entry.outputs, **dict.fromkeys(more, "")}, got, file=entry.file)
+    by_head = [None, architecture.num_attention_heads, None, architecture.head_dim]
+    side_by_side = [None, None, architecture.hidden_size]
+    names = past_names(num_layers)
+    sizes = {name: decoder_inputs.get(name, ()) for name in names}
+    for name, declared in sizes.items():
+        fixed = [size if isinstance(size, int) else None for size in declared]
+        if fixed not in (by_head, side_by_side) or len(fixed) != len(sizes[names[0]]):
+            raise ArtifactFormatError(
+                f"{manifest.graph('decoder').file}: {name}: got an input of sizes {fixed}, want "
+                f"{by_head} in every layer, or {side_by_side} in every one"
+            )
+    return sizes[names[0]]

@@ -80,7 +80,7 @@ class QuestionAnswering(TrainTask):
             if values["options"][name] == value:
                 del values["options"][name]
         if setup.options.num_split_layers:
-            # Those of earlier releases, which dealt them out otherwise, cannot be gone on with.
+            # A run that an earlier release began had other batches: it cannot be gone on with.
             values["options"]["passages"] = "their questions in one batch"
         return values
 

@@ -18,12 +18,13 @@ from bert_rt.engines.registry import engine_spec, missing, open_engine
 from bert_rt.engines.seq2seq import generating
 from bert_rt.engines.seq2seq.base import Asked
 from bert_rt.engines.seq2seq.generating import hypotheses_of
-from bert_rt.engines.seq2seq.graphs import GraphDecoder
+from bert_rt.engines.seq2seq.graphs import GraphDecoder, check_graphs
 from bert_rt.errors import ArtifactFormatError, EngineInternalError, EngineUnavailableError
 from bert_rt.generation.config import GenerationConfig
 from bert_rt.generation.loop import generate
 from bert_rt.generation.search import Hypothesis
 from bert_rt.model.encoder_decoder import CachedDecoder
+from bert_rt.support.seq2seq import LOGITS, cross_names, past_names, present_names
 from bert_rt.tasks.translation.sources import SourceSequence
 from bert_rt.types import IntArray, TokenSequence
 from tests.kernels.seq2seq_graphs import SMALL, Pair, build_pair, random_sources
@@ -200,3 +201,27 @@ def test_a_closed_engine_says_so(name: str) -> None:
     ids = np.array([encoder_decoders.CLS, encoder_decoders.SEP], np.int32)
     with pytest.raises(EngineInternalError, match="closed"):
         opened.run(pack([TokenSequence(ids, np.zeros_like(ids))], max_tokens=100))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("past_keys.0", None),
+        ("past_values.1", None),
+        ("past_keys.0", ["rows", 4, "length", 8]),
+        ("past_keys.1", ["rows", "length", 32]),  # the other layers have their heads apart
+        ("past_values.0", ["rows", 2, 5, 16]),
+    ],
+)
+def test_a_past_of_other_sizes_is_refused(name: str, sizes: list[object] | None) -> None:
+    inputs: dict[str, list[Any]] = {key: ["rows", 2, "length", 16] for key in past_names(2)}
+    outputs = cross_names(2), (LOGITS, *present_names(2))
+    artifact = seq2seq_artifacts.make_artifact(is_int8=False)
+    assert check_graphs(artifact, inputs, *outputs) == ["rows", 2, "length", 16]
+    if sizes is None:
+        del inputs[name]
+    else:
+        inputs[name] = sizes
+    # Of layers that differ the first one that is not like those before.
+    with pytest.raises(ArtifactFormatError, match=rf"^decoder.onnx: {name}: got an input of sizes"):
+        check_graphs(artifact, inputs, *outputs)

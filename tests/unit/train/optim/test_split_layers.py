@@ -59,6 +59,19 @@ def test_states_and_gradients_are_those_under_a_mask(num_split_layers: int) -> N
         torch.testing.assert_close(got.grad, want.grad, rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_rows_without_a_passage_are_those_under_a_mask() -> None:
+    config = replace(CONFIG, num_split_layers=1, passage_position_offset=12)
+    torch.manual_seed(0)
+    plain = build_model("text-classification", config, num_labels=2).eval()
+    shared = copy.deepcopy(plain)
+    use_shared_passages(shared)
+    ids, mask, types = _batch()
+    alone = ids[:, :2], mask[:, :2], torch.zeros_like(types[:, :2])
+    mixed = ids, mask, types * torch.tensor([1, 0, 1, 0, 1])[:, None]
+    for batch in (alone, mixed):
+        torch.testing.assert_close(shared(*batch), plain(*batch), rtol=1e-4, atol=1e-6)
+
+
 def test_a_passage_goes_through_the_lower_layers_once() -> None:
     config = replace(CONFIG, num_split_layers=1, passage_position_offset=12)
     model = build_model("question-answering", config).eval()

@@ -140,7 +140,7 @@ def apply_rules(
     length = len(rows[0])
     if config.repetition_penalty != 1.0:
         for row, tokens in zip(scores, rows, strict=True):
-            seen = np.unique(np.asarray(tokens))
+            seen = list(set(tokens))
             values, penalty = row[seen], np.float32(config.repetition_penalty)
             row[seen] = np.where(values < 0, values * penalty, values / penalty)
     if config.no_repeat_ngram_size:

@@ -152,7 +152,7 @@ class CachedDecoder:
     def _select(self, beam_idx: npt.NDArray[np.int64]) -> None:
         num_rows = len(self._source_of_row)
         source_of_row = self._source_of_row[beam_idx]
-        left = np.unique(source_of_row)
+        left = np.flatnonzero(np.bincount(source_of_row))
         per_source = len(beam_idx) // len(left)
         assert np.array_equal(source_of_row, np.repeat(left, per_source)), (
             f"beam_idx: got rows of the sources {source_of_row.tolist()}, want those of one source "

@@ -151,7 +151,7 @@ def _whole_words(
     """Widen spans to the words that their ends lie in, as far as the window shows them."""
     num_tokens = len(is_word_start)
     # A window may open in the middle of a word.
-    starts = np.union1d(np.flatnonzero(is_word_start), [0])
+    starts = np.append(0, np.flatnonzero(is_word_start[1:]) + 1)
     bounds = np.append(starts, num_tokens)
     word_of_first = np.searchsorted(starts, firsts, side="right") - 1
     word_of_last = np.searchsorted(starts, lasts, side="right") - 1

@@ -5,6 +5,9 @@ interpreter ends. When the library then wants the interpreter's lock back, Pytho
 the middle of the library's frames, which aborts the process. So whoever calls such a library does
 it inside `native_call`: the interpreter's end waits for the calls that run, and later ones of other
 threads than the ending one end their thread instead.
+
+Since version 2.3 numpy's functions on sets (`np.unique`, `np.union1d` and their kind) are such C++
+code. They are easily replaced, so the library does without them.
 """
 
 from __future__ import annotations

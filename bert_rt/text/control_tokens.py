@@ -9,13 +9,11 @@ the one token of the characters.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cached_property
 
-import numpy as np
 import tokenizers
 from tokenizers import pre_tokenizers
-
-from bert_rt.types import IntArray
 
 __all__ = ["ControlTokens"]
 
@@ -41,22 +39,22 @@ class ControlTokens:
             names = {name for name in names if len(split.pre_tokenize_str(name)) == 1}
         ids = {name: model.token_to_id(name) for name in names}
         self._ids = {name: index for name, index in ids.items() if index is not None}
-        self._array = np.array(sorted(self._ids.values()), np.int32)
+        self._values = frozenset(self._ids.values())
 
     def __bool__(self) -> bool:
         """Tell whether there are any."""
         return bool(self._ids)
 
-    def are_in(self, input_ids: IntArray) -> bool:
+    def are_in(self, input_ids: Sequence[int]) -> bool:
         """Tell whether the model made control tokens of a text.
 
         Args:
-            input_ids: What the backend gave for the text, shape (T,).
+            input_ids: What the backend gave for the text.
 
         Returns:
             Whether one of the ids is a control token's.
         """
-        return bool(self._ids) and bool(np.isin(input_ids, self._array).any())
+        return not self._values.isdisjoint(input_ids)
 
     def encode(self, text: str) -> tokenizers.Encoding:
         """Encode a text, control tokens in it as the characters that they are made of.

@@ -307,7 +307,7 @@ class Tokenizer:
 
     def _to_encoding(self, encoding: tokenizers.Encoding, text: str) -> Encoding:
         """Copy an encoding into arrays."""
-        if self._control and self._control.are_in(np.array(encoding.ids, np.int32)):
+        if self._control and self._control.are_in(encoding.ids):
             encoding = self._control.encode(text)
         # np.fromiter over the flattened pairs takes half the time of np.array on a list of tuples.
         count = len(encoding)

@@ -174,6 +174,21 @@ def test_functions_are_short(path: Path) -> None:
     assert {name: lines for name, lines in lengths.items() if lines >= _MAX_FUNCTION_LINES} == {}
 
 
+def test_the_library_calls_no_numpy_code_that_ends_a_process() -> None:
+    """np.unique takes the GIL inside of C++ frames (bert_rt/support/shutdown.py)."""
+    on_sets = {"in1d", "intersect1d", "isin", "setdiff1d", "setxor1d", "union1d"}
+    on_sets |= {"unique", "unique_all", "unique_counts", "unique_inverse", "unique_values"}
+    found = []
+    for path in (_ROOT / "bert_rt").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("np."):
+                # With a second result it sorts, in C.
+                names = {keyword.arg for keyword in node.keywords}
+                if node.func.attr in on_sets and "return_inverse" not in names:  # type: ignore[attr-defined]
+                    found.append((_name(path), node.lineno))
+    assert found == []
+
+
 def test_functions_of_one_name_do_not_hide_each_other() -> None:
     source = """
 class A:

@@ -219,7 +219,7 @@ class GraphDecoder:
 
     def _keep(self, source_of_row: npt.NDArray[np.int_]) -> int:
         """Go on with the sources that have rows; return how many these are."""
-        left = np.unique(source_of_row)
+        left = np.flatnonzero(np.bincount(source_of_row))
         per_source = len(source_of_row) // len(left)
         assert np.array_equal(source_of_row, np.repeat(left, per_source)), (
             f"beam_idx: got rows of the sources {source_of_row.tolist()}, want those of one source "

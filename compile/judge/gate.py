@@ -8,9 +8,13 @@ Which figure that is, and what else must not grow too large, a task says by its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bert_rt.errors import ConfigError, ParityError
 
@@ -80,10 +84,13 @@ class Verdict:
     Attributes:
         passes: Whether it keeps what is wanted.
         summary: What was measured and what is wanted, for messages and the manifest.
+        is_near: Whether a ceiling is less than a standard error away from the mean of the examples:
+            of others, as many would as soon be above it.
     """
 
     passes: bool
     summary: str
+    is_near: bool = False
 
 
 class Gate:
@@ -152,13 +159,16 @@ class Gate:
                 f"with the largest relative output error: {worst_layers(errors)}"
             )
 
-    def judge(self, wanted: float, got: float, comparisons: Mapping[str, float]) -> Verdict:
+    def judge(
+        self, wanted: float, got: float, comparisons: Mapping[str, float | NDArray[np.float64]]
+    ) -> Verdict:
         """Compare what was measured with what is wanted, without an interval.
 
         Args:
             wanted: Float's figure.
             got: INT8's.
-            comparisons: INT8 compared with float, by the names of the measure's ceilings.
+            comparisons: INT8 compared with float, by the names of the measure's ceilings: a figure,
+                or a value an example.
 
         Returns:
             The verdict; NaN never passes.
@@ -169,13 +179,14 @@ class Gate:
             f"got {measure.title} {got:.2f}, float has {wanted:.2f}; want a loss of at most "
             f"{self.max_loss} and a ratio of at least {self.min_ratio}"
         )
+        is_near = False
         for name in measure.ceilings:
-            bound = self.bars[f"max_{name}"]
-            passes = passes and comparisons[name] <= bound
-            summary += (
-                f"; {measure.comparisons[name]} {comparisons[name]:.4f}, want at most {bound}"
-            )
-        return Verdict(passes, summary)
+            bound, values = self.bars[f"max_{name}"], np.atleast_1d(comparisons[name])
+            mean, error = float(values.mean()), float(values.std()) / math.sqrt(values.size)
+            passes = passes and mean <= bound
+            is_near = is_near or mean + error > bound
+            summary += f"; {measure.comparisons[name]} {mean:.4f}, want at most {bound}"
+        return Verdict(passes, summary, is_near)
 
     def _least(self, wanted: float) -> float:
         # A correlation may be negative, where a part of it would be more than the whole.

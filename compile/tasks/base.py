@@ -380,8 +380,6 @@ class CompileTask(ABC):
     def judge(self, reference: Any, int8: Any, examples: Sequence[Any]) -> Verdict:
         """Tell whether INT8 keeps what is wanted, by what was measured alone."""
         metric = self.measure.metric
-        compared = {}
-        if self.measure.ceilings:
-            figures = self.compare(reference, int8, examples)
-            compared = {name: float(np.mean(figure)) for name, figure in figures.items()}
+        ceilings = self.measure.ceilings
+        compared = self.compare(reference, int8, examples) if ceilings else {}
         return self.gate.judge(reference.metrics[metric], int8.metrics[metric], compared)

@@ -275,10 +275,11 @@ class Translation(CompileTask):
         int8: TranslationEvaluation,
         examples: Sequence[SentencePair],
     ) -> Mapping[str, float | NDArray[np.float64]]:
-        """Tell the share of texts that get another translation than float's."""
+        """Tell which texts get another translation than float's."""
         del examples
         pairs = zip(reference.translations, int8.translations, strict=True)
-        return {"changed_translations": float(np.mean([a.text != b.text for a, b in pairs]))}
+        changed = np.array([a.text != b.text for a, b in pairs], np.float64)
+        return {"changed_translations": changed}
 
     def confidence(self, evaluation: TranslationEvaluation) -> None:
         """Return None: scores rank translations."""

@@ -57,6 +57,16 @@ def test_the_most_sensitive_layers_stay_in_float() -> None:
     assert found == (("a", "b", "c"), Verdict(True, "with 3"))
 
 
+def test_layers_that_pass_with_room_are_preferred() -> None:
+    def judge(names: tuple[str, ...]) -> Verdict:
+        return Verdict(len(names) >= 2, f"with {len(names)}", is_near=len(names) < 5)
+
+    found = choose_float_layers(_SENSITIVITIES, judge, most=8)
+    assert found == (tuple("abcde"), Verdict(True, "with 5"))
+    found = choose_float_layers(_SENSITIVITIES, judge, most=4)
+    assert found == (tuple("ab"), Verdict(True, "with 2", is_near=True))
+
+
 @pytest.mark.parametrize("most", [0, 1, 2, 4])
 def test_a_refusal_names_the_layers(most: int) -> None:
     def judge(names: tuple[str, ...]) -> Verdict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bert_rt.errors import ConfigError, ParityError
@@ -113,6 +114,16 @@ def test_both_bars_are_asked(wanted: float, got: float, passes: bool) -> None:
     assert (
         f"got F1 {got:.2f}, float has {wanted:.2f}; want a loss of at most 0.5" in verdict.summary
     )
+
+
+@pytest.mark.parametrize(("num_far", "is_near"), [(8, False), (9, True), (10, True), (11, True)])
+def test_a_verdict_is_near_within_a_standard_error(num_far: int, is_near: bool) -> None:
+    # 8 of 100 are a mean of 0.08 with a standard error of 0.027; 32 of 400 one of 0.014.
+    values = np.repeat([1.0, 0.0], [num_far, 100 - num_far])
+    gate = Gate(Regression.measure)
+    verdict = gate.judge(90.0, 90.0, {"value_difference": np.tile(values, 4)})
+    assert (verdict.passes, verdict.is_near) == (num_far <= 10, is_near)
+    assert gate.judge(90.0, 90.0, {"value_difference": values}).is_near
 
 
 @pytest.mark.parametrize(("value", "passes"), [(0.1, True), (0.11, False), (math.nan, False)])

@@ -27,7 +27,7 @@ from bert_rt.artifact.artifact import (
     write_artifact,
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
-from bert_rt.engines.registry import engine_packages
+from bert_rt.engines.registry import engine_packages, judged_engines
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
 from bert_rt.model.checkpoint import checkpoint_hash
 from bert_rt.model.config import BertConfig, to_dict
@@ -257,13 +257,27 @@ def _judge(
     if not held_out:
         return None
 
-    def score(compiled: Compiled) -> Any:
-        engine = float_engine()
+    def score(compiled: Compiled, engine: str) -> Any:
         results = measure(compiled.artifact, held_out, engines=(engine,), score=task.evaluate)
-        return results[engine]
+        return results.get(engine)
 
-    wanted = score(reference)
-    return lambda compiled: task.judge(wanted, score(compiled), held_out)
+    wanted = score(reference, float_engine())
+
+    def judge(compiled: Compiled) -> Verdict:
+        """Judge it on the engines that the gate asks, until one fails."""
+        passed: list[Verdict] = []
+        for engine in judged_engines():
+            got = score(compiled, engine)
+            if got is not None:
+                verdict = task.judge(wanted, got, held_out)
+                named = replace(verdict, summary=f"{engine}: {verdict.summary}")
+                if not verdict.passes:
+                    return named
+                passed.append(named)
+        summary = "; ".join(verdict.summary for verdict in passed)
+        return Verdict(True, summary, any(verdict.is_near for verdict in passed))
+
+    return judge
 
 
 def _measure(

@@ -52,7 +52,7 @@ def test_the_manifest_says_how_every_layer_was_quantized() -> None:
     # As many as there are passages, though 256 were asked for; a fifth of them was set aside.
     assert (quantization["calibration_samples"], quantization["seed"]) == (16, 0)
     assert quantization["held_out"]["total"] == 8
-    assert quantization["held_out"]["verdict"].startswith("got F1 ")
+    assert quantization["held_out"]["verdict"].startswith("onnxruntime: got F1 ")
     assert quantization["float_layers"] == {}
     assert load_artifact(tiny.exports().float_dir).manifest.quantization == {}
 

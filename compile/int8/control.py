@@ -3,8 +3,8 @@
 It is judged on examples of the calibration file that nothing was calibrated on, so that the
 evaluation file stays what it is for: a judge who has seen nothing before. They are too few for an
 interval to lie above the bar, so what was measured is compared itself; the interval is asked of
-the evaluation file. Layers that keep shares of changed results a standard error below their ceiling
-are preferred: with fewer, the evaluation file would refuse every other model that passes here.
+the evaluation file. Where the examples have so many changed results that others may have too many,
+more layers stay in float: the evaluation file would refuse every other model that passes narrowly.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def choose_float_layers(
     *,
     most: int,
 ) -> tuple[tuple[str, ...], Verdict]:
-    """Find the fewest layers that must stay in float; more of them where these pass narrowly.
+    """Find the fewest layers that must stay in float.
+
+    Those with which the verdict is not near a ceiling; where there are none, as many as may be.
 
     Args:
         sensitivities: Layer name to sensitivity, the largest first.
@@ -93,9 +95,12 @@ def choose_float_layers(
     def passes_clearly(names: tuple[str, ...]) -> bool:
         return passes(names) and not verdicts[names].is_near
 
-    found = fewest_float_layers(list(sensitivities), passes_clearly, most=most)
+    ranked = list(sensitivities)
+    found = fewest_float_layers(ranked, passes_clearly, most=most)
+    if found is None and passes(tuple(ranked[:most])):
+        found = tuple(ranked[:most])
     if found is None:
-        found = fewest_float_layers(list(sensitivities), passes, most=most)
+        found = fewest_float_layers(ranked, passes, most=most)
     if found is None:
         names = max(verdicts, key=len)
         raise ParityError(

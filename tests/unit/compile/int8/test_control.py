@@ -64,6 +64,14 @@ def test_layers_that_pass_with_room_are_preferred() -> None:
     found = choose_float_layers(_SENSITIVITIES, judge, most=8)
     assert found == (tuple("abcde"), Verdict(True, "with 5"))
     found = choose_float_layers(_SENSITIVITIES, judge, most=4)
+    assert found == (tuple("abcd"), Verdict(True, "with 4", is_near=True))
+
+
+def test_what_passes_narrowly_is_better_than_nothing() -> None:
+    def judge(names: tuple[str, ...]) -> Verdict:
+        return Verdict(len(names) in (2, 3), f"with {len(names)}", is_near=True)
+
+    found = choose_float_layers(_SENSITIVITIES, judge, most=4)
     assert found == (tuple("ab"), Verdict(True, "with 2", is_near=True))
 
 

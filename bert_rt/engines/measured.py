@@ -64,9 +64,9 @@ _ROWS = (
     CpuClass(name="avx512bw"),
     CpuClass(
         name="avx2",
-        ratio=1.45,
+        ratio=1.43,
         against="onnxruntime",
-        page=f"{_RESULTS}/2026-11-28-bench-minilm-avx2.md",
+        page=f"{_RESULTS}/2026-11-30-bench-minilm-avx2-onnxruntime.md",
     ),
     CpuClass(name="neon_i8mm"),
     CpuClass(name="neon_dotprod"),

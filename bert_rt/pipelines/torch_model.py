@@ -188,7 +188,8 @@ class TorchGenerator:
     def as_tensor(self, token_ids: Sequence[int], length: int) -> Tensor:
         """Return a target as a tensor, int64, filled up to a length with padding."""
         padding = [self.token_ids["pad_token_id"]] * (length - len(token_ids))
-        return torch.tensor([*token_ids, *padding])
+        with native_call():
+            return torch.tensor([*token_ids, *padding])
 
     def close(self) -> None:
         """Free the model. Calling it twice is harmless."""

@@ -177,11 +177,11 @@ def multi30k() -> Recipe:
         max_seq_length=128,
         options={
             "learning_rate": 5e-3,
-            "num_train_epochs": 25.0,
+            "num_train_epochs": 32.0,
             "warmup_ratio": 0.05,
             "adam_beta2": 0.98,
             "adam_epsilon": 1e-9,
-            "dropout": 0.1,
+            "dropout": 0.15,
             "save_steps": 400,
             "save_total_limit": 12,
         },

@@ -99,7 +99,10 @@ class _Graphs:
         with torch.inference_mode():
             wanted = SourceEncoder(self._model)(*tensors)
         where = f"of {feeds[INPUT_IDS].shape} source tokens"
-        errors = [check_close(n, g, w, where) for n, g, w in zip(names, got, wanted, strict=True)]
+        errors = [
+            check_close(name, g, w, where, is_state=True)
+            for name, g, w in zip(names, got, wanted, strict=True)
+        ]
         return dict(zip(names, got, strict=True)), max(errors)
 
     def walk(self, random: Any, feeds: Mapping[str, Any], cross: Mapping[str, Any]) -> float:
@@ -152,7 +155,10 @@ class _Graphs:
         where = f"behind {num_past} tokens of {num_sources} sources with {num_beams} rows"
         present = (self._by_head(array) for array in made)
         wanted = dict(zip((LOGITS, *self._present), (logits, *present), strict=True))
-        return max(check_close(name, given[name], wanted[name], where) for name in wanted)
+        return max(
+            check_close(name, given[name], tensor, where, is_state=name != LOGITS)
+            for name, tensor in wanted.items()
+        )
 
     def _by_head(self, array: Any) -> Any:
         """Lay a cache out as the graph has it: (rows, P, D) as (rows, N, P, H)."""

@@ -85,7 +85,7 @@ def check_close(
     wanted: torch.Tensor,
     where: str,
     *,
-    is_state: bool = False,
+    limit: float = MAX_LOGIT_ERROR,
 ) -> float:
     """Compare an output of a graph with PyTorch's.
 
@@ -94,24 +94,20 @@ def check_close(
         got: What the graph gives.
         wanted: What PyTorch gives.
         where: The shapes, for the message.
-        is_state: Whether it is keys or values, whose rounding grows with their size, which a model
-            may choose as it likes: differences are then in units of their root mean square, where
-            that is above 1.
+        limit: The largest difference that may be.
 
     Returns:
         The largest difference.
 
     Raises:
-        ParityError: It is above MAX_LOGIT_ERROR, or a value is not finite.
+        ParityError: It is above the limit, or a value is not finite.
     """
-    values = wanted.numpy()
-    unit = max(1.0, float(np.sqrt(np.square(values).mean()))) if is_state and values.size else 1.0
-    error = float(np.abs(got - values).max(initial=0.0)) / unit
+    error = float(np.abs(got - wanted.numpy()).max(initial=0.0))
     # Written so that NaN fails, too.
-    if not error <= MAX_LOGIT_ERROR:
+    if not error <= limit:
         raise ParityError(
             f"{name}: the exported graph differs from PyTorch by {error:.3g} {where}; want at most "
-            f"{MAX_LOGIT_ERROR}"
+            f"{limit}"
         )
     return error
 

@@ -34,6 +34,10 @@ from compile.graph.seq2seq_modules import DecoderStep, SourceEncoder
 __all__ = ["NUM_SEQ2SEQ_SHAPES", "check_seq2seq_parity"]
 
 NUM_SEQ2SEQ_SHAPES = 16
+# Of keys and values. Among random tokens, at positions that no text of the training had, are some
+# whose rounding the layers enlarge a hundred times. What comes of them, the logits of whole
+# targets, is held to MAX_LOGIT_ERROR.
+_MAX_STATE_ERROR = 1e-2
 _MAX_SOURCES = 5
 _MAX_BEAMS = 4
 _MAX_STEPS = 6
@@ -52,7 +56,7 @@ def check_seq2seq_parity(
         progress: Advanced at every shape.
 
     Returns:
-        "max_abs_error" over all outputs, "num_shapes" and the "limit" that it was held against.
+        "max_abs_error" over all logits, "num_shapes" and the "limit" that it was held against.
 
     Raises:
         ParityError: An output differs by more than the limit, or is not finite.
@@ -67,8 +71,8 @@ def check_seq2seq_parity(
         )
         sources = 1 if index == 0 else int(random.integers(1, _MAX_SOURCES + 1))
         feeds = _sources(random, model, sources, length)
-        cross, error = graphs.encode(feeds)
-        errors += [error, graphs.walk(random, feeds, cross)]
+        cross = graphs.encode(feeds)
+        errors.append(graphs.walk(random, feeds, cross))
         past = {0: 0, 1: model.config.max_target_length - 1}.get(
             index, int(random.integers(0, model.config.max_target_length))
         )
@@ -91,19 +95,17 @@ class _Graphs:
         self._vocab_size, self._width = config.vocab_size, config.hidden_size
         self._num_layers, self._num_heads = config.num_hidden_layers, config.num_attention_heads
 
-    def encode(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        """Return cross attention's keys and values, and how far they are from PyTorch's."""
+    def encode(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Return cross attention's keys and values, when they are PyTorch's."""
         names = cross_names(self._num_layers)
         got = self._encoder.run(list(names), dict(feeds))
         tensors = (torch.from_numpy(feeds[name]) for name in (INPUT_IDS, ATTENTION_MASK))
         with torch.inference_mode():
             wanted = SourceEncoder(self._model)(*tensors)
         where = f"of {feeds[INPUT_IDS].shape} source tokens"
-        errors = [
-            check_close(name, g, w, where, is_state=True)
-            for name, g, w in zip(names, got, wanted, strict=True)
-        ]
-        return dict(zip(names, got, strict=True)), max(errors)
+        for name, array, tensor in zip(names, got, wanted, strict=True):
+            check_close(name, array, tensor, where, limit=_MAX_STATE_ERROR)
+        return dict(zip(names, got, strict=True))
 
     def walk(self, random: Any, feeds: Mapping[str, Any], cross: Mapping[str, Any]) -> float:
         """Take steps in which rows continue others, and compare with whole targets."""
@@ -153,12 +155,9 @@ class _Graphs:
                 [torch.from_numpy(array) for array in past.values()],
             )
         where = f"behind {num_past} tokens of {num_sources} sources with {num_beams} rows"
-        present = (self._by_head(array) for array in made)
-        wanted = dict(zip((LOGITS, *self._present), (logits, *present), strict=True))
-        return max(
-            check_close(name, given[name], tensor, where, is_state=name != LOGITS)
-            for name, tensor in wanted.items()
-        )
+        for name, array in zip(self._present, made, strict=True):
+            check_close(name, given[name], self._by_head(array), where, limit=_MAX_STATE_ERROR)
+        return check_close(LOGITS, given[LOGITS], logits, where)
 
     def _by_head(self, array: Any) -> Any:
         """Lay a cache out as the graph has it: (rows, P, D) as (rows, N, P, H)."""

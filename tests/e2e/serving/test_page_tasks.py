@@ -217,9 +217,10 @@ def test_switching_models(browser: Browser, server: Served) -> None:
     permissions = {"permissions": ["clipboard-read", "clipboard-write"]}
     with ModelVisit(browser, server, **permissions) as visit:
         model = visit.page.get_by_label("Model", exact=True)
-        assert model.locator("option").all_text_contents() == [
-            f"{name} ({task})" for name, task in _MODELS.items()
-        ]
+        # Waits for the list of models, which comes after the page.
+        expect(model.locator("option")).to_have_text(
+            [f"{name} ({task})" for name, task in _MODELS.items()]
+        )
         titles = set()
         for name in _MODELS:
             visit.choose(name)

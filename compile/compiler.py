@@ -274,6 +274,7 @@ def _judge(
                 if not verdict.passes:
                     return named
                 passed.append(named)
+        assert passed, "the engine of the float model has judged it"
         summary = "; ".join(verdict.summary for verdict in passed)
         return Verdict(True, summary, any(verdict.is_near for verdict in passed))
 

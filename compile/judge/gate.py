@@ -84,8 +84,8 @@ class Verdict:
     Attributes:
         passes: Whether it keeps what is wanted.
         summary: What was measured and what is wanted, for messages and the manifest.
-        is_near: Whether a ceiling is less than a standard error away from the mean of the examples:
-            of others, as many would as soon be above it.
+        is_near: Whether the mean of the examples and a standard error are together above a ceiling:
+            other examples may be above it by themselves.
     """
 
     passes: bool

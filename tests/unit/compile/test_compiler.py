@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ from bert_rt.artifact.artifact import load_artifact
 from bert_rt.errors import ConfigError
 from bert_rt.model.checkpoint import checkpoint_hash
 from bert_rt.model.config import to_dict
+from compile import compiler
 from compile.compiler import CompileOptions
 from compile.graph.fuse import expected_counts
+from compile.judge.gate import Verdict
 from compile.judge.receipt import data_hash
 from tests.unit.compile import tiny
 
@@ -64,3 +67,34 @@ def test_no_path_of_this_machine_is_written() -> None:
             data = (directory / name).read_bytes()
             assert str(directory.parent).encode() not in data
             assert str(Path(__file__).parents[3]).encode() not in data
+
+
+@pytest.mark.parametrize("failing", [None, "native"])
+def test_layers_are_chosen_on_all_engines_that_can_run(
+    failing: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    engines = ("onnxruntime", "openvino", "native")
+    model: Any = SimpleNamespace(artifact=None)
+    task: Any = SimpleNamespace(evaluate=None)
+
+    def measure(artifact: Any, examples: Any, *, engines: Any, score: Any) -> dict[str, str]:
+        asked.extend(engines)
+        return {name: name for name in engines if name != "openvino"}  # which cannot run here
+
+    def judge_one(reference: str, int8: str, examples: Any) -> Verdict:
+        assert reference == "onnxruntime"
+        return Verdict(int8 != failing, f"got {int8}", is_near=int8 == "native")
+
+    task.judge = judge_one
+    monkeypatch.setattr("compile.compiler.judged_engines", lambda: engines)
+    monkeypatch.setattr("compile.compiler.measure", measure)
+    judge = compiler._judge(model, task, ["text"])
+    assert judge is not None
+    verdict = judge(model)
+    assert asked == ["onnxruntime", *engines]
+    if failing:
+        assert verdict == Verdict(False, "native: got native", is_near=True)
+    else:
+        want = "onnxruntime: got onnxruntime; native: got native"
+        assert verdict == Verdict(True, want, is_near=True)

@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 
 from bert_rt.errors import ParityError, UnsupportedOpError
 from bert_rt.support.seq2seq import cross_names, past_names, present_names
 from compile.graph.linear import find_linear_layers
 from compile.graph.seq2seq import fuse_decoder, trace_decoder
+from compile.graph.seq2seq_modules import SourceEncoder
 from compile.graph.seq2seq_parity import NUM_SEQ2SEQ_SHAPES, check_seq2seq_parity
 from compile.int8.balance import replace_constants
 from tests.support import seq2seq_artifacts as support
@@ -116,3 +118,24 @@ def test_a_graph_that_is_another_function_is_refused(part: str, layer: str, outp
             seed=0,
             progress=tiny.Silent(),
         )
+
+
+@pytest.mark.parametrize(("shift", "is_refused"), [(0.005, False), (0.02, True)])
+def test_states_have_a_limit_of_their_own(
+    shift: float, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = SourceEncoder.forward
+
+    def shifted(self: SourceEncoder, *arrays: torch.Tensor) -> list[torch.Tensor]:
+        first, *others = encode(self, *arrays)
+        return [first + shift, *others]
+
+    monkeypatch.setattr(SourceEncoder, "forward", shifted)
+    graphs = graph("encoder"), graph("decoder")
+    model, progress = support.make_model(), tiny.Silent()
+    if is_refused:
+        with pytest.raises(ParityError, match=r"^cross_keys\.0: .* by 0\.02 of .* at most 0\.01$"):
+            check_seq2seq_parity(*graphs, model, seed=0, progress=progress)
+    else:
+        receipt = check_seq2seq_parity(*graphs, model, seed=0, progress=progress)
+        assert receipt["max_abs_error"] < FLOAT32_ATOL

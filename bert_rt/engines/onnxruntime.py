@@ -123,7 +123,7 @@ def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
     ]
     names = [[output.name for output in session.get_outputs()] for session in sessions]
     inputs = {value.name: value.shape for value in sessions[1].get_inputs()}
-    past_sizes = check_graphs(artifact, inputs, *names)
+    check_graphs(artifact, inputs, *names)
     encode, step = (
         _runner(session, outputs) for session, outputs in zip(sessions, names, strict=True)
     )
@@ -135,7 +135,7 @@ def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
         num_threads=num_threads,
         is_packed=False,
     )
-    return GraphSeq2Seq(encode, step, artifact, info, past_sizes=past_sizes)
+    return GraphSeq2Seq(encode, step, artifact, info)
 
 
 def _runner(session: Any, outputs: Sequence[str]) -> RunGraph:

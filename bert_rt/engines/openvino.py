@@ -65,6 +65,10 @@ def missing(artifact: Artifact | None, options: EngineOptions) -> str | None:
     )
     if reason is not None:
         return reason
+    # It frees memory that it has from elsewhere, which ends the process (2026.4, jemalloc 5.3).
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    if "malloc" in preloaded:
+        return f"LD_PRELOAD: got {preloaded!r}, and OpenVINO cannot run with another allocator."
     device = _device_name(options.device)
     if device == "CPU":
         return None
@@ -117,10 +121,10 @@ def open_seq2seq(artifact: Artifact, options: EngineOptions) -> Seq2SeqEngine:
         for value in models[1].inputs
         if (sizes := value.partial_shape).rank.is_static
     }
-    past_sizes = check_graphs(artifact, inputs, *names)
+    check_graphs(artifact, inputs, *names)
     encode, step = (_runner(model, outputs) for model, outputs in zip(models, names, strict=True))
     info = _info(artifact, options.device, num_threads)
-    return GraphSeq2Seq(encode, step, artifact, info, past_sizes=past_sizes)
+    return GraphSeq2Seq(encode, step, artifact, info)
 
 
 def _runner(model: Any, outputs: Sequence[str]) -> RunGraph:

@@ -19,7 +19,7 @@ from bert_rt.generation.search import (
 )
 from bert_rt.types import FloatArray
 
-__all__ = ["BestStepDecoder", "Searches", "StepDecoder", "generate"]
+__all__ = ["BestStepDecoder", "RankedStepDecoder", "Searches", "StepDecoder", "generate"]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -52,8 +52,26 @@ class StepDecoder(Protocol):
 
 
 @runtime_checkable
-class BestStepDecoder(StepDecoder, Protocol):
-    """One that finds the best tokens of each row itself; sources may have any number of rows."""
+class RankedStepDecoder(StepDecoder, Protocol):
+    """One that finds the best tokens in the scores of a step itself."""
+
+    def best(self, logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+        """Find the best tokens of each row.
+
+        Args:
+            logits: What the last step returned, unchanged.
+            count: How many tokens, at most V.
+
+        Returns:
+            Their log probabilities, shape (R, count), float32, and the tokens, int32; greatest
+            first, and of equal ones the lower token.
+        """
+        ...
+
+
+@runtime_checkable
+class BestStepDecoder(RankedStepDecoder, Protocol):
+    """One that takes a step for the best tokens alone; sources may have any number of rows."""
 
     @property
     def vocab_size(self) -> int:
@@ -63,28 +81,15 @@ class BestStepDecoder(StepDecoder, Protocol):
     def step_best(
         self, tokens: IntArray, beam_idx: IntArray, count: int
     ) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        """Do as step.
+        """Do as step and best, to the bit.
 
         Args:
             tokens: As in step.
             beam_idx: As in step.
-            count: How many tokens, at most V.
+            count: As in best.
 
         Returns:
-            Log probabilities of the best tokens of each row, shape (R, count), float32, and the
-            tokens, int32; greatest first, and of equal ones the lower token.
-        """
-        ...
-
-    def best(self, logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        """Find the same in the scores of a step, to the bit.
-
-        Args:
-            logits: As step returns them.
-            count: How many tokens, at most V.
-
-        Returns:
-            As step_best.
+            As best.
         """
         ...
 
@@ -101,6 +106,7 @@ class Searches:
         self._decoder = decoder
         # Asked once: the answer takes longer than all else that happens between two steps.
         self._finder = decoder if isinstance(decoder, BestStepDecoder) else None
+        self._find = decoder.best if isinstance(decoder, RankedStepDecoder) else best_of_rows
         # Of every search that goes on, the row of the step before at which its rows began.
         self._going_on: list[tuple[Search, int]] = []
         self._num_rows = 0
@@ -150,7 +156,7 @@ class Searches:
             beam_idx += [first + parent for parent in search.parents] * copies
         searches = [search for search, _ in self._going_on]
         rows = np.array(tokens, np.int64), np.array(beam_idx, np.int64)
-        _advance(self._decoder, self._finder, list(zip(searches, parts, strict=True)), *rows)
+        self._advance(list(zip(searches, parts, strict=True)), *rows)
         self._going_on = [
             (search, part.start)
             for search, part in zip(searches, parts, strict=True)
@@ -158,6 +164,41 @@ class Searches:
         ]
         self._num_rows = len(tokens)
         return searches
+
+    def _advance(
+        self, searches: Sequence[tuple[Search, slice]], tokens: IntArray, beam_idx: IntArray
+    ) -> None:
+        """Take one step. What a search gets does not depend on whether others need all scores."""
+        logits: FloatArray | None = None
+        if self._finder is None:
+            logits = self._decoder.step(tokens, beam_idx)
+            assert len(logits) == len(tokens), f"got {len(logits)} rows, want {len(tokens)}"
+            vocab_size = logits.shape[1]
+        else:
+            vocab_size = self._finder.vocab_size
+        few: list[tuple[Search, slice]] = []
+        forbidden: list[list[set[int]]] = []
+        others: list[tuple[Search, slice]] = []
+        most = 1
+        for search, part in searches:
+            never = search.forbidden()
+            count = search.num_chosen + (max(map(len, never)) if never else 0)
+            if never is None or count > vocab_size:
+                others.append((search, part))
+            else:
+                few.append((search, part))
+                forbidden.append(never)
+                most = max(most, count)
+        if self._finder is not None and not others:
+            log_probs, best = self._finder.step_best(tokens, beam_idx, most)
+        else:
+            if logits is None:
+                logits = self._decoder.step(tokens, beam_idx)
+            if few:
+                log_probs, best = self._find(logits, most)
+            advance_by_all(others, logits)
+        if few:
+            advance_together(few, forbidden, log_probs, best)
 
 
 def generate(
@@ -178,43 +219,3 @@ def generate(
     while len(searches):
         searches.step()
     return [search.results() for search in found]
-
-
-def _advance(
-    decoder: StepDecoder,
-    finder: BestStepDecoder | None,
-    searches: Sequence[tuple[Search, slice]],
-    tokens: IntArray,
-    beam_idx: IntArray,
-) -> None:
-    """Take one step; a search gets the same to the bit whether others need all scores or not."""
-    logits: FloatArray | None = None
-    if finder is None:
-        logits = decoder.step(tokens, beam_idx)
-        assert len(logits) == len(tokens), f"got {len(logits)} rows, want {len(tokens)}"
-        vocab_size, find = logits.shape[1], best_of_rows
-    else:
-        vocab_size, find = finder.vocab_size, finder.best
-    few: list[tuple[Search, slice]] = []
-    forbidden: list[list[set[int]]] = []
-    others: list[tuple[Search, slice]] = []
-    most = 1
-    for search, part in searches:
-        never = search.forbidden()
-        count = search.num_chosen + (max(map(len, never)) if never else 0)
-        if never is None or count > vocab_size:
-            others.append((search, part))
-        else:
-            few.append((search, part))
-            forbidden.append(never)
-            most = max(most, count)
-    if finder is not None and not others:
-        log_probs, best = finder.step_best(tokens, beam_idx, most)
-    else:
-        if logits is None:
-            logits = decoder.step(tokens, beam_idx)
-        if few:
-            log_probs, best = find(logits, most)
-        advance_by_all(others, logits)
-    if few:
-        advance_together(few, forbidden, log_probs, best)

@@ -42,10 +42,7 @@ def _shifted(logits: FloatArray) -> tuple[FloatArray, FloatArray]:
     with np.errstate(invalid="ignore"):  # Said below, by an error.
         shifted = logits - logits.max(axis=-1, keepdims=True)
     log_sums = np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    if np.isnan(log_sums).any():
-        raise EngineInternalError(
-            "decoder: got scores of the next token that are no numbers, want finite ones"
-        )
+    _check_numbers(log_sums)
     return shifted, log_sums
 
 
@@ -66,15 +63,19 @@ def best(scores: FloatArray, count: int) -> np.ndarray:
     return chosen[np.argsort(-scores[chosen], kind="stable")]
 
 
-def best_of_rows(logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
+def best_of_rows(
+    logits: FloatArray, count: int, log_probs: FloatArray | None = None
+) -> tuple[FloatArray, npt.NDArray[np.int32]]:
     """Find the tokens with the greatest log probabilities in each row.
 
-    The same to the bit as `best` finds in each row of log_softmax (with a count of 1 as argmax
-    finds in the logits), and much faster.
+    The same to the bit as `best` finds in each row of the log probabilities (with a count of 1 as
+    argmax finds in the logits), and much faster.
 
     Args:
         logits: Shape (R, V), float32.
         count: How many of each row; at most V.
+        log_probs: Their log probabilities, where something else has computed them; None for those
+            of log_softmax.
 
     Returns:
         Log probabilities, shape (R, count), float32, and tokens, int32; greatest first, and of
@@ -84,30 +85,46 @@ def best_of_rows(logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArra
         EngineInternalError: A row has a score that is no number, or none above minus infinity.
     """
     num_rows, vocab_size = logits.shape
-    log_probs = np.empty((num_rows, count), np.float32)
+    chosen = np.empty((num_rows, count), np.float32)
     tokens = np.empty((num_rows, count), np.int32)
     step = max(1, _CACHED_SCORES // vocab_size)
     for first in range(0, num_rows, step):
         rows = slice(first, first + step)
-        log_probs[rows], tokens[rows] = _best_of_some(logits[rows], count)
-    return log_probs, tokens
+        if count == 1:
+            tokens[rows, 0] = logits[rows].argmax(axis=-1)
+        if log_probs is None:
+            shifted, log_sums = _shifted(logits[rows])
+        else:
+            shifted, log_sums = log_probs[rows], np.zeros((1, 1), np.float32)
+        if count > 1:
+            tokens[rows] = _best_of_block(shifted, log_sums, count)
+        chosen[rows] = np.take_along_axis(shifted, tokens[rows], 1) - log_sums
+    _check_numbers(chosen)
+    return chosen, tokens
 
 
-def _best_of_some(logits: FloatArray, count: int) -> tuple[FloatArray, IntArray]:
-    shifted, log_sums = _shifted(logits)
-    if count == 1:
-        token = logits.argmax(axis=-1)[:, None]
-        return np.take_along_axis(shifted, token, 1) - log_sums, token
+def _best_of_block(shifted: FloatArray, log_sums: FloatArray, count: int) -> IntArray:
+    """Return the tokens of the greatest differences, from which log_sums are still to be taken."""
     # Every group's greatest score is one of the row's, so the count-th of them is a lower bound.
     bounds = _count_th(_group_maxima(shifted), count)[:, None]
-    # Scores that differ can become log probabilities that do not: by less than this.
-    bounds -= 4 * np.finfo(np.float32).eps * (np.abs(bounds) + np.abs(log_sums))
+    _check_numbers(bounds)
+    if log_sums.any():
+        # Scores that differ can become log probabilities that do not: by less than this.
+        bounds -= 4 * np.finfo(np.float32).eps * (np.abs(bounds) + np.abs(log_sums))
     rows, tokens = np.divmod(np.flatnonzero(shifted >= bounds), shifted.shape[1])
-    log_probs = shifted[rows, tokens] - log_sums[rows, 0]
+    log_probs = shifted[rows, tokens] - np.broadcast_to(log_sums, (len(shifted), 1))[rows, 0]
     # Tokens stand in their order, and lexsort is stable.
     order = np.lexsort((-log_probs, rows))
-    chosen = order[np.searchsorted(rows, np.arange(len(logits)))[:, None] + np.arange(count)]
-    return log_probs[chosen], tokens[chosen]
+    chosen = order[np.searchsorted(rows, np.arange(len(shifted)))[:, None] + np.arange(count)]
+    found: IntArray = tokens[chosen]
+    return found
+
+
+def _check_numbers(scores: FloatArray) -> None:
+    if np.isnan(scores).any():
+        raise EngineInternalError(
+            "decoder: got scores of the next token that are no numbers, want finite ones"
+        )
 
 
 def _group_maxima(scores: FloatArray) -> FloatArray:

@@ -166,8 +166,10 @@ class BertCrossAttention(_DecoderAttention):
         Returns:
             The heads' results side by side, shape (R, T, D).
         """
-        # All tokens of a source's rows are queries of one attention: no copy of its keys a row.
-        q_BQD = self.query(x_RTD).reshape(k_BSD.shape[0], -1, k_BSD.shape[-1])
+        q_BQD = self.query(x_RTD)
+        if q_BQD.shape[0] != k_BSD.shape[0]:
+            # All tokens of a source's rows are queries of one attention: no copy of its keys a row.
+            q_BQD = q_BQD.reshape(k_BSD.shape[0], -1, k_BSD.shape[-1])
         return self.attend(q_BQD, k_BSD, v_BSD, mask_B11S).reshape(x_RTD.shape)
 
 

@@ -200,14 +200,15 @@ def padding_mask(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
     layer.
 
     Args:
-        attention_mask: Shape (B, S), int64; 1 to attend to a position, 0 for padding.
+        attention_mask: 1 to attend to a position, 0 for padding: shape (B, S), int64, or with a row
+            for every query (B, Q, S).
         dtype: That of the scores.
 
     Returns:
-        Shape (B, 1, 1, S).
+        Shape (B, 1, 1, S), or (B, 1, Q, S).
     """
-    mask_BS = (1.0 - attention_mask.to(dtype)) * _MASKED_SCORE
-    return mask_BS[:, None, None, :]
+    mask = (1.0 - attention_mask.to(dtype)) * _MASKED_SCORE
+    return mask[:, None] if mask.dim() == 3 else mask[:, None, None]
 
 
 class BertAddNorm(nn.Module):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from bert_rt.types import FloatArray
 
 __all__ = [
     "ATTENTION_MASK",
-    "BEAM_IDX",
     "INPUT_IDS",
     "LOGITS",
+    "LOG_PROBS",
     "PAST_MASK",
     "POSITION_IDS",
     "PRESENT",
@@ -27,10 +24,10 @@ __all__ = [
 INPUT_IDS = "input_ids"
 ATTENTION_MASK = "attention_mask"
 POSITION_IDS = "position_ids"
-BEAM_IDX = "beam_idx"
 PAST_MASK = "past_mask"
 SOURCE_MASK = "source_mask"
 LOGITS = "logits"
+LOG_PROBS = "log_probs"
 # What the names of a step's outputs begin with that the next step reads.
 PRESENT = "present_"
 
@@ -50,19 +47,9 @@ def present_names(num_layers: int) -> tuple[str, ...]:
     return _names("present", num_layers)
 
 
-def empty_past(sizes: Sequence[Any], num_rows: int) -> FloatArray:
-    """Return a past of no tokens.
-
-    Args:
-        sizes: Those of one of past_names as a graph declares them: whole numbers are fixed, and
-            the first one is that of the rows. The tokens' stands last but one.
-        num_rows: How many rows.
-
-    Returns:
-        An array of these sizes, 0 where they are not fixed.
-    """
-    fixed = (size if isinstance(size, int) else 0 for size in sizes[1:])
-    return np.zeros((num_rows, *fixed), np.float32)
+def empty_past(num_sources: int, num_heads: int, head_dim: int) -> FloatArray:
+    """Return a past of no tokens, of one of past_names: shape (B, N, 0, H), float32."""
+    return np.zeros((num_sources, num_heads, 0, head_dim), np.float32)
 
 
 def _names(kind: str, num_layers: int) -> tuple[str, ...]:

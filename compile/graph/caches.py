@@ -1,10 +1,10 @@
 """A decoder's caches: what self-attention keeps stands head by head, as Attention takes it.
 
-In a trace keys and values of the tokens so far are joined with those of the new token, heads side
+In a trace keys and values of the tokens so far are joined with those of the new ones, heads side
 by side, and every step lays all of them out anew, head by head. Attention has inputs for a past and
-outputs for what is to be kept, both head by head: so a step lays out one token.
+outputs for what is to be kept, both head by head: so a step lays out its own tokens.
 
-Shapes: R rows, P tokens so far, N heads, H head dim, D = N * H.
+Shapes: B sources, P tokens so far, N heads, H head dim, D = N * H.
 
 Source: ONNX operator Attention-23, inputs past_key and past_value.
 """
@@ -22,20 +22,19 @@ __all__ = ["fuse_past"]
 
 @dataclass(frozen=True, slots=True)
 class _Joined:
-    """Keys or values of an Attention: those of a past's rows, and those of one token more."""
+    """Keys or values of an Attention: those of a past, and those of more tokens."""
 
     past: ir.Value
-    rows: ir.Value
     new: ir.Value
     joined: ir.Value
 
 
 def fuse_past(model: ir.Model) -> int:
-    """Let Attention join the past with the new token, in place.
+    """Let Attention join the past with the new tokens, in place.
 
     Args:
-        model: A fused graph. Inputs of shape (R, P, D), from which rows are gathered, become
-            (R, N, P, H), and the outputs that join them with a token likewise.
+        model: A fused graph. Inputs of shape (B, P, D) become (B, N, P, H), and the outputs that
+            join them with tokens likewise.
 
     Returns:
         Number of attentions with a past.
@@ -57,24 +56,20 @@ def _find_joined(joined: ir.Value | None) -> _Joined | None:
     concat = None if joined is None else joined.producer()
     if concat is None or concat.op_type != "Concat" or len(concat.inputs) != 2:
         return None
-    rows, new = concat.inputs
-    gather = None if rows is None else rows.producer()
-    if gather is None or gather.op_type != "Gather":
-        return None
-    past = gather.inputs[0]
+    past, new = concat.inputs
     if past is None or not past.is_graph_input():
         return None
-    assert joined is not None and rows is not None and new is not None, "they have been looked at"
-    return _Joined(past, rows, new, joined)
+    assert joined is not None and new is not None, "they have been looked at"
+    return _Joined(past, new, joined)
 
 
 def _take_past(graph: ir.Graph, node: ir.Node, parts: tuple[_Joined, _Joined]) -> None:
     num_heads = node.attributes["kv_num_heads"].as_int()
     for part in parts:
         for use in part.past.uses():
-            if use.node is not part.rows.producer():
-                _read_length(use.node)
-        for value in (part.past, part.rows, part.joined):
+            if use.node is not part.joined.producer():
+                _read_size(use.node)
+        for value in (part.past, part.joined):
             value.shape = _by_head(value, num_heads)
     attended = ir.node(
         "Attention",
@@ -82,7 +77,7 @@ def _take_past(graph: ir.Graph, node: ir.Node, parts: tuple[_Joined, _Joined]) -
             node.inputs[0],
             *(part.new for part in parts),
             node.inputs[3],
-            *(part.rows for part in parts),
+            *(part.past for part in parts),
         ],
         {name: attribute.value for name, attribute in node.attributes.items()},
         num_outputs=3,
@@ -98,21 +93,22 @@ def _take_past(graph: ir.Graph, node: ir.Node, parts: tuple[_Joined, _Joined]) -
 
 
 def _by_head(value: ir.Value, num_heads: int) -> ir.Shape:
-    """Return (R, N, P, H) of a value's (R, P, D)."""
+    """Return (B, N, P, H) of a value's (B, P, D)."""
     assert value.shape is not None, "the exporter says the shape of every value"
-    rows, length, width = value.shape
+    sources, length, width = value.shape
     assert isinstance(width, int), "D is the model's"
-    return ir.Shape([rows, num_heads, length, width // num_heads])
+    return ir.Shape([sources, num_heads, length, width // num_heads])
 
 
-def _read_length(node: ir.Node) -> None:
-    """Let a node that reads how long a past is read it where it stands now."""
+def _read_size(node: ir.Node) -> None:
+    """Let a node that reads how many sources a past has, or tokens, read it where it stands now."""
     bounds = [
         node.attributes[name].as_int() for name in ("start", "end") if name in node.attributes
     ]
-    if node.op_type != "Shape" or bounds != [1, 2]:
+    if node.op_type != "Shape" or bounds not in ([0, 1], [1, 2]):
         raise UnsupportedOpError(
-            f"{node.op_type}: got a past as its input, want only its length to be read"
+            f"{node.op_type}: got a past as its input, want only its sizes to be read"
         )
-    for name, axis in (("start", 2), ("end", 3)):
-        node.attributes[name] = ir.AttrInt64(name, axis)
+    if bounds == [1, 2]:
+        for name, axis in (("start", 2), ("end", 3)):
+            node.attributes[name] = ir.AttrInt64(name, axis)

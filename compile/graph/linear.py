@@ -168,9 +168,8 @@ def _place_in_layer(matmul: ir.Node, add: ir.Node) -> str | None:
     """Tell which of a layer's linear layers this is; None for one of a head."""
     source = matmul.inputs[0].producer() if matmul.inputs[0] is not None else None
     users = [use.node for use in add.outputs[0].uses()]
-    attention = _behind_reshape(source)
-    if attention is not None and attention.op_type == "Attention":
-        keys = attention.inputs[1]
+    if source is not None and source.op_type == "Attention":
+        keys = source.inputs[1]
         # Those of cross attention come into the graph from outside.
         is_cross = keys is not None and keys.is_graph_input()
         return CROSS_OUTPUT if is_cross else ATTENTION_OUTPUT
@@ -181,13 +180,6 @@ def _place_in_layer(matmul: ir.Node, add: ir.Node) -> str | None:
     parts = [part for user in users if user.op_type == "Split" for part in user.outputs]
     if any(use.node.op_type == "Attention" for part in parts for use in part.uses()):
         return QKV
-    reshaped = [value for user in users if user.op_type == "Reshape" for value in user.outputs]
-    if any(use.node.op_type == "Attention" for value in reshaped for use in value.uses()):
+    if any(user.op_type == "Attention" for user in users):
         return CROSS_QUERY
     return None
-
-
-def _behind_reshape(node: ir.Node | None) -> ir.Node | None:
-    if node is None or node.op_type != "Reshape" or node.inputs[0] is None:
-        return node
-    return node.inputs[0].producer()

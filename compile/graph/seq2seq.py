@@ -16,8 +16,8 @@ from bert_rt.model.encoder_decoder import EncoderDecoder
 from bert_rt.model.encoder_decoder_config import EncoderDecoderConfig
 from bert_rt.support.seq2seq import (
     ATTENTION_MASK,
-    BEAM_IDX,
     INPUT_IDS,
+    LOG_PROBS,
     LOGITS,
     PAST_MASK,
     POSITION_IDS,
@@ -80,8 +80,8 @@ def trace_decoder(model: EncoderDecoder) -> ir.Model:
         model: In eval mode.
 
     Returns:
-        A graph with the inputs and outputs of docs/artifact-format.md, but that the heads of caches
-        stand side by side: shape (rows, P, D).
+        A graph with the inputs and outputs of docs/artifact-format.md, but that the heads of the
+        past stand side by side: shape (B, P, D).
 
     Raises:
         UnsupportedOpError: It cannot be traced.
@@ -89,22 +89,22 @@ def trace_decoder(model: EncoderDecoder) -> ir.Model:
     config = model.config
     width, num_layers = config.decoder.hidden_size, config.decoder.num_hidden_layers
     # Different sizes, all above 1, so that the tracer takes none for another or for a constant.
-    sources, beams, length, past, rows = 2, 3, min(5, config.max_source_length), 4, 7
+    sources, beams, length, past = 2, 3, min(5, config.max_source_length), 4
     rows_dims: dict[int, Any] = _sources() | {1: torch.export.Dim("beams", min=1, max=_MAX_BEAMS)}
-    past_dim: Any = torch.export.Dim("past_length", min=0, max=config.max_target_length - 1)
+    past_dim: Any = torch.export.Dim("past_length", min=0, max=_MAX_ROWS)
     source_dims = _sources()
     source_dims[1] = torch.export.Dim("source_length", min=1, max=config.max_source_length)
-    past_dims = {0: torch.export.Dim("past_rows", min=1, max=_MAX_ROWS), 1: past_dim}
+    past_dims = _sources() | {1: past_dim}
     num_arrays = 2 * num_layers
     examples = (
-        *(_ones(sources, beams) for _ in range(3)),
+        *(_ones(sources, beams) for _ in range(2)),
         _ones(sources, beams, past),
         _ones(sources, length),
         [torch.zeros(sources, length, width) for _ in range(num_arrays)],
-        [torch.zeros(rows, past, width) for _ in range(num_arrays)],
+        [torch.zeros(sources, past, width) for _ in range(num_arrays)],
     )
     shapes = (
-        *(rows_dims for _ in range(3)),
+        *(rows_dims for _ in range(2)),
         rows_dims | {2: past_dim},
         source_dims,
         [source_dims] * num_arrays,
@@ -114,15 +114,15 @@ def trace_decoder(model: EncoderDecoder) -> ir.Model:
         DecoderStep(model).eval(),
         examples,
         input_names=(
-            *(INPUT_IDS, POSITION_IDS, BEAM_IDX, PAST_MASK, SOURCE_MASK),
+            *(INPUT_IDS, POSITION_IDS, PAST_MASK, SOURCE_MASK),
             *cross_names(num_layers),
             *past_names(num_layers),
         ),
-        output_names=(LOGITS, *present_names(num_layers)),
+        output_names=(LOGITS, LOG_PROBS, *present_names(num_layers)),
         dynamic_shapes=shapes,
     )
-    _name_sizes(traced.graph.outputs[:1], ["sources", "beams"])
-    _name_sizes(traced.graph.outputs[1:], ["rows", "length"])
+    _name_sizes(traced.graph.outputs[:2], ["sources", "beams"])
+    _name_sizes(traced.graph.outputs[2:], ["sources", "length"])
     return traced
 
 

@@ -3,8 +3,12 @@
 The encoder's part ends in the keys and values that every layer's cross attention needs of a
 source. The step takes them, and all that decoding so far has left, as its inputs: it has no state.
 
-Shape suffixes: B sources, Q rows of each source, R = B * Q rows, S padded source length, P target
-tokens so far, D hidden, V vocabulary.
+The rows of a source share one store of keys and values, to which every step adds those of its
+tokens, and a mask says which of them are the tokens of a row's target. So a search that goes on
+with other rows copies nothing: it gives another mask.
+
+Shape suffixes: B sources, Q rows of each source, S padded source length, P tokens in the store of
+each source, D hidden, V vocabulary.
 """
 
 from __future__ import annotations
@@ -58,7 +62,6 @@ class DecoderStep(nn.Module):
         self,
         input_ids: Tensor,
         position_ids: Tensor,
-        beam_idx: Tensor,
         past_mask: Tensor,
         source_mask: Tensor,
         cross: Sequence[Tensor],
@@ -69,34 +72,29 @@ class DecoderStep(nn.Module):
         Args:
             input_ids: The tokens, shape (B, Q), int64.
             position_ids: How many tokens of its target stand before each of them, (B, Q), int64.
-            beam_idx: Which row of the past each row continues, shape (B, Q), int64.
-            past_mask: 1 where a row may look at a token of the past that it continues, 0 for
-                padding, shape (B, Q, P), int64.
-            source_mask: The same of the sources, shape (B, S), int64.
+            past_mask: 1 where a token of the store is one of the row's target, else 0, shape
+                (B, Q, P), int64.
+            source_mask: 1 on a source's tokens, 0 on padding, shape (B, S), int64.
             cross: As SourceEncoder returns them.
-            past: Keys and values of the tokens so far, of every layer, as this method has returned
-                them; of any number of rows, shape (rows, P, D). P is 0 before the first step.
+            past: The stores of every layer, its keys and its values, as this method has returned
+                them, shape (B, P, D). P is 0 before the first step.
 
         Returns:
-            Scores of the next token, shape (B, Q, V); and of every layer its keys and values with
-            those of this token, shape (R, P + 1, D).
+            Scores of the next token and their log probabilities, shape (B, Q, V) each; and of every
+            layer the stores with the keys and values of these tokens, shape (B, P + Q, D).
         """
         decoder = self.model.decoder
         x_BQD = decoder.bert.embeddings(input_ids, input_ids.new_zeros(1, 1), position_ids)
-        x_R1D = x_BQD.reshape(-1, 1, x_BQD.shape[-1])
-        rows = beam_idx.reshape(-1)
-        # A token looks at itself, too.
-        mask_RP = torch.cat([past_mask, torch.ones_like(input_ids)[:, :, None]], dim=2).flatten(
-            0, 1
-        )
-        mask_R11P = padding_mask(mask_RP, x_R1D.dtype)
-        mask_B11S = padding_mask(source_mask, x_R1D.dtype)
+        # Of the tokens of this step a row looks at its own.
+        row_Q = torch.arange(input_ids.shape[1])
+        own_BQQ = (row_Q[:, None] == row_Q).to(past_mask.dtype).expand(input_ids.shape[0], -1, -1)
+        mask_B1QP = padding_mask(torch.cat([past_mask, own_BQQ], dim=2), x_BQD.dtype)
+        mask_B11S = padding_mask(source_mask, x_BQD.dtype)
         made: list[Tensor] = []
         layers: Any = decoder.bert.encoder.layer
         for i, layer in enumerate(layers):
-            keys, values = (past[2 * i + j].index_select(0, rows) for j in (0, 1))
-            before = LayerCache(keys, values, cross[2 * i], cross[2 * i + 1])
-            x_R1D, after = layer(x_R1D, mask_R11P, before, mask_B11S)
+            before = LayerCache(past[2 * i], past[2 * i + 1], cross[2 * i], cross[2 * i + 1])
+            x_BQD, after = layer(x_BQD, mask_B1QP, before, mask_B11S)
             made += [after.self_keys, after.self_values]
-        logits_R1V = decoder.cls.predictions(x_R1D)
-        return (logits_R1V.reshape(*input_ids.shape, -1), *made)
+        logits_BQV = decoder.cls.predictions(x_BQD)
+        return (logits_BQV, logits_BQV.log_softmax(-1), *made)

@@ -18,8 +18,8 @@ from bert_rt.model.encoder_decoder import EncoderDecoder
 from bert_rt.support.progress import Progress
 from bert_rt.support.seq2seq import (
     ATTENTION_MASK,
-    BEAM_IDX,
     INPUT_IDS,
+    LOG_PROBS,
     LOGITS,
     PAST_MASK,
     POSITION_IDS,
@@ -112,24 +112,29 @@ class _Graphs:
         mask_BS = feeds[ATTENTION_MASK]
         num_sources, num_beams = len(mask_BS), int(random.integers(1, _MAX_BEAMS + 1))
         num_rows = num_sources * num_beams
-        empty = np.zeros((num_rows, 0, self._width), np.float32)
+        empty = np.zeros((num_sources, 0, self._width), np.float32)
         past = dict.fromkeys(past_names(self._num_layers), self._by_head(empty))
         targets = np.zeros((num_rows, 0), np.int64)
+        # Which tokens of its source's store each row has.
+        seen_RP = np.zeros((num_rows, 0), np.int64)
+        own_RQ = np.tile(np.eye(num_beams, dtype=np.int64), (num_sources, 1))
         first_B1 = np.arange(num_sources)[:, None] * num_beams
         num_steps = min(_MAX_STEPS, self._model.config.max_target_length)
         for step in range(num_steps):
-            rows = first_B1 + random.integers(0, num_beams, (num_sources, num_beams))
-            tokens = random.integers(0, self._vocab_size, rows.shape)
-            targets = np.concatenate([targets[rows.ravel()], tokens.reshape(-1, 1)], axis=1)
-            given = self._run(past, cross, mask_BS, tokens, rows, step)
+            rows = (first_B1 + random.integers(0, num_beams, (num_sources, num_beams))).ravel()
+            tokens = random.integers(0, self._vocab_size, (num_sources, num_beams))
+            targets = np.concatenate([targets[rows], tokens.reshape(-1, 1)], axis=1)
+            seen_BQP = seen_RP[rows].reshape(*tokens.shape, -1)
+            given = self._run(past, cross, mask_BS, tokens, np.full_like(tokens, step), seen_BQP)
             past = {name: given[p] for name, p in zip(past, self._present, strict=True)}
+            seen_RP = np.concatenate([seen_RP[rows], own_RQ], axis=1)
         with torch.inference_mode():
             ids, mask = torch.from_numpy(feeds[INPUT_IDS]), torch.from_numpy(mask_BS)
             states = self._model.encode(ids, mask)
             wanted = self._model.decode(torch.from_numpy(targets), states, mask)[:, -1]
-        shape = (num_sources, num_beams, -1)
         where = f"after {num_steps} steps of {num_sources} sources with {num_beams} rows"
-        return check_close(LOGITS, given[LOGITS], wanted.reshape(shape), where)
+        wanted = wanted.reshape(num_sources, num_beams, -1)
+        return self._check_scores(given, wanted, where)
 
     def step(
         self, random: Any, feeds: Mapping[str, Any], cross: Mapping[str, Any], num_past: int
@@ -137,30 +142,36 @@ class _Graphs:
         """Take one step behind any past, parts of which are not looked at."""
         mask_BS = feeds[ATTENTION_MASK]
         num_sources, num_beams = len(mask_BS), int(random.integers(1, _MAX_BEAMS + 1))
-        shape, past_rows = (num_sources, num_beams), int(random.integers(1, _MAX_SOURCES + 1))
+        shape = (num_sources, num_beams)
         past = {
-            name: random.standard_normal((past_rows, num_past, self._width), np.float32)
+            name: random.standard_normal((num_sources, num_past, self._width), np.float32)
             for name in past_names(self._num_layers)
         }
-        rows = random.integers(0, past_rows, shape)
         tokens = random.integers(0, self._vocab_size, shape)
+        positions = random.integers(0, self._model.config.max_target_length, shape)
         past_mask = random.integers(0, 2, (*shape, num_past))
         by_head = {name: self._by_head(array) for name, array in past.items()}
-        given = self._run(by_head, cross, mask_BS, tokens, rows, num_past, past_mask)
-        arrays = (tokens, np.full(shape, num_past), rows, past_mask, mask_BS)
+        given = self._run(by_head, cross, mask_BS, tokens, positions, past_mask)
         with torch.inference_mode():
-            logits, *made = DecoderStep(self._model)(
-                *(torch.from_numpy(array) for array in arrays),
+            logits, _, *made = DecoderStep(self._model)(
+                *(torch.from_numpy(array) for array in (tokens, positions, past_mask, mask_BS)),
                 [torch.from_numpy(array) for array in cross.values()],
                 [torch.from_numpy(array) for array in past.values()],
             )
         where = f"behind {num_past} tokens of {num_sources} sources with {num_beams} rows"
         for name, array in zip(self._present, made, strict=True):
             check_close(name, given[name], self._by_head(array), where, limit=_MAX_STATE_ERROR)
+        return self._check_scores(given, logits, where)
+
+    @staticmethod
+    def _check_scores(given: Mapping[str, Any], logits: Any, where: str) -> float:
+        # Log probabilities are held against the graph's own logits.
+        log_probs = torch.from_numpy(given[LOGITS]).log_softmax(-1)
+        check_close(LOG_PROBS, given[LOG_PROBS], log_probs, where)
         return check_close(LOGITS, given[LOGITS], logits, where)
 
     def _by_head(self, array: Any) -> Any:
-        """Lay a cache out as the graph has it: (rows, P, D) as (rows, N, P, H)."""
+        """Lay a store out as the graph has it: (B, P, D) as (B, N, P, H)."""
         heads = self._num_heads, self._width // self._num_heads
         return array.reshape(*array.shape[:2], *heads).swapaxes(1, 2)
 
@@ -174,21 +185,18 @@ class _Graphs:
         cross: Mapping[str, Any],
         mask_BS: Any,
         tokens: Any,
-        rows: Any,
-        num_past: int,
-        past_mask: Any = None,
+        positions: Any,
+        past_mask: Any,
     ) -> dict[str, Any]:
-        ones = np.ones((*tokens.shape, num_past), np.int64)
         feeds = {
             **past,
             **cross,
             SOURCE_MASK: mask_BS,
             INPUT_IDS: tokens,
-            BEAM_IDX: rows,
-            POSITION_IDS: np.full(tokens.shape, num_past),
-            PAST_MASK: ones if past_mask is None else past_mask,
+            POSITION_IDS: positions,
+            PAST_MASK: past_mask,
         }
-        names = [LOGITS, *self._present]
+        names = [LOGITS, LOG_PROBS, *self._present]
         return dict(zip(names, self._decoder.run(names, feeds), strict=True))
 
 

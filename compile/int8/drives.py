@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from bert_rt.engines.packing import pack, pad, plan_batches
 from bert_rt.support.seq2seq import (
     ATTENTION_MASK,
-    BEAM_IDX,
     INPUT_IDS,
     PAST_MASK,
     POSITION_IDS,
@@ -150,7 +149,8 @@ class TargetDrive(Drive):
         feeds: dict[str, Any] = dict(zip(names, cross, strict=True)) | {SOURCE_MASK: mask_BS}
         names = past_names(self.num_layers)
         sizes = {value.name: value.shape for value in session.get_inputs()}
-        past = dict.fromkeys(names, empty_past(sizes[names[0]], len(targets)))
+        _, num_heads, _, head_dim = sizes[names[0]]
+        past = dict.fromkeys(names, empty_past(len(targets), num_heads, head_dim))
         rows_B1 = np.arange(len(targets))[:, None]
         for step in range(lengths.max()):
             # Behind its end a target repeats its last token, which is not looked at.
@@ -158,7 +158,6 @@ class TargetDrive(Drive):
             feeds |= past | {
                 INPUT_IDS: np.array(tokens, np.int64)[:, None],
                 POSITION_IDS: np.full_like(rows_B1, step),
-                BEAM_IDX: rows_B1,
                 PAST_MASK: np.ones((len(targets), 1, step), np.int64),
             }
             outputs = _outputs(session, feeds)

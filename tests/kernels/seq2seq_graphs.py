@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from bert_rt.support.seq2seq import empty_past
+from bert_rt.support.seq2seq import empty_past, past_names, present_names
 from tests.kernels.graphs import Array, GraphBuilder, GraphSpec, random_weights, session
 
 __all__ = ["SMALL", "Pair", "Seq2SeqSpec", "build_pair", "random_sources"]
@@ -26,13 +26,10 @@ class Seq2SeqSpec:
     Attributes:
         encoder: The encoder.
         decoder: The decoder; its vocabulary is the target's.
-        joins_past: Whether Concat joins the past with a new token, as in graphs that were compiled
-            earlier, in place of Attention.
     """
 
     encoder: GraphSpec
     decoder: GraphSpec
-    joins_past: bool = False
 
 
 SMALL = Seq2SeqSpec(
@@ -72,6 +69,9 @@ def _parts(spec: Seq2SeqSpec) -> tuple[GraphSpec, GraphSpec]:
     return spec.encoder, spec.decoder
 
 
+_BOTH = ("keys", "values")
+
+
 class _Encoder(GraphBuilder):
     """An encoder that ends in keys and values for some layers of a decoder."""
 
@@ -81,7 +81,7 @@ class _Encoder(GraphBuilder):
     def heads(self, x: str) -> list[onnx.ValueInfoProto]:
         if "states.weight" in self.w:
             x = self.linear("states", x)
-        names = [f"cross_{k}.{i}" for i in range(self.num_layers) for k in ("keys", "values")]
+        names = [f"cross_{k}.{i}" for i in range(self.num_layers) for k in _BOTH]
         both = self.linear("0.memory", x)
         self.nodes.append(helper.make_node("Split", [both], names, axis=-1, num_outputs=len(names)))
         return [_value(n, ["sources", "length", self.width], TensorProto.FLOAT) for n in names]
@@ -94,18 +94,13 @@ def _value(name: str, shape: Sequence[Any], kind: int = TensorProto.INT64) -> on
 class _Decoder(GraphBuilder):
     """One step of a decoder."""
 
-    def step(self, *, joins_past: bool) -> onnx.ModelProto:
-        self.joins_past = joins_past
-        spec, d = self.spec, self.spec.hidden_size
-        rows = self.const("rows", np.array([-1, 1, d]))
-        flat = self.const("flat", np.array([-1]))
-        x = self.op("Reshape", [self.word_embeddings(), rows])
-        beam = self.op("Reshape", ["beam_idx", flat])
+    def step(self) -> onnx.ModelProto:
+        x = self.word_embeddings()
         masks = self.step_masks()
-        outputs = []
-        for i in range(spec.num_hidden_layers):
-            x, made = self.layer(i, x, beam, masks)
-            outputs += made
+        made = []
+        for i in range(self.spec.num_hidden_layers):
+            x, more = self.layer(i, x, masks)
+            made += more
         x = self.linear("0.transform", x)
         gamma, beta = (
             self.const(f"transform.{p}", self.w[f"transform.{p}"]) for p in ("gamma", "beta")
@@ -113,10 +108,8 @@ class _Decoder(GraphBuilder):
         x = self.op(
             "LayerNormalization", [self.op("Gelu", [x]), gamma, beta], axis=-1, epsilon=1e-12
         )
-        shape = self.op("Shape", ["input_ids"])
-        last = self.op("Concat", [shape, flat], axis=0)
-        self.op("Reshape", [self.linear("0.vocabulary", x), last], out="logits")
-        return self.finish(outputs)
+        self.op("LogSoftmax", [self.linear("0.vocabulary", x, out="logits")], out="log_probs")
+        return self.finish(made)
 
     def word_embeddings(self) -> str:
         words = self.words()
@@ -127,69 +120,53 @@ class _Decoder(GraphBuilder):
     def step_masks(self) -> tuple[str, str]:
         """Masks of both attentions, true where a key may be looked at."""
         axis = self.const("axis", np.array([1]))
-        ends = self.op("Unsqueeze", ["input_ids", self.const("behind", np.array([2]))])
-        ones = self.op("Greater", [ends, self.const("below", np.int64(-1))])
+        beams = self.op("Shape", ["input_ids"], start=1, end=2)
+        ends = [self.const("zero", np.int64(0)), self.const("one", np.int64(1))]
+        rows = self.op("Range", [ends[0], self.op("Squeeze", [beams]), ends[1]])
+        own = self.op("Equal", [self.op("Unsqueeze", [rows, axis]), rows])
         past = self.op("Cast", ["past_mask"], to=TensorProto.BOOL)
-        own = self.op("Concat", [past, ones], axis=2)
-        shape = self.op("Concat", [self.const("flat", np.array([-1])), self.last_size(own)], axis=0)
-        own = self.op("Reshape", [own, shape])
-        own = self.op("Unsqueeze", [own, self.const("middle", np.array([1, 2]))])
+        sources = self.op("Shape", ["input_ids"], start=0, end=1)
+        size = self.op("Concat", [sources, beams, beams], axis=0)
+        own = self.op("Concat", [past, self.op("Expand", [own, size])], axis=2)
         cross = self.op("Cast", ["source_mask"], to=TensorProto.BOOL)
         cross = self.op("Unsqueeze", [cross, self.const("middle", np.array([1, 2]))])
-        beams = self.op("Shape", ["input_ids"], start=1, end=2)
         size = self.op("Concat", [axis, axis, beams, self.last_size("source_mask")], axis=0)
-        return own, self.op("Expand", [cross, size])
+        return self.op("Unsqueeze", [own, axis]), self.op("Expand", [cross, size])
 
     def last_size(self, value: str) -> str:
         return str(self.op("Shape", [value], start=-1))
 
-    def layer(self, i: int, x: str, beam: str, masks: tuple[str, str]) -> tuple[str, list[str]]:
+    def layer(self, i: int, x: str, masks: tuple[str, str]) -> tuple[str, list[str]]:
         heads, d = self.spec.num_attention_heads, self.spec.hidden_size
         common = {"q_num_heads": heads, "kv_num_heads": heads, "scale": float((d // heads) ** -0.5)}
-        q, *new = self.op("Split", [self.linear(f"{i}.qkv", x)], n=3, axis=-1, num_outputs=3)
-        names = ("keys", "values")
-        past = [self.op("Gather", [f"past_{name}.{i}", beam], axis=0) for name in names]
-        made = [f"present_{name}.{i}" for name in names]
-        if self.joins_past:
-            for pair, out in zip(zip(past, new, strict=True), made, strict=True):
-                self.op("Concat", [*pair], out=out, axis=1)
-            context = self.op("Attention", [q, *made, masks[0]], **common)
-        else:
-            context = f"context.{i}"
-            inputs = [q, *new, masks[0], *past]
-            self.nodes.append(helper.make_node("Attention", inputs, [context, *made], **common))
+        qkv = self.op("Split", [self.linear(f"{i}.qkv", x)], n=3, axis=-1, num_outputs=3)
+        past, made = ([f"{kind}_{name}.{i}" for name in _BOTH] for kind in ("past", "present"))
+        context = f"context.{i}"
+        inputs = [*qkv, masks[0], *past]
+        self.nodes.append(helper.make_node("Attention", inputs, [context, *made], **common))
         x = self.norm(f"{i}.norm1", self.linear(f"{i}.attention", context), x)
-        shape = self.op("Shape", ["input_ids"])
-        sources = self.op("Concat", [shape, self.const("width", np.array([d]))], axis=0)
-        q = self.op("Reshape", [self.linear(f"{i}.cross_query", x), sources])
-        cross = [f"cross_keys.{i}", f"cross_values.{i}"]
+        q = self.linear(f"{i}.cross_query", x)
+        cross = [f"cross_{name}.{i}" for name in _BOTH]
         context = self.op("Attention", [q, *cross, masks[1]], **common)
-        context = self.op("Reshape", [context, "rows"])
         x = self.norm(f"{i}.norm2", self.linear(f"{i}.cross_attention", context), x)
         hidden = self.op("Gelu", [self.linear(f"{i}.ffn1", x)])
         return self.norm(f"{i}.norm3", self.linear(f"{i}.ffn2", hidden), x), made
 
     def finish(self, made: Sequence[str]) -> onnx.ModelProto:
-        d, rows = self.spec.hidden_size, ["sources", "beams"]
-        inputs = [_value(n, rows) for n in ("input_ids", "position_ids", "beam_idx")]
+        d, heads, rows = self.spec.hidden_size, self.spec.num_attention_heads, ["sources", "beams"]
+        inputs = [_value(n, rows) for n in ("input_ids", "position_ids")]
         inputs.append(_value("past_mask", [*rows, "past"]))
         inputs.append(_value("source_mask", ["sources", "length"]))
-        past, present = self.past_sizes("past_rows", "past"), self.past_sizes("rows", "present")
+        past, present = (["sources", heads, p, d // heads] for p in ("past", "present"))
         for kind, shape in (("cross", ["sources", "length", d]), ("past", past)):
             for i in range(self.spec.num_hidden_layers):
-                inputs += [
-                    _value(f"{kind}_{what}.{i}", shape, TensorProto.FLOAT)
-                    for what in ("keys", "values")
-                ]
-        outputs = [_value("logits", [*rows, self.spec.vocab_size], TensorProto.FLOAT)]
+                inputs += [_value(f"{kind}_{n}.{i}", shape, TensorProto.FLOAT) for n in _BOTH]
+        scores = [*rows, self.spec.vocab_size]
+        outputs = [_value(n, scores, TensorProto.FLOAT) for n in ("logits", "log_probs")]
         outputs += [_value(n, present, TensorProto.FLOAT) for n in made]
         graph = helper.make_graph(self.nodes, "step", inputs, outputs, list(self.inits.values()))
         opset = [helper.make_opsetid("", 23)]
         return helper.make_model(graph, opset_imports=opset, ir_version=10)
-
-    def past_sizes(self, rows: str, length: str) -> list[Any]:
-        heads, d = self.spec.num_attention_heads, self.spec.hidden_size
-        return [rows, length, d] if self.joins_past else [rows, heads, length, d // heads]
 
 
 def random_sources(spec: Seq2SeqSpec, lengths: Sequence[int], seed: int = 0) -> list[Array]:
@@ -232,22 +209,21 @@ class PaddedSteps:
     def __init__(self, pair: Pair, memory: Mapping[str, Array]) -> None:
         self._pair, self._memory = pair, memory
         self.num_sources = len(memory["source_mask"])
-        self._past = {
-            value.name: empty_past(value.shape, self.num_sources)
-            for value in pair.sessions[1].get_inputs()
-            if value.name.startswith("past_") and value.name != "past_mask"
-        }
+        spec = pair.spec.decoder
+        heads = spec.num_attention_heads, spec.hidden_size // spec.num_attention_heads
+        empty = empty_past(self.num_sources, *heads)
+        self._past = dict.fromkeys(past_names(spec.num_hidden_layers), empty)
+        self._num_steps = 0
+        self._seen = np.zeros((self.num_sources, 0), np.int64)
 
     def feeds(self, tokens: Array, beam_idx: Array) -> dict[str, Array]:
         """The inputs of a step."""
         shape = (self.num_sources, -1)
-        length = self._past["past_keys.0"].shape[-2]
         ids = tokens.reshape(shape).astype(np.int64)
         return {
             "input_ids": ids,
-            "position_ids": np.full_like(ids, length),
-            "beam_idx": beam_idx.reshape(shape).astype(np.int64),
-            "past_mask": np.ones((*ids.shape, length), np.int64),
+            "position_ids": np.full_like(ids, self._num_steps),
+            "past_mask": self._seen[beam_idx].reshape(*ids.shape, self._seen.shape[1]),
             **self._memory,
             **self._past,
         }
@@ -257,8 +233,12 @@ class PaddedSteps:
         results = self._pair.sessions[1].run(None, self.feeds(tokens, beam_idx))
         names = [o.name for o in self._pair.sessions[1].get_outputs()]
         named = dict(zip(names, results, strict=True))
-        logits: Array = named.pop("logits")
-        self._past = {n.replace("present", "past"): v for n, v in named.items()}
+        logits: Array = named["logits"]
+        present = present_names(self._pair.spec.decoder.num_hidden_layers)
+        self._past = {n: named[p] for n, p in zip(self._past, present, strict=True)}
+        own = np.tile(np.eye(logits.shape[1], dtype=np.int64), (self.num_sources, 1))
+        self._seen = np.concatenate([self._seen[beam_idx], own], axis=1)
+        self._num_steps += 1
         return logits.reshape(len(tokens), -1)
 
 
@@ -286,7 +266,7 @@ def build_pair(
         steps.step(tokens, rows)
     encoder = _encoder(spec, spec.encoder, weights["encoder"], ranges["encoder"])
     decoder = _Decoder(spec.decoder, weights["decoder"], ranges["decoder"])
-    return Pair(spec, encoder.model(), decoder.step(joins_past=spec.joins_past))
+    return Pair(spec, encoder.model(), decoder.step())
 
 
 class _FloatPair(Pair):
@@ -298,7 +278,7 @@ class _FloatPair(Pair):
 def _float_pair(spec: Seq2SeqSpec, weights: Mapping[str, Mapping[str, Array]]) -> _FloatPair:
     encoder = _encoder(spec, replace(spec.encoder, int8=False), weights["encoder"], {})
     decoder = _Decoder(replace(spec.decoder, int8=False), weights["decoder"], {})
-    pair = _FloatPair(spec, encoder.model(), decoder.step(joins_past=spec.joins_past))
+    pair = _FloatPair(spec, encoder.model(), decoder.step())
     pair.taps = encoder.taps, decoder.taps
     return pair
 

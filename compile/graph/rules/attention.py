@@ -71,9 +71,9 @@ class AttentionRule(RewriteRuleClassBase):
         if not is_scalar(scale, self._head_dim**-0.5):
             return result.fail(f"scale is not 1 / sqrt({self._head_dim})", scale)
         if mask.shape is None or len(mask.shape) != 4 or mask.shape[1] != 1:
-            return result.fail("mask is not of shape (B, 1, 1 or S, S)", mask)
+            return result.fail("mask is not of shape (B, 1, 1 or Q, S)", mask)
         if mask.shape[2] != 1 and not _has_rows_of(mask, q):
-            return result.fail("mask is not of shape (B, 1, 1 or S, S)", mask)
+            return result.fail("mask is not of shape (B, 1, 1 or Q, S)", mask)
         return result
 
     def rewrite(
@@ -83,18 +83,15 @@ class AttentionRule(RewriteRuleClassBase):
         k: ir.Value,
         v: ir.Value,
         mask: ir.Value,
-        merged: ir.Value,
-        context: ir.Value,
         **_: Any,
     ) -> Any:
         """Give Attention(q, k, v, mask).
 
         The mask is laid out for every query: ONNX Runtime does not broadcast that dimension. All
         layers share it once equal nodes have been merged. One that has a row for every query, as
-        split layers have it, stays as it is. Where the trace merges heads and lays
-        rows out anew at once, as behind cross attention, a Reshape is left.
+        split layers have it, stays as it is.
         """
-        attended = op.Attention(
+        return op.Attention(
             q,
             k,
             v,
@@ -103,7 +100,6 @@ class AttentionRule(RewriteRuleClassBase):
             kv_num_heads=self._num_heads,
             scale=float(np.float32(self._head_dim**-0.5)),
         )
-        return op.Reshape(attended, merged) if _differ(context, q) else attended
 
     def _laid_out(self, op: Any, q: ir.Value, mask: ir.Value) -> Any:
         if _has_rows_of(mask, q) or (q.shape is not None and q.shape[1] == 1):
@@ -116,17 +112,10 @@ class AttentionRule(RewriteRuleClassBase):
 
 
 def _has_rows_of(mask: ir.Value, q: ir.Value) -> bool:
-    """Whether a mask is known to have a row for every query, which are as many as keys."""
+    """Whether a mask is known to have a row for every query."""
     if mask.shape is None or q.shape is None or mask.shape[2] == 1:
         return False
-    return str(mask.shape[2]) == str(mask.shape[3]) == str(q.shape[1])
-
-
-def _differ(value: ir.Value, other: ir.Value) -> bool:
-    """Whether two values are known to have other sizes in front of their last dimension."""
-    if value.shape is None or other.shape is None:
-        return False
-    return any(str(a) != str(b) for a, b in zip(value.shape[:2], other.shape[:2], strict=True))
+    return str(mask.shape[2]) == str(q.shape[1])
 
 
 def _last_dims(shape: ir.Value, count: int) -> tuple[int, ...] | None:

@@ -10,7 +10,6 @@ namespace {
 
 using std::string_view;
 
-constexpr int kMaxReshapes = 4;       // one behind the other
 constexpr size_t kInputsWithPast = 6; // of an Attention
 
 class Matcher : private GraphParts {
@@ -18,27 +17,30 @@ class Matcher : private GraphParts {
   using GraphParts::GraphParts;
 
   DecoderView match() {
+    if (has_input("beam_idx"))
+      fail_graph(
+          "it has an input beam_idx, as earlier versions made it; compile the checkpoint again");
     DecoderView view;
-    view.vocabulary = match_linear(want("logits", "Reshape", 2).inputs[0]);
+    view.vocabulary = match_linear("logits");
     view.transform_norm = match_norm(view.vocabulary.input);
     view.transform = match_linear(gelu_input(view.transform_norm.input));
     string_view x = view.transform.input;
-    int index = count_layers();
-    // Behind the embeddings sources and their beams become rows.
-    while (!is(x, "Reshape")) {
-      if (--index < 0) fail_graph("it has more layers than inputs past_keys");
-      view.layers.push_back(match_layer(x, std::to_string(index)));
+    for (int index = count_layers(); index > 0; --index) {
+      view.layers.push_back(match_layer(x, std::to_string(index - 1)));
       x = view.layers.back().qkv.input;
     }
-    if (index != 0 || view.layers.empty())
-      fail_graph("it has fewer layers than inputs past_keys, or none");
+    if (view.layers.empty()) fail_graph("it has no inputs past_keys");
     std::reverse(view.layers.begin(), view.layers.end());
-    view.embedding_norm = match_norm(want(x, "Reshape", 2).inputs[0]);
+    view.embedding_norm = match_norm(x);
     view.embeddings = match_embeddings(want(view.embedding_norm.input, "Add", 2));
     return view;
   }
 
  private:
+  bool has_input(string_view name) const {
+    return std::find(graph_.inputs.begin(), graph_.inputs.end(), name) != graph_.inputs.end();
+  }
+
   int count_layers() const {
     return static_cast<int>(
         std::count_if(graph_.inputs.begin(), graph_.inputs.end(), [](string_view name) {
@@ -75,51 +77,29 @@ class Matcher : private GraphParts {
   }
 
   void match_cross_attention(DecoderLayerView& layer, const std::string& index) const {
-    const Node& rows = want(layer.cross_attention.input, "Reshape", 2);
-    const Node& attention = want(rows.inputs[0], "Attention", 3);
+    const Node& attention = want(layer.cross_attention.input, "Attention", 3);
     if (attention.inputs[1] != "cross_keys." + index ||
         attention.inputs[2] != "cross_values." + index)
       fail(attention, "want cross_keys and cross_values of layer " + index);
-    layer.cross_query = match_linear(want(attention.inputs[0], "Reshape", 2).inputs[0]);
+    layer.cross_query = match_linear(attention.inputs[0]);
     set_heads(attention, layer.norm3.d, layer.num_heads, layer.cross_scale);
   }
 
   void match_self_attention(DecoderLayerView& layer, const std::string& index) const {
-    const Node& attention = want(layer.attention.input, "Attention", 3);
+    const Node& attention = want(layer.attention.input, "Attention", kInputsWithPast);
     const Node& split = want(attention.inputs[0], "Split", 1);
     if (split.outputs.size() != 3 || split.inputs.size() > 1 || integer(split, "axis", 0) == 0 ||
         split.outputs[0] != attention.inputs[0])
       fail(split, "want queries, keys and values split along the last axis, in this order");
     for (size_t i = 1; i <= 2; ++i) {
       const std::string past = (i == 1 ? "past_keys." : "past_values.") + index;
-      // Attention takes the past by itself, or what has been joined with this token's.
-      string_view made = attention.inputs[i];
-      if (attention.inputs.size() == kInputsWithPast) {
-        check_rows(attention.inputs[i + 3], past);
-      } else {
-        const Node& concat = want(made, "Concat", 2);
-        if (concat.inputs.size() != 2 || integer(concat, "axis", 0) != 1)
-          fail(concat, "want two inputs and axis 1");
-        check_rows(concat.inputs[0], past);
-        made = concat.inputs[1];
-      }
-      if (made != split.outputs[i]) fail(attention, "want this token behind " + past);
+      if (attention.inputs[i] != split.outputs[i] || attention.inputs[i + 3] != past)
+        fail(attention, "want this token's keys and values behind " + past);
     }
     layer.qkv = match_linear(split.inputs[0]);
     int num_heads = 0;
     set_heads(attention, layer.norm3.d, num_heads, layer.attention_scale);
     if (num_heads != layer.num_heads) fail(attention, "both attentions must have as many heads");
-  }
-
-  // What the rows that go on have kept.
-  void check_rows(string_view value, const std::string& past) const {
-    const Node& gather = want(value, "Gather", 2);
-    if (gather.inputs[0] != past || integer(gather, "axis", 0) != 0)
-      fail(gather, "want rows of " + past);
-    string_view rows = gather.inputs[1];
-    for (int i = 0; i < kMaxReshapes && is(rows, "Reshape"); ++i)
-      rows = want(rows, "Reshape", 2).inputs[0];
-    if (rows != "beam_idx") fail(gather, "want the rows that beam_idx names");
   }
 };
 

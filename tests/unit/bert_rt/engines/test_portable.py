@@ -164,3 +164,11 @@ def test_usage_reports_are_not_sent(module: ModuleType, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     if module is ort_engine:
         assert result.stdout.split()[1] == "1"  # the reports' thread was not started
+
+
+@pytest.mark.skipif(openvino_engine not in MODULES, reason="openvino is not installed")
+def test_openvino_refuses_another_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would end the process: free(): invalid pointer."""
+    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
+    reason = openvino_engine.missing(None, EngineOptions())
+    assert reason is not None and reason.startswith("LD_PRELOAD: got 'libjemalloc.so.2', and")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,12 @@ from bert_rt.engines.seq2seq.graphs import GraphDecoder, check_graphs
 from bert_rt.errors import ArtifactFormatError, EngineInternalError, EngineUnavailableError
 from bert_rt.generation.config import GenerationConfig
 from bert_rt.generation.loop import generate
+from bert_rt.generation.scores import best_of_rows
 from bert_rt.generation.search import Hypothesis
 from bert_rt.model.encoder_decoder import CachedDecoder
-from bert_rt.support.seq2seq import LOGITS, cross_names, past_names, present_names
+from bert_rt.support.seq2seq import LOG_PROBS, LOGITS, cross_names, past_names, present_names
 from bert_rt.tasks.translation.sources import SourceSequence
 from bert_rt.types import IntArray, TokenSequence
-from tests.kernels.seq2seq_graphs import SMALL, Pair, build_pair, random_sources
 from tests.support import encoder_decoders, seq2seq_artifacts
 
 pytestmark = pytest.mark.timeout(600)
@@ -104,8 +103,8 @@ def test_waiting_sources_take_the_places_of_those_that_have_ended(
     admit = GraphDecoder.admit
 
     def count(decoder: GraphDecoder, more: Sequence[IntArray]) -> None:
-        admitted.append(len(more))
-        assert decoder._length_of_row.max() > 0  # others are under way
+        if decoder._seen_RP.any():  # others are under way
+            admitted.append(len(more))
         admit(decoder, more)
 
     monkeypatch.setattr(GraphDecoder, "admit", count)
@@ -116,35 +115,52 @@ def test_waiting_sources_take_the_places_of_those_that_have_ended(
         assert [h.token_ids for h in group] == [h.token_ids for h in want]
 
 
-def test_a_past_with_heads_side_by_side_goes_the_same_way() -> None:
-    """As in graphs that were compiled earlier; rows come, go and have different lengths."""
-    sources = random_sources(SMALL, (7, 12, 5))
-    found = []
-    for joins_past in (False, True):
-        pair = build_pair(replace(SMALL, joins_past=joins_past))
-        outputs = [value.name for value in pair.sessions[1].get_outputs()]
-        sizes = {value.name: value.shape for value in pair.sessions[1].get_inputs()}["past_keys.0"]
+def test_rows_get_the_same_in_any_place_of_a_batch() -> None:
+    """Sources come and go; places are taken again, left out, and not in the order of sources."""
+    sources = seq2seq_artifacts.random_sources(24, seed=3)
+    rng = np.random.default_rng(0)
+    decoder = engine("onnxruntime")._engine.start(sources[:16])
+    # Every row by its source and its tokens, two of each source after the first step.
+    rows: list[tuple[IntArray, list[int]]] = [(source, []) for source in sources[:16]]
+    first_rows, waiting, seen = list(range(16)), sources[16:], set()
+    for step in range(8):
+        if step == 0:
+            beam_idx = first_rows
+        else:
+            stay = sorted(rng.choice(first_rows, -(-len(first_rows) * 3 // 4), replace=False))
+            if step == 6:
+                stay = first_rows[-3:]  # those that came last
+            new, waiting = waiting[: step % 3], waiting[step % 3 :]
+            decoder.admit(new)
+            beams = 2 if step > 1 else 1
+            beam_idx = [first + int(rng.integers(beams)) for first in stay for _ in "ab"]
+            beam_idx += [len(rows) + index for index in range(len(new)) for _ in "ab"]
+            rows += [(source, []) for source in new]
+            first_rows = list(range(0, len(beam_idx), 2))
+        tokens = rng.integers(4, 12, len(beam_idx))
+        rows = [
+            (rows[row][0], [*rows[row][1], int(token)])
+            for row, token in zip(beam_idx, tokens, strict=True)
+        ]
+        logits = decoder.step(tokens, np.array(beam_idx))
+        np.testing.assert_allclose(logits, [alone(*row) for row in rows], atol=_ATOL)
+        log_probs, best = decoder.best(logits, 3)
+        wanted, ids = best_of_rows(logits, 3)
+        np.testing.assert_allclose(log_probs, wanted, atol=1e-5)
+        assert np.array_equal(best, ids)
+        seen.add((len(decoder._mask_BS) > len(first_rows), decoder._is_in_order))
+    # Some places were idle, some taken by later sources; and some tokens were left out.
+    assert {True, False} == {is_idle for is_idle, _ in seen} == {order for _, order in seen}
+    assert decoder._seen_RP.shape[1] < 1 + 2 * 7
 
-        def read(more: Sequence[IntArray], pair: Pair = pair) -> tuple[dict[str, Any], Any]:
-            memory = pair.memory(more)
-            return memory, memory.pop("source_mask")
 
-        def step(feeds: Any, pair: Pair = pair, names: Sequence[str] = outputs) -> dict[str, Any]:
-            return dict(zip(names, pair.sessions[1].run(names, dict(feeds)), strict=True))
-
-        decoder = GraphDecoder(read, step, sources[:2], past_sizes=sizes, max_target_length=20)
-        rng = np.random.default_rng(0)
-        logits = []
-        for beam_idx in ([0, 0, 1, 1], [1, 0, 3, 3], None, [2, 3, 4, 4], [2, 2]):
-            if beam_idx is None:
-                decoder.admit(sources[2:])
-                continue
-            tokens = rng.integers(0, SMALL.decoder.vocab_size, len(beam_idx))
-            logits.append(decoder.step(tokens, np.array(beam_idx)))
-        found.append(logits)
-    assert len(found[0]) == 4
-    for ours, earlier in zip(*found, strict=True):
-        np.testing.assert_array_equal(ours, earlier)
+def alone(source: IntArray, target: Sequence[int]) -> Any:
+    """Scores of what follows a target, by PyTorch."""
+    ids = torch.from_numpy(source.astype(np.int64))[None]
+    decoder = CachedDecoder(seq2seq_artifacts.make_model(), ids, torch.ones_like(ids))
+    for token in target:
+        logits = decoder.step(np.array([token]), np.array([0]))
+    return logits[0]
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -209,19 +225,30 @@ def test_a_closed_engine_says_so(name: str) -> None:
         ("past_keys.0", None),
         ("past_values.1", None),
         ("past_keys.0", ["rows", 4, "length", 8]),
-        ("past_keys.1", ["rows", "length", 32]),  # the other layers have their heads apart
+        ("past_keys.1", ["rows", "length", 32]),  # heads side by side
         ("past_values.0", ["rows", 2, 5, 16]),
     ],
 )
 def test_a_past_of_other_sizes_is_refused(name: str, sizes: list[object] | None) -> None:
     inputs: dict[str, list[Any]] = {key: ["rows", 2, "length", 16] for key in past_names(2)}
-    outputs = cross_names(2), (LOGITS, *present_names(2))
+    outputs = cross_names(2), (LOGITS, LOG_PROBS, *present_names(2))
     artifact = seq2seq_artifacts.make_artifact(is_int8=False)
-    assert check_graphs(artifact, inputs, *outputs) == ["rows", 2, "length", 16]
+    check_graphs(artifact, inputs, *outputs)
     if sizes is None:
         del inputs[name]
     else:
         inputs[name] = sizes
-    # Of layers that differ the first one that is not like those before.
     with pytest.raises(ArtifactFormatError, match=rf"^decoder.onnx: {name}: got an input of sizes"):
+        check_graphs(artifact, inputs, *outputs)
+
+
+def test_graphs_of_earlier_versions_are_refused() -> None:
+    """Their pasts were rows of their own, which beam_idx chose; they have no log probabilities."""
+    inputs: dict[str, list[Any]] = {key: ["rows", 2, "length", 16] for key in past_names(2)}
+    inputs["beam_idx"] = ["sources", "beams"]
+    outputs = cross_names(2), (LOGITS, *present_names(2))
+    artifact = seq2seq_artifacts.make_artifact(is_int8=False)
+    with pytest.raises(
+        ArtifactFormatError, match=r"^decoder.onnx: .* beam_idx, .*compile .* again$"
+    ):
         check_graphs(artifact, inputs, *outputs)

@@ -30,6 +30,10 @@ def test_the_best_of_many_rows_are_those_of_each_to_the_bit(vocab_size: int, kin
             want = best(scores, count) if count > 1 else [np.argmax(logits[row])]
             assert tokens[row].tolist() == list(want)
             assert log_probs[row].tolist() == scores[want].tolist()
+        # The same where something else has computed the log probabilities.
+        again = best_of_rows(logits, count, log_softmax(logits))
+        assert np.array_equal(again[0], log_probs)
+        assert np.array_equal(again[1], tokens)
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -39,5 +43,7 @@ def test_scores_that_are_no_numbers_are_an_error(count: int, value: float) -> No
     logits[1, 7] = value
     with pytest.raises(EngineInternalError, match="no numbers"):
         best_of_rows(logits, count)
+    with pytest.raises(EngineInternalError, match="no numbers"):
+        best_of_rows(logits, count, np.full_like(logits, np.nan))
     with pytest.raises(EngineInternalError, match="no numbers"):
         log_softmax(logits)

@@ -76,13 +76,21 @@ def _embeddings(spec: Any, embeddings: Any, w: Mapping[str, Array]) -> None:
     _norm(spec.layernorm_embedding, w, "embeddings")
 
 
-def convert(weights: Mapping[str, Mapping[str, Array]], spec: Seq2SeqSpec, directory: str) -> None:
-    """Write the weights as a model of CTranslate2, in INT8."""
+def convert(
+    weights: Mapping[str, Mapping[str, Array]],
+    spec: Seq2SeqSpec,
+    directory: str,
+    *,
+    start: int = _START,
+    end: int = _END,
+    quantization: str | None = "int8",
+) -> None:
+    """Write the weights as a model of CTranslate2; token i is "t<i>"."""
     from ctranslate2.specs import common_spec, transformer_spec
 
-    layers, d = spec.decoder.num_hidden_layers, spec.decoder.hidden_size
+    d = spec.decoder.hidden_size
     model = transformer_spec.TransformerSpec.from_config(
-        layers,
+        (spec.encoder.num_hidden_layers, spec.decoder.num_hidden_layers),
         spec.decoder.num_attention_heads,
         pre_norm=False,
         activation=common_spec.Activation.GELU,
@@ -91,28 +99,32 @@ def convert(weights: Mapping[str, Mapping[str, Array]], spec: Seq2SeqSpec, direc
     encoder, decoder = weights["encoder"], weights["decoder"]
     _embeddings(model.encoder, model.encoder.embeddings[0], encoder)
     _embeddings(model.decoder, model.decoder.embeddings, decoder)
-    for i in range(layers):
-        for layer, w, last in (
-            (model.encoder.layer[i], encoder, "norm2"),
-            (model.decoder.layer[i], decoder, "norm3"),
-        ):
+    for layers, w, last in (
+        (model.encoder.layer, encoder, "norm2"),
+        (model.decoder.layer, decoder, "norm3"),
+    ):
+        for i, layer in enumerate(layers):
             _linear(layer.self_attention.linear[0], w, f"{i}.qkv")
             _linear(layer.self_attention.linear[1], w, f"{i}.attention")
             _norm(layer.self_attention.layer_norm, w, f"{i}.norm1")
             _linear(layer.ffn.linear_0, w, f"{i}.ffn1")
             _linear(layer.ffn.linear_1, w, f"{i}.ffn2")
             _norm(layer.ffn.layer_norm, w, f"{i}.{last}")
-        cross = model.decoder.layer[i].attention
+    for i, layer in enumerate(model.decoder.layer):
+        cross = layer.attention
         _linear(cross.linear[0], decoder, f"{i}.cross_query")
         _linear(cross.linear[1], encoder, "0.memory", slice(2 * d * i, 2 * d * (i + 1)))
         _linear(cross.linear[2], decoder, f"{i}.cross_attention")
         _norm(cross.layer_norm, decoder, f"{i}.norm2")
     _linear(model.decoder.projection, decoder, "0.vocabulary")
-    tokens = ["<pad>", "<s>", "</s>", *(f"t{i}" for i in range(3, spec.decoder.vocab_size))]
-    model.register_source_vocabulary(tokens)
-    model.register_target_vocabulary(tokens)
+    special = {start: "<s>", end: "</s>"}
+    words = [f"t{i}" for i in range(max(part.vocab_size for part in (spec.encoder, spec.decoder)))]
+    model.register_source_vocabulary(words[: spec.encoder.vocab_size])
+    names = [special.get(i, word) for i, word in enumerate(words)]
+    model.register_target_vocabulary(names[: spec.decoder.vocab_size])
+    model.config.layer_norm_epsilon = 1e-12
     model.validate()
-    model.optimize(quantization="int8")
+    model.optimize(quantization=quantization)
     model.save(directory)
 
 

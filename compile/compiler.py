@@ -163,7 +163,7 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
             reference.fields,
             quant,
             make_files=make_files,
-            judge=_judge(reference, task, data.held_out),
+            judge=_judge(reference, task, data),
             num_held_out=len(data.held_out),
         )
         # Quantization moves the scores that threshold and temperature are about.
@@ -251,9 +251,10 @@ def _with(fields: ManifestFields, name: str, entry: Any, **changes: Any) -> Mani
 
 
 def _judge(
-    reference: Compiled, task: CompileTask, held_out: list[Any]
+    reference: Compiled, task: CompileTask, data: _Data
 ) -> Callable[[Compiled], Verdict] | None:
     """Return what judges INT8 on examples that were set aside; None where there are none."""
+    held_out = data.held_out
     if not held_out:
         return None
 
@@ -272,11 +273,13 @@ def _judge(
                 verdict = task.judge(wanted, got, held_out)
                 named = replace(verdict, summary=f"{engine}: {verdict.summary}")
                 if not verdict.passes:
-                    return named
+                    # Only where the evaluation file has the last word.
+                    return replace(named, may_pass=named.may_pass and bool(data.evaluation))
                 passed.append(named)
         assert passed, "the engine of the float model has judged it"
         summary = "; ".join(verdict.summary for verdict in passed)
-        return Verdict(True, summary, any(verdict.is_near for verdict in passed))
+        is_near = any(verdict.is_near for verdict in passed)
+        return Verdict(True, summary, is_near, may_pass=True)
 
     return judge
 

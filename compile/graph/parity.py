@@ -107,7 +107,7 @@ def check_close(
     if not error <= limit:
         raise ParityError(
             f"{name}: the exported graph differs from PyTorch by {error:.3g} {where}; want at most "
-            f"{limit}"
+            f"{limit:.3g}"
         )
     return error
 

@@ -5,6 +5,8 @@ evaluation file stays what it is for: a judge who has seen nothing before. They 
 interval to lie above the bar, so what was measured is compared itself; the interval is asked of
 the evaluation file. Where the examples have so many changed results that others may have too many,
 more layers stay in float: the evaluation file would refuse every other model that passes narrowly.
+Where no model passes and the one with most in float fails by less than a standard error, the
+evaluation file decides, if there is one.
 """
 
 from __future__ import annotations
@@ -73,6 +75,7 @@ def choose_float_layers(
     """Find the fewest layers that must stay in float.
 
     Those with which the verdict is not near a ceiling; where there are none, as many as may be.
+    Those may also be ones that fail by less than a standard error (Verdict.may_pass).
 
     Args:
         sensitivities: Layer name to sensitivity, the largest first.
@@ -101,6 +104,8 @@ def choose_float_layers(
         found = tuple(ranked[:most])
     if found is None:
         found = fewest_float_layers(ranked, passes, most=most)
+    if found is None and verdicts[tuple(ranked[:most])].may_pass:
+        found = tuple(ranked[:most])
     if found is None:
         names = max(verdicts, key=len)
         raise ParityError(

@@ -86,11 +86,14 @@ class Verdict:
         summary: What was measured and what is wanted, for messages and the manifest.
         is_near: Whether the mean of the examples and a standard error are together above a ceiling:
             other examples may be above it by themselves.
+        may_pass: Whether it passes, or would with a standard error less of loss: other examples may
+            show that it keeps what is wanted.
     """
 
     passes: bool
     summary: str
     is_near: bool = False
+    may_pass: bool = False
 
 
 class Gate:
@@ -160,7 +163,12 @@ class Gate:
             )
 
     def judge(
-        self, wanted: float, got: float, comparisons: Mapping[str, float | NDArray[np.float64]]
+        self,
+        wanted: float,
+        got: float,
+        comparisons: Mapping[str, float | NDArray[np.float64]],
+        *,
+        loss_error: float = 0.0,
     ) -> Verdict:
         """Compare what was measured with what is wanted, without an interval.
 
@@ -169,12 +177,16 @@ class Gate:
             got: INT8's.
             comparisons: INT8 compared with float, by the names of the measure's ceilings: a figure,
                 or a value an example.
+            loss_error: Standard error of the loss, wanted - got.
 
         Returns:
             The verdict; NaN never passes.
         """
         measure = self.measure
-        passes = got >= self._least(wanted) and wanted - got <= self.max_loss
+        passes, may_pass = (
+            got + error >= self._least(wanted) and wanted - got - error <= self.max_loss
+            for error in (0.0, loss_error)
+        )
         summary = (
             f"got {measure.title} {got:.2f}, float has {wanted:.2f}; want a loss of at most "
             f"{self.max_loss} and a ratio of at least {self.min_ratio}"
@@ -183,10 +195,10 @@ class Gate:
         for name in measure.ceilings:
             bound, values = self.bars[f"max_{name}"], np.atleast_1d(comparisons[name])
             mean, error = float(values.mean()), float(values.std()) / math.sqrt(values.size)
-            passes = passes and mean <= bound
+            passes, may_pass = passes and mean <= bound, may_pass and mean - error <= bound
             is_near = is_near or mean + error > bound
             summary += f"; {measure.comparisons[name]} {mean:.4f}, want at most {bound}"
-        return Verdict(passes, summary, is_near)
+        return Verdict(passes, summary, is_near, may_pass)
 
     def _least(self, wanted: float) -> float:
         # A correlation may be negative, where a part of it would be more than the whole.

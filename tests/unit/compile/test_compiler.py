@@ -69,9 +69,10 @@ def test_no_path_of_this_machine_is_written() -> None:
             assert str(Path(__file__).parents[3]).encode() not in data
 
 
+@pytest.mark.parametrize("evaluation", [[], ["another text"]])
 @pytest.mark.parametrize("failing", [None, "native"])
 def test_layers_are_chosen_on_all_engines_that_can_run(
-    failing: str | None, monkeypatch: pytest.MonkeyPatch
+    failing: str | None, evaluation: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     engines = ("onnxruntime", "openvino", "native")
@@ -84,17 +85,18 @@ def test_layers_are_chosen_on_all_engines_that_can_run(
 
     def judge_one(reference: str, int8: str, examples: Any) -> Verdict:
         assert reference == "onnxruntime"
-        return Verdict(int8 != failing, f"got {int8}", is_near=int8 == "native")
+        return Verdict(int8 != failing, f"got {int8}", int8 == "native", may_pass=True)
 
     task.judge = judge_one
     monkeypatch.setattr("compile.compiler.judged_engines", lambda: engines)
     monkeypatch.setattr("compile.compiler.measure", measure)
-    judge = compiler._judge(model, task, ["text"])
+    judge = compiler._judge(model, task, compiler._Data([], ["text"], [], evaluation))
     assert judge is not None
     verdict = judge(model)
     assert asked == ["onnxruntime", *engines]
     if failing:
-        assert verdict == Verdict(False, "native: got native", is_near=True)
+        # Without an evaluation file nothing else would decide.
+        assert verdict == Verdict(False, "native: got native", True, may_pass=bool(evaluation))
     else:
         want = "onnxruntime: got onnxruntime; native: got native"
-        assert verdict == Verdict(True, want, is_near=True)
+        assert verdict == Verdict(True, want, is_near=True, may_pass=True)

@@ -75,6 +75,16 @@ def test_what_passes_narrowly_is_better_than_nothing() -> None:
     assert found == (tuple("ab"), Verdict(True, "with 2", is_near=True))
 
 
+def test_what_fails_by_chance_is_left_to_the_evaluation_file() -> None:
+    def judge(names: tuple[str, ...]) -> Verdict:
+        return Verdict(False, f"with {len(names)}", may_pass=len(names) >= 4)
+
+    found = choose_float_layers(_SENSITIVITIES, judge, most=5)
+    assert found == (tuple("abcde"), Verdict(False, "with 5", may_pass=True))
+    with pytest.raises(ParityError, match=r"^int8: loses too much"):
+        choose_float_layers(_SENSITIVITIES, judge, most=3)
+
+
 @pytest.mark.parametrize("most", [0, 1, 2, 4])
 def test_a_refusal_names_the_layers(most: int) -> None:
     def judge(names: tuple[str, ...]) -> Verdict:

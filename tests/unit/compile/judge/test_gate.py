@@ -116,13 +116,30 @@ def test_both_bars_are_asked(wanted: float, got: float, passes: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("got", "passes", "may_pass"),
+    [
+        (89.6, True, True),
+        (89.4, False, True),
+        (89.1, False, False),
+        (math.nan, False, False),
+    ],
+)
+def test_a_verdict_may_pass_within_a_standard_error(
+    got: float, passes: bool, may_pass: bool
+) -> None:
+    verdict = Gate(MEASURE).judge(90.0, got, {}, loss_error=0.3)
+    assert (verdict.passes, verdict.may_pass) == (passes, may_pass)
+    assert Gate(MEASURE).judge(90.0, got, {}).may_pass is passes
+
+
 @pytest.mark.parametrize(("num_far", "is_near"), [(8, False), (9, True), (10, True), (11, True)])
 def test_a_verdict_is_near_within_a_standard_error(num_far: int, is_near: bool) -> None:
     # 8 of 100 are a mean of 0.08 with a standard error of 0.027; 32 of 400 one of 0.014.
     values = np.repeat([1.0, 0.0], [num_far, 100 - num_far])
     gate = Gate(Regression.measure)
     verdict = gate.judge(90.0, 90.0, {"value_difference": np.tile(values, 4)})
-    assert (verdict.passes, verdict.is_near) == (num_far <= 10, is_near)
+    assert (verdict.passes, verdict.is_near, verdict.may_pass) == (num_far <= 10, is_near, True)
     assert gate.judge(90.0, 90.0, {"value_difference": values}).is_near
 
 

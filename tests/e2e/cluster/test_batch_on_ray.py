@@ -55,7 +55,7 @@ def test_a_lost_worker_loses_nothing(
         out, err = process.communicate(timeout=150)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 0, err
     assert f"{_ROWS:,} rows" in out
     assert "an engine is lost, its rows are computed again" in err

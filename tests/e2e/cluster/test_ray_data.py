@@ -80,12 +80,13 @@ def test_ray_data(artifact_dir: Path, ray_cluster: RayCluster) -> None:
     try:
         assert process.stdout.readline() == "begun\n"
         actors = ray_cluster.workers("ray::MapWorker")
-        assert len(actors) == 2
+        # On a busy machine the second one is still starting.
+        assert 1 <= len(actors) <= 2
         os.kill(actors[0], signal.SIGKILL)
         out, err = process.communicate(timeout=200)
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
     assert process.returncode == 0, err[-3000:]
     lines = out.splitlines()
     assert any("A worker died or was killed" in line for line in lines)  # Ray's own message

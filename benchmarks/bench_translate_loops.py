@@ -22,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.bench_translate import compare, make_parser, make_spec, quickest
+from benchmarks.seq2seq_weights import to_state
 from bert_rt.artifact.artifact import Artifact, build_artifact
 from bert_rt.artifact.decoder import DecoderEntry
 from bert_rt.artifact.entries import ModelEntry
@@ -98,64 +99,10 @@ def make_model(spec: Seq2SeqSpec, weights: Mapping[str, Mapping[str, Array]]) ->
         pad_token_id=_PAD,
         tie_word_embeddings=False,
     )
-    encoder, decoder = weights["encoder"], weights["decoder"]
-    state: dict[str, Array] = {}
-    for prefix, w, part in (
-        ("encoder.", encoder, spec.encoder),
-        ("decoder.bert.", decoder, spec.decoder),
-    ):
-        table = f"{prefix}embeddings"
-        state[f"{table}.word_embeddings.weight"] = w["word"]
-        state[f"{table}.position_embeddings.weight"] = w["position"]
-        state[f"{table}.token_type_embeddings.weight"] = w["type"]
-        _norm(state, f"{table}.LayerNorm", w, "embeddings")
-        for i in range(part.num_hidden_layers):
-            _layer(state, f"{prefix}encoder.layer.{i}", w, str(i), norm2="norm2")
-    width = spec.decoder.hidden_size
-    for i in range(spec.decoder.num_hidden_layers):
-        layer = f"decoder.bert.encoder.layer.{i}"
-        _norm(state, f"{layer}.output.LayerNorm", decoder, f"{i}.norm3")
-        _norm(state, f"{layer}.crossattention.output.LayerNorm", decoder, f"{i}.norm2")
-        _linear(state, f"{layer}.crossattention.self.query", decoder, f"{i}.cross_query")
-        _linear(state, f"{layer}.crossattention.output.dense", decoder, f"{i}.cross_attention")
-        for j, name in enumerate(("key", "value")):
-            columns = slice((2 * i + j) * width, (2 * i + j + 1) * width)
-            _linear(state, f"{layer}.crossattention.self.{name}", encoder, "0.memory", columns)
-    head = "decoder.cls.predictions"
-    _linear(state, f"{head}.transform.dense", decoder, "0.transform")
-    _norm(state, f"{head}.transform.LayerNorm", decoder, "transform")
-    _linear(state, f"{head}.decoder", decoder, "0.vocabulary")
-    state[f"{head}.bias"] = state[f"{head}.decoder.bias"]
     model = EncoderDecoder(config).eval()
+    state = to_state(spec, weights)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return model
-
-
-def _layer(state: dict[str, Array], layer: str, w: Mapping[str, Array], i: str, norm2: str) -> None:
-    size = w[f"{i}.attention.weight"].shape[0]
-    for j, name in enumerate(("query", "key", "value")):
-        columns = slice(j * size, (j + 1) * size)
-        _linear(state, f"{layer}.attention.self.{name}", w, f"{i}.qkv", columns)
-    _linear(state, f"{layer}.attention.output.dense", w, f"{i}.attention")
-    _norm(state, f"{layer}.attention.output.LayerNorm", w, f"{i}.norm1")
-    _linear(state, f"{layer}.intermediate.dense", w, f"{i}.ffn1")
-    _linear(state, f"{layer}.output.dense", w, f"{i}.ffn2")
-    _norm(state, f"{layer}.output.LayerNorm", w, f"{i}.{norm2}")
-
-
-def _linear(
-    state: dict[str, Array],
-    target: str,
-    w: Mapping[str, Array],
-    name: str,
-    columns: slice = slice(None),
-) -> None:
-    state[f"{target}.weight"] = np.ascontiguousarray(w[f"{name}.weight"][:, columns].T)
-    state[f"{target}.bias"] = np.ascontiguousarray(w[f"{name}.bias"][columns])
-
-
-def _norm(state: dict[str, Array], target: str, w: Mapping[str, Array], name: str) -> None:
-    state[f"{target}.weight"], state[f"{target}.bias"] = w[f"{name}.gamma"], w[f"{name}.beta"]
 
 
 class OnnxRuntime:

@@ -18,6 +18,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.bench_translate import convert
+from benchmarks.seq2seq_weights import from_state
 from bert_rt.model.encoder_decoder import EncoderDecoder
 from bert_rt.model.encoder_decoder_checkpoint import load_encoder_decoder
 from bert_rt.support.cli import int_at_least
@@ -38,89 +40,41 @@ from train.tasks.translation.translating import translate
 _FACTOR = 1e8
 
 
-def weights_of(model: EncoderDecoder) -> dict[str, dict[str, Array]]:
-    """Return weights by the names of tests.kernels.seq2seq_graphs, with the layer more."""
-    state = {name: value.numpy() for name, value in model.state_dict().items()}
-    count = model.config.decoder.num_hidden_layers
-    encoder: dict[str, Array] = {}
-    decoder: dict[str, Array] = {}
-    for w, part, layers, norm in (
-        (encoder, "encoder.", model.config.encoder.num_hidden_layers, "norm2"),
-        (decoder, "decoder.bert.", count, "norm3"),
-    ):
-        table = f"{part}embeddings"
-        w["word"] = state[f"{table}.word_embeddings.weight"]
-        w["position"] = state[f"{table}.position_embeddings.weight"]
-        w["type"] = state[f"{table}.token_type_embeddings.weight"]
-        _norm(w, "embeddings", state, f"{table}.LayerNorm")
-        for i in range(layers):
-            layer = f"{part}encoder.layer.{i}"
-            qkv = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
-            _linear(w, f"{i}.qkv", state, *qkv)
-            _linear(w, f"{i}.attention", state, f"{layer}.attention.output.dense")
-            _norm(w, f"{i}.norm1", state, f"{layer}.attention.output.LayerNorm")
-            _linear(w, f"{i}.ffn1", state, f"{layer}.intermediate.dense")
-            _linear(w, f"{i}.ffn2", state, f"{layer}.output.dense")
-            _norm(w, f"{i}.{norm}", state, f"{layer}.output.LayerNorm")
-    crosses = [f"decoder.bert.encoder.layer.{i}.crossattention" for i in range(count)]
-    both = [f"{cross}.self.{name}" for cross in crosses for name in ("key", "value")]
-    _linear(encoder, "0.memory", state, *both)
-    for i, cross in enumerate(crosses):
-        _linear(decoder, f"{i}.cross_query", state, f"{cross}.self.query")
-        _linear(decoder, f"{i}.cross_attention", state, f"{cross}.output.dense")
-        _norm(decoder, f"{i}.norm2", state, f"{cross}.output.LayerNorm")
-    _linear(decoder, "0.vocabulary", state, "decoder.cls.predictions.decoder")
-    _add_transform(encoder, decoder, state, count)
-    return {"encoder": encoder, "decoder": decoder}
-
-
-def _linear(w: dict[str, Array], name: str, state: Mapping[str, Array], *keys: str) -> None:
-    w[f"{name}.weight"] = np.concatenate([state[f"{key}.weight"].T for key in keys], axis=1)
-    w[f"{name}.bias"] = np.concatenate([state[f"{key}.bias"] for key in keys])
-
-
-def _norm(w: dict[str, Array], name: str, state: Mapping[str, Array], key: str) -> None:
-    w[f"{name}.gamma"], w[f"{name}.beta"] = state[f"{key}.weight"], state[f"{key}.bias"]
-
-
-def _add_transform(
-    encoder: dict[str, Array], decoder: dict[str, Array], state: Mapping[str, Array], i: int
-) -> None:
-    """Write the transform as decoder layer i, behind the last one."""
-    transform = "decoder.cls.predictions.transform"
-    _linear(decoder, f"{i}.ffn1", state, f"{transform}.dense")
-    gamma, beta = decoder[f"{i - 1}.norm3.gamma"], decoder[f"{i - 1}.norm3.beta"]
+def add_transform(weights: Mapping[str, dict[str, Array]], i: int) -> None:
+    """Write the transform as decoder layer i, behind the last one, in place."""
+    encoder, w = weights["encoder"], weights["decoder"]
+    gamma, beta = w[f"{i - 1}.norm3.gamma"], w[f"{i - 1}.norm3.beta"]
     d = len(gamma)
-    weight = decoder[f"{i}.ffn1.weight"]
-    decoder[f"{i}.ffn1.bias"] = decoder[f"{i}.ffn1.bias"] + beta @ weight
-    decoder[f"{i}.ffn1.weight"] = gamma[:, None] * weight
-    decoder[f"{i}.ffn2.weight"] = np.float32(_FACTOR) * np.eye(d, dtype=np.float32)
-    decoder[f"{i}.ffn2.bias"] = np.zeros(d, np.float32)
-    _norm(decoder, f"{i}.norm3", state, f"{transform}.LayerNorm")
+    w[f"{i}.ffn1.bias"] = w["0.transform.bias"] + beta @ w["0.transform.weight"]
+    w[f"{i}.ffn1.weight"] = gamma[:, None] * w["0.transform.weight"]
+    w[f"{i}.ffn2.weight"] = np.float32(_FACTOR) * np.eye(d, dtype=np.float32)
+    w[f"{i}.ffn2.bias"] = np.zeros(d, np.float32)
     for norm in (f"{i - 1}.norm3", f"{i}.norm1", f"{i}.norm2"):
-        decoder[f"{norm}.gamma"], decoder[f"{norm}.beta"] = np.ones_like(gamma), np.zeros_like(beta)
+        w[f"{norm}.gamma"], w[f"{norm}.beta"] = np.ones_like(gamma), np.zeros_like(beta)
+    for name in ("gamma", "beta"):
+        w[f"{i}.norm3.{name}"] = w[f"transform.{name}"]
     for name, width in (("qkv", 3 * d), ("attention", d), ("cross_query", d)):
-        decoder[f"{i}.{name}.weight"] = np.zeros((d, width), np.float32)
-        decoder[f"{i}.{name}.bias"] = np.zeros(width, np.float32)
-    decoder[f"{i}.cross_attention.weight"] = np.zeros((d, d), np.float32)
-    decoder[f"{i}.cross_attention.bias"] = np.zeros(d, np.float32)
-    for part, zeros in (("weight", np.zeros((d, 2 * d))), ("bias", np.zeros(2 * d))):
-        both = [encoder[f"0.memory.{part}"], zeros.astype(np.float32)]
+        w[f"{i}.{name}.weight"] = np.zeros((d, width), np.float32)
+        w[f"{i}.{name}.bias"] = np.zeros(width, np.float32)
+    w[f"{i}.cross_attention.weight"] = np.zeros((d, d), np.float32)
+    w[f"{i}.cross_attention.bias"] = np.zeros(d, np.float32)
+    for part, shape in (("weight", (d, 2 * d)), ("bias", (2 * d,))):
+        both = [encoder[f"0.memory.{part}"], np.zeros(shape, np.float32)]
         encoder[f"0.memory.{part}"] = np.concatenate(both, axis=-1)
 
 
 def spec_of(model: EncoderDecoder) -> Seq2SeqSpec:
-    """Return the sizes, with the layer more."""
+    """Return the sizes."""
     parts = [
         GraphSpec(
             vocab_size=part.vocab_size,
             hidden_size=part.hidden_size,
-            num_hidden_layers=part.num_hidden_layers + more,
+            num_hidden_layers=part.num_hidden_layers,
             num_attention_heads=part.num_attention_heads,
             intermediate_size=part.intermediate_size,
             max_position_embeddings=part.max_position_embeddings,
         )
-        for part, more in ((model.config.encoder, 0), (model.config.decoder, 1))
+        for part in (model.config.encoder, model.config.decoder)
     ]
     return Seq2SeqSpec(encoder=parts[0], decoder=parts[1])
 
@@ -169,11 +123,13 @@ def main() -> None:
     rounded = by_torch()
     hook.remove()
     search = {"beam_size": options.num_beams, "max_decoding_length": options.max_length - 1}
+    spec, count = spec_of(model), model.config.decoder.num_hidden_layers
+    weights = from_state(spec, {name: array.numpy() for name, array in model.state_dict().items()})
+    add_transform(weights, count)
+    spec = replace(spec, decoder=replace(spec.decoder, num_hidden_layers=count + 1))
     with tempfile.TemporaryDirectory() as directory:
         start = model.config.decoder_start_token_id
-        convert(
-            weights_of(model), spec_of(model), directory, start=start, end=end, quantization=None
-        )
+        convert(weights, spec, directory, start=start, end=end, quantization=None)
         found = {
             kind: by_ctranslate2(directory, kind, sources, search) for kind in ("float32", "int8")
         }

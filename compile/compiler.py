@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import logging
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from bert_rt.artifact.artifact import (
     write_artifact,
 )
 from bert_rt.artifact.manifest import ManifestFields, ModelEntry
-from bert_rt.engines.registry import engine_packages, judged_engines
+from bert_rt.engines.registry import engine_packages, judged_engines, missing
 from bert_rt.errors import CalibrationError, CheckpointError, ConfigError, InputTooLongError
 from bert_rt.model.checkpoint import checkpoint_hash
 from bert_rt.model.config import BertConfig, to_dict
@@ -50,6 +51,7 @@ from compile.tasks.registry import load_for_compiling
 
 __all__ = ["CompileOptions", "compile_checkpoint"]
 
+_log = logging.getLogger(__name__)
 _TOOLS = ("onnxscript", "tokenizers", "numpy")  # besides what engines need
 
 
@@ -173,6 +175,14 @@ def compile_checkpoint(options: CompileOptions) -> Artifact:
     return _write(compiled, task, options, changes, found)
 
 
+def _name_absent_engines() -> None:
+    """Say on which engines INT8 is not measured."""
+    for engine in judged_engines():
+        reason = missing(engine)
+        if reason is not None:
+            _log.warning("%s: INT8 is not measured on it: %s", engine, reason)
+
+
 def _read(task: CompileTask, options: CompileOptions) -> _Data:
     """Read all data files and check what they have in common."""
 
@@ -254,6 +264,7 @@ def _judge(
     reference: Compiled, task: CompileTask, data: _Data
 ) -> Callable[[Compiled], Verdict] | None:
     """Return what judges INT8 on examples that were set aside; None where there are none."""
+    _name_absent_engines()
     held_out = data.held_out
     if not held_out:
         return None

@@ -95,7 +95,8 @@ def best_of_rows(
         if log_probs is None:
             shifted, log_sums = _shifted(logits[rows])
         else:
-            shifted, log_sums = log_probs[rows], np.zeros((1, 1), np.float32)
+            shifted = log_probs[rows]
+            log_sums = np.zeros((len(shifted), 1), np.float32)
         if count > 1:
             tokens[rows] = _best_of_block(shifted, log_sums, count)
         chosen[rows] = np.take_along_axis(shifted, tokens[rows], 1) - log_sums
@@ -112,7 +113,7 @@ def _best_of_block(shifted: FloatArray, log_sums: FloatArray, count: int) -> Int
         # Scores that differ can become log probabilities that do not: by less than this.
         bounds -= 4 * np.finfo(np.float32).eps * (np.abs(bounds) + np.abs(log_sums))
     rows, tokens = np.divmod(np.flatnonzero(shifted >= bounds), shifted.shape[1])
-    log_probs = shifted[rows, tokens] - np.broadcast_to(log_sums, (len(shifted), 1))[rows, 0]
+    log_probs = shifted[rows, tokens] - log_sums[rows, 0]
     # Tokens stand in their order, and lexsort is stable.
     order = np.lexsort((-log_probs, rows))
     chosen = order[np.searchsorted(rows, np.arange(len(shifted)))[:, None] + np.arange(count)]

@@ -193,6 +193,17 @@ def test_graphs_of_earlier_versions_are_refused() -> None:
         _native.EncoderDecoder(pair.encoder, decoder.SerializeToString(), num_threads=1)
 
 
+@pytest.mark.parametrize(("first", "second"), [(4, 5), (1, 2)])
+def test_a_step_whose_store_is_not_where_it_belongs_is_refused(first: int, second: int) -> None:
+    pair = small_pair()
+    decoder = onnx.load_from_string(pair.decoder)
+    inputs = next(n for n in decoder.graph.node if n.op_type == "Attention").input
+    inputs[first], inputs[second] = inputs[second], inputs[first]
+    message = r"^decoder.onnx: .*want this token's keys and values behind past_keys\.0"
+    with pytest.raises(ValueError, match=message):
+        _native.EncoderDecoder(pair.encoder, decoder.SerializeToString(), num_threads=1)
+
+
 def small_weights() -> dict[str, dict[str, Array]]:
     """Weights of small_pair."""
     from tests.kernels.seq2seq_graphs import pair_weights

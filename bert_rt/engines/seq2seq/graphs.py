@@ -222,7 +222,7 @@ class GraphDecoder:
         return np.require(self._rows_of(given[LOGITS]), np.float32, "W")
 
     def best(self, logits: FloatArray, count: int) -> tuple[FloatArray, npt.NDArray[np.int32]]:
-        """Find the best tokens of each row; see StepDecoder.
+        """Find the best tokens of each row; see RankedStepDecoder.
 
         Args:
             logits: What the last step returned; the graph gave their log probabilities, too.

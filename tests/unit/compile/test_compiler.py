@@ -100,3 +100,18 @@ def test_layers_are_chosen_on_all_engines_that_can_run(
     else:
         want = "onnxruntime: got onnxruntime; native: got native"
         assert verdict == Verdict(True, want, is_near=True, may_pass=True)
+
+
+def test_an_engine_that_does_not_judge_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reasons = {
+        "onnxruntime": None,
+        "openvino": "LD_PRELOAD: got 'libjemalloc.so.2'",
+        "native": None,
+    }
+    monkeypatch.setattr(compiler, "judged_engines", lambda: tuple(reasons))
+    monkeypatch.setattr(compiler, "missing", reasons.__getitem__)
+    compiler._name_absent_engines()
+    (message,) = caplog.messages
+    assert message == "openvino: INT8 is not measured on it: LD_PRELOAD: got 'libjemalloc.so.2'"

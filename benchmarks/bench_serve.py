@@ -5,7 +5,8 @@
 The server is a process of its own (`python -m runtime.serve` with the embedded model). This process
 is the client and computes answer_batch while the server is idle. Both are on the same cores.
 
-- throughput: wrk with 32 connections, in turn with answer_batch; CPU time of both for a question.
+- throughput: wrk with 32 connections, in turn with answer_batch; CPU time of both for a question,
+  and what of it is Python's: HTTP, the queue, tokenizing and decoding.
 - poisson: an open loop, arrivals at 0.7 of answer_batch's rate, however slow the answers are.
 - overload: an open loop at twice the rate with a deadline of 1 s: what comes in time, what is
   refused and how fast, what is computed for nobody, memory, and answers equal to answer_batch's;
@@ -69,18 +70,21 @@ end
 """
 
 
-def batch_rate(runtime: Runtime, pairs: Pairs) -> tuple[float, float]:
-    """Return the questions a second of answer_batch, and its CPU time for a question in ms."""
-    began_s, cpu_s = time.perf_counter(), time.process_time()
-    runtime.answer_batch(pairs)
-    cpu_ms = 1000 * (time.process_time() - cpu_s) / len(pairs)
-    return len(pairs) / (time.perf_counter() - began_s), cpu_ms
+def batch_rate(runtime: Runtime, pairs: Pairs) -> tuple[float, float, float]:
+    """Return the questions a second of answer_batch, and CPU ms for one: all, and Python's."""
+    began_s, cpu_s, python_s = time.perf_counter(), time.process_time(), time.thread_time()
+    runtime.answer_batch(pairs)  # the engine has a thread of its own
+    to_ms = 1000 / len(pairs)
+    cpu_ms, python_ms = time.process_time() - cpu_s, time.thread_time() - python_s
+    rate = len(pairs) / (time.perf_counter() - began_s)
+    return rate, to_ms * cpu_ms, to_ms * python_ms
 
 
 def throughput(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Namespace) -> None:
     """Measure wrk and answer_batch in turn."""
     rates: dict[str, list[float]] = {"answer_batch": [], "32 clients": []}
     cpu_ms: dict[str, list[float]] = {name: [] for name in rates}
+    python_ms: dict[str, list[float]] = {name: [] for name in rates}
     tokens: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         bodies, script = Path(scratch, "bodies"), Path(scratch, "wrk.lua")
@@ -88,11 +92,12 @@ def throughput(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Na
         bodies.write_text("".join(lines))
         script.write_text(_WRK % bodies)
         for _ in range(args.rounds):
-            per_s, cpu = batch_rate(runtime, pairs)
+            per_s, cpu, python = batch_rate(runtime, pairs)
             rates["answer_batch"].append(per_s)
             cpu_ms["answer_batch"].append(cpu)
+            python_ms["answer_batch"].append(python)
             seconds = max(20, round(len(pairs) / per_s))  # what wrk leaves behind counts little
-            before, cpu_s = server.figures(), server.cpu_s()
+            before, cpu_s, python_s = server.figures(), server.cpu_s(), server.python_s()
             command = ["wrk", "-t1", f"-c{_CLIENTS}", f"-d{seconds}s", "--timeout=30s"]
             command += [f"-s{script}", f"http://127.0.0.1:{server.port}"]
             shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -104,25 +109,33 @@ def throughput(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Na
             # Whatever wrk left behind is computed before the next round.
             while server.figures()["bert_rt_queue_depth"]:
                 time.sleep(0.05)
-            used_s, after = server.cpu_s() - cpu_s, server.figures()
+            used_s, used_python_s = server.cpu_s() - cpu_s, server.python_s() - python_s
+            after = server.figures()
             num_answers = after["bert_rt_answers_total"] - before["bert_rt_answers_total"]
             rates["32 clients"].append(float(re.findall(r"Requests/sec:\s+([\d.]+)", shown)[0]))
             cpu_ms["32 clients"].append(1000 * used_s / num_answers)
+            python_ms["32 clients"].append(1000 * used_python_s / num_answers)
             num_batches = after["bert_rt_batch_tokens_count"] - before["bert_rt_batch_tokens_count"]
             num_tokens = after["bert_rt_batch_tokens_sum"] - before["bert_rt_batch_tokens_sum"]
             tokens.append(num_tokens / num_batches)
     for name, rate in rates.items():
         print(f"{name}: {spread(rate)} questions/s, {spread(cpu_ms[name])} ms of CPU each")
+        print(f"{name}: of it Python {spread(python_ms[name], 2)} ms")
     for name, values in (("rate", rates), ("CPU", cpu_ms)):
         batch, clients = values.values()
         ratios = [b / a for a, b in zip(batch, clients, strict=True)]
         print(f"{name} of 32 clients / answer_batch's: {spread(ratios, 3)}")
+    shares = [
+        (served - batch) / all_ms
+        for batch, served, all_ms in zip(*python_ms.values(), cpu_ms["answer_batch"], strict=True)
+    ]
+    print(f"HTTP and queue, of the CPU of a question in answer_batch: {spread(shares, 4)}")
     print(f"tokens of a batch: {spread(tokens)}")
 
 
 def poisson(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Namespace) -> None:
     """Measure latency at 0.7 of answer_batch's rate."""
-    rate, _ = batch_rate(runtime, pairs)
+    rate = batch_rate(runtime, pairs)[0]
     requests = [request_bytes({"question": q, "context": c}) for q, c in pairs]
     alone = asyncio.run(_one_by_one(server.port, requests[:40]))
     before = server.figures()
@@ -130,7 +143,7 @@ def poisson(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Names
     assert {reply.status for reply in replies} == {200}
     figures = {name: value - before[name] for name, value in server.figures().items()}
     times = [1000 * reply.latency_s for reply in replies]
-    after, _ = batch_rate(runtime, pairs)
+    after = batch_rate(runtime, pairs)[0]
     alone_ms = statistics.median(alone) * 1000
     print(f"answer_batch: {rate:.1f} questions/s before, {after:.1f} after")
     print(f"alone: p50 {alone_ms:.1f} ms; {len(times)} arrivals at {0.7 * rate:.1f}/s:")
@@ -156,7 +169,7 @@ async def _one_by_one(port: int, requests: Sequence[bytes]) -> list[float]:
 
 def overload(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Namespace) -> None:
     """Measure what is done at twice the capacity."""
-    rate, _ = batch_rate(runtime, pairs)
+    rate = batch_rate(runtime, pairs)[0]
     expected = runtime.answer_batch(pairs)
     fields = [{"question": q, "context": c, "timeout_ms": _DEADLINE_MS} for q, c in pairs]
     before, rss = server.figures(), [server.rss_mib()]
@@ -179,7 +192,7 @@ def overload(server: Server, runtime: Runtime, pairs: Pairs, args: argparse.Name
         rss.append(server.rss_mib())
     seconds = time.perf_counter() - began_s
     figures = {name: value - before[name] for name, value in server.figures().items()}
-    after, _ = batch_rate(runtime, pairs)
+    after = batch_rate(runtime, pairs)[0]
     windows = figures["bert_rt_windows"]
     print(f"answer_batch: {rate:.1f} questions/s before, {after:.1f} after")
     print(f"{seconds:.0f} s at {2 * rate:.1f} arrivals/s, deadline {_DEADLINE_MS} ms: {statuses}")
@@ -262,7 +275,7 @@ def main(argv: Sequence[str]) -> None:
     pairs = [(examples[index].question, examples[index].context) for index in chosen]
     server = Server(args.num_threads, args.serve_flags.split())
     try:
-        with Runtime.load(num_threads=args.num_threads) as runtime:
+        with Runtime.load(num_threads=args.num_threads, engine_nice=1) as runtime:
             print(f"{runtime.info.name} ({runtime.info.isa}), {args.num_threads} threads")
             runtime.answer_batch(pairs[:50])
             for name in phases:

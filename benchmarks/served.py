@@ -60,6 +60,15 @@ class Server:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def python_s(self) -> float:
+        """Return the CPU time of the threads that do not compute: those of the least nice value."""
+        used_ns: Counter[int] = Counter()
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            nice = int((task / "stat").read_text().rpartition(")")[2].split()[16])
+            used_ns[nice] += int((task / "schedstat").read_text().split()[0])
+        assert len(used_ns) > 1, "want --engine_nice above 0"
+        return used_ns[min(used_ns)] / 1e9
+
     def rss_mib(self) -> float:
         """Return the memory that the process holds."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

@@ -32,7 +32,7 @@ from bert_rt.engines.watching import WatchedEngine
 from bert_rt.errors import ArtifactError, ArtifactFormatError, ConfigError
 from bert_rt.model.config import BertConfig
 from bert_rt.scheduling.scheduler import Scheduler
-from bert_rt.support.background import Background
+from bert_rt.support.background import Background, LowPriorityThread
 from bert_rt.tasks.base import Limits, Task
 from bert_rt.tasks.methods import TaskMethods
 from bert_rt.tasks.registry import task_of_artifact
@@ -111,6 +111,7 @@ class Runtime(TaskMethods):
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
         max_batch_ms: float | None = None,
         max_context_cache_mb: int | None = None,
+        engine_nice: int = 0,
     ) -> Self:
         """Load an artifact, verify it and run its self-test on the engine.
 
@@ -124,6 +125,7 @@ class Runtime(TaskMethods):
             max_queue_tokens: Most tokens that may wait.
             max_batch_ms: Most milliseconds of a batch.
             max_context_cache_mb: Most megabytes of passages.
+            engine_nice: How far the threads that compute give way to others of the process.
 
         Returns:
             A Runtime that is ready to answer.
@@ -142,6 +144,7 @@ class Runtime(TaskMethods):
             "max_queue_tokens": max_queue_tokens,
             "max_batch_ms": max_batch_ms,
             "max_context_cache_mb": max_context_cache_mb,
+            "engine_nice": engine_nice,
         }
         artifact = load_artifact(default_artifact_path() if path is None else path)
         runtime = cls.open(artifact, **options)
@@ -161,6 +164,7 @@ class Runtime(TaskMethods):
         max_queue_tokens: int = _MAX_QUEUE_TOKENS,
         max_batch_ms: float | None = None,
         max_context_cache_mb: int | None = None,
+        engine_nice: int = 0,
     ) -> Self:
         """Open an artifact that is in memory already and run its self-test on the engine.
 
@@ -176,6 +180,9 @@ class Runtime(TaskMethods):
             max_batch_ms: Most milliseconds of a batch, as measured; None: only 4,096 tokens.
             max_context_cache_mb: Most megabytes of what split layers made of passages, kept for
                 further questions on them by the native engine; 0 for none, None for 64.
+            engine_nice: For a process whose event loop wants the same cores: what is added to the
+                nice value of the threads that compute, from 0 (the caller's own thread computes)
+                to 19. Threads have priorities on Linux only.
 
         Returns:
             A Runtime that is ready to answer.
@@ -186,6 +193,7 @@ class Runtime(TaskMethods):
             EngineError: The engine cannot run here or fails the self-test.
         """
         _check_max_batch_ms(max_batch_ms)
+        _check_engine_nice(engine_nice)
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         _check_length(limits, manifest.architecture)
@@ -193,7 +201,7 @@ class Runtime(TaskMethods):
         options = EngineOptions(
             device, num_threads, _absolute(checkpoint), task.head_spec, max_context_cache_mb
         )
-        opened, info, tokenizers = _open_chosen(engine, artifact, options)
+        opened, info, tokenizers = _open_at(engine_nice, engine, artifact, options)
         session = open_session(
             opened,
             tokenizers[0],
@@ -201,6 +209,7 @@ class Runtime(TaskMethods):
             target_tokenizer=tokenizers[-1],
             max_queue_tokens=max_queue_tokens,
             max_batch_ms=max_batch_ms,
+            engine_nice=engine_nice,
         )
         try:
             run_self_test(session, task, manifest, info)
@@ -230,6 +239,7 @@ def open_session(
     target_tokenizer: Tokenizer | None = None,
     max_queue_tokens: int = _MAX_QUEUE_TOKENS,
     max_batch_ms: float | None = None,
+    engine_nice: int = 0,
 ) -> Session:
     """Put an engine behind a scheduler.
 
@@ -240,6 +250,7 @@ def open_session(
         target_tokenizer: That of the texts that the model writes; None for the same one.
         max_queue_tokens: As in Runtime.open.
         max_batch_ms: As in Runtime.open.
+        engine_nice: As in Runtime.open.
 
     Returns:
         A session, which owns the engine.
@@ -250,6 +261,7 @@ def open_session(
         max_batch_tokens=max(_MAX_BATCH_TOKENS, architecture.max_sequence_length),
         max_queue_tokens=max_queue_tokens,
         max_batch_ms=max_batch_ms,
+        engine_nice=engine_nice,
     )
     return Session(
         tokenizer,
@@ -259,6 +271,19 @@ def open_session(
         engine=watched,
         target_tokenizer=target_tokenizer,
     )
+
+
+def _open_at(
+    nice: int, engine: str, artifact: Artifact, options: EngineOptions
+) -> tuple[ForkSafeEngine, EngineInfo, list[Tokenizer]]:
+    """Do as _open_chosen does, in a thread whose priority the engine's own threads inherit."""
+    if not nice:
+        return _open_chosen(engine, artifact, options)
+    thread = LowPriorityThread(nice)
+    try:
+        return thread.call(_open_chosen, engine, artifact, options)
+    finally:
+        thread.close()
 
 
 def _open_chosen(
@@ -336,6 +361,11 @@ def _check_max_batch_ms(value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (is_number and 0 < value < math.inf):  # type: ignore[operator]
         raise ConfigError(f"max_batch_ms: got {value!r}, want a number above 0, or None")
+
+
+def _check_engine_nice(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 19:
+        raise ConfigError(f"engine_nice: got {value!r}, want an integer from 0 to 19")
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:

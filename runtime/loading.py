@@ -70,13 +70,18 @@ def add_runtime_flags(
 
 
 def load_runtime(
-    args: argparse.Namespace, *, max_batch_ms: float | None = None, is_one_of_several: bool = False
+    args: argparse.Namespace,
+    *,
+    max_batch_ms: float | None = None,
+    engine_nice: int = 0,
+    is_one_of_several: bool = False,
 ) -> Runtime:
     """Load what the flags of add_runtime_flags ask for.
 
     Args:
         args: The parsed command line.
-        max_batch_ms: As in Runtime.load.
+        max_batch_ms: As in Runtime.open.
+        engine_nice: As in Runtime.open.
         is_one_of_several: Whether flags are for several models: --max_context_cache_mb is then for
             those with split layers, where else it is an error for a model without.
 
@@ -103,5 +108,6 @@ def load_runtime(
         checkpoint=args.checkpoint,
         config=config,
         max_batch_ms=max_batch_ms,
+        engine_nice=engine_nice,
         max_context_cache_mb=max_context_cache_mb,
     )

@@ -10,6 +10,9 @@ Two kinds of callers share one queue (bert_rt.scheduling.queue) and one engine:
 An engine that writes takes steps (bert_rt.engines.base.Run): between them requests join and leave,
 and whoever leads may hand over.
 
+Where an event loop wants the same cores, the engine runs in a thread of its own that gives way to
+it (engine_nice).
+
 An idle scheduler adds no latency, and there is nothing to stop at exit. Batches of different
 schedulers of a process share its cores by bert_rt.scheduling.arbiter.
 """
@@ -31,6 +34,7 @@ from bert_rt.scheduling.arbiter import ARBITER
 from bert_rt.scheduling.batches import Batch, QueueStats
 from bert_rt.scheduling.queue import Queue
 from bert_rt.scheduling.requests import Asked, Request, RequestCancelledError
+from bert_rt.support.background import LowPriorityThread
 from bert_rt.types import PER_TOKEN, Outputs, PackedBatch, TokenSequence
 
 __all__ = ["Asked", "QueueStats", "Request", "RequestCancelledError", "Scheduler"]
@@ -48,6 +52,7 @@ class Scheduler:
         max_batch_tokens: int,
         max_queue_tokens: int,
         max_batch_ms: float | None = None,
+        engine_nice: int = 0,
     ) -> None:
         """Take over an engine.
 
@@ -58,12 +63,15 @@ class Scheduler:
                 have more while there is no other.
             max_batch_ms: Most milliseconds that a batch should take, by what was measured; None
                 for no other limit than max_batch_tokens.
+            engine_nice: 0 for the engine to run in the thread that leads; else it has a thread of
+                its own, whose nice value is so much higher.
         """
         self._engine = engine
         self._kinds = engine.outputs
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
         self._max_batch_ms = max_batch_ms
+        self._engine_nice = engine_nice
         info = engine.info
         # A device beside the CPU leaves its cores to others.
         self._num_threads = info.num_threads if info.device.lower() == "cpu" else 1
@@ -82,6 +90,8 @@ class Scheduler:
             is_packed=self._engine.info.is_packed,
             max_batch_s=None if self._max_batch_ms is None else self._max_batch_ms / 1000,
         )
+        nice = self._engine_nice
+        self._engine_thread = LowPriorityThread(nice) if nice else None
         self._run: Run | None = None  # of the batch that runs, where the engine takes steps
         self._is_led = False
         self._has_news = False  # for take_deferred
@@ -243,6 +253,8 @@ class Scheduler:
             self._is_closed = True
             self._run = None
             self._engine.close()
+            if self._engine_thread is not None:
+                self._engine_thread.close()
             self._queue.fail_all(EngineUnavailableError(_CLOSED))
             self._wake()
 
@@ -295,7 +307,8 @@ class Scheduler:
                     batch = batch or self._queue.next_batch(time.monotonic(), since=since)
                 if batch is None:
                     return
-                outputs = self._compute(batch)
+                thread = self._engine_thread
+                outputs = thread.call(self._compute, batch) if thread else self._compute(batch)
             except BaseException as error:
                 self._run = None
                 self._take_back(batch, error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -148,28 +150,48 @@ async def _results(
     futures: Sequence[Future[TimedResult]], receive: Receive, timeout_s: float
 ) -> list[TimedResult]:
     """Wait for all, for the first error, for the client to go or for the deadline."""
-    everything = asyncio.gather(*map(asyncio.wrap_future, futures))
-    # Cancelled, or overtaken by the deadline: nobody asks any more what became of it.
-    everything.add_done_callback(lambda done: done.cancelled() or done.exception())
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def end(_: object = None) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    num_left = itertools.count(len(futures) - 1, -1)  # counted by several threads
+
+    def count(future: Future[TimedResult]) -> None:
+        if next(num_left) == 0 or _is_failed(future):
+            # The loop may have ended with the server.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(end)
+
     gone = asyncio.ensure_future(_wait_until_gone(receive))
-    waited_for: set[asyncio.Future[Any]] = {everything, gone}
+    gone.add_done_callback(end)
+    timer = loop.call_later(timeout_s + _GRACE_S, end)
     try:
-        await asyncio.wait(
-            waited_for,
-            timeout=timeout_s + _GRACE_S,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if everything.done():
-            return everything.result()
-        if gone.done():
-            raise ClientGoneError
-        num_done = sum(future.done() for future in futures)
-        raise DeadlineExceededError(
-            f"deadline: passed with {num_done} of {len(futures)} inputs done, and the engine busy"
-        )
+        # One call of the loop for all inputs: waking it costs as much as a good part of a request.
+        for future in futures:
+            future.add_done_callback(count)
+        if futures:
+            await ended
     finally:
+        timer.cancel()
         gone.cancel()
-        everything.cancel()
+    num_done = sum(future.done() for future in futures)
+    failed = next((future for future in futures if _is_failed(future)), None)
+    if failed is not None:
+        failed.result()
+    if num_done == len(futures):
+        return [future.result() for future in futures]
+    if gone.done():
+        raise ClientGoneError
+    raise DeadlineExceededError(
+        f"deadline: passed with {num_done} of {len(futures)} inputs done, and the engine busy"
+    )
+
+
+def _is_failed(future: Future[TimedResult]) -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
 
 
 async def _wait_until_gone(receive: Receive) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from bert_rt.errors import InputError
 from bert_rt.serving.bodies import BodyBudget, check_media_type, read_body
@@ -27,6 +28,7 @@ _JSON = "application/json"
 _MAX_CLIENT_CHARS = 200
 
 T = TypeVar("T")
+_Answer = Callable[[Request], Awaitable[Response]]
 
 
 class Service:
@@ -121,7 +123,24 @@ class Service:
         return computed
 
 
-def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], *methods: str) -> Route:
+class _Endpoint:
+    """Tells a route's template to figures and logs, and answers.
+
+    An ASGI application: of a function Starlette would make one with layers that look for handlers
+    of exceptions, for every request and message, where the gate handles all of them.
+    """
+
+    def __init__(self, path: str, answer: _Answer) -> None:
+        self._path = path
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["bert_rt.exchange"].route = self._path
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+def route(path: str, endpoint: _Answer, *methods: str) -> Route:
     """Make a route that tells its template to figures and logs.
 
     Args:
@@ -132,12 +151,7 @@ def route(path: str, endpoint: Callable[[Request], Awaitable[Response]], *method
     Returns:
         The route.
     """
-
-    async def answer(request: Request) -> Response:
-        request.scope["bert_rt.exchange"].route = path
-        return await endpoint(request)
-
-    return Route(path, answer, methods=list(methods or ("GET",)))
+    return Route(path, _Endpoint(path, endpoint), methods=list(methods or ("GET",)))
 
 
 def join_methods(routes: Sequence[Route]) -> list[Route]:
@@ -155,14 +169,19 @@ def join_methods(routes: Sequence[Route]) -> list[Route]:
     return [_joined(alike) if len(alike) > 1 else alike[0] for alike in by_path.values()]
 
 
+class _ByMethod:
+    """The endpoints of one path."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.apps = {method: each.app for each in routes for method in each.methods or ()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.apps[scope["method"]](scope, receive, send)
+
+
 def _joined(routes: Sequence[Route]) -> Route:
-    by_method = {method: each for each in routes for method in each.methods or ()}
-
-    async def answer(request: Request) -> Response:
-        response: Response = await by_method[request.method].endpoint(request)
-        return response
-
-    return Route(routes[0].path, answer, methods=list(by_method))
+    by_method = _ByMethod(routes)
+    return Route(routes[0].path, by_method, methods=list(by_method.apps))
 
 
 def decode_json(body: bytes, shape: type[T]) -> T:

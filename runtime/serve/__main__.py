@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import sys
 from collections.abc import Sequence
 
-from bert_rt.api import Runtime
 from bert_rt.serving import app
 from bert_rt.support.cli import run_command
-from runtime.loading import load_runtime
 from runtime.serve.flags import artifacts, parse_flags, server_options, settings
 from runtime.serve.layers import with_layers
 from runtime.serve.logs import set_up_logs
+from runtime.serve.models import load_model
 from runtime.serve.server import end_at_once, listen, serve
 
 __all__ = ["main"]
@@ -31,21 +29,15 @@ def main(argv: Sequence[str]) -> int:
     """
     args = parse_flags(argv, os.environ)
     set_up_logs(args.log_level, has_access_log=not args.no_access_log)
-    models = {name: functools.partial(_load, args, path) for name, path in artifacts(args).items()}
+    models = {
+        name: functools.partial(load_model, args, path) for name, path in artifacts(args).items()
+    }
     application = app(models, settings(args))
     outermost = with_layers(application, args)
     code = serve(application, listen(args.host, args.port), server_options(args), outermost)
     if code:
         end_at_once(code)
     return code
-
-
-def _load(args: argparse.Namespace, path: str | None) -> Runtime:
-    return load_runtime(
-        argparse.Namespace(**{**vars(args), "artifact": path}),
-        max_batch_ms=args.max_batch_ms,
-        is_one_of_several=len(args.artifact) > 1,
-    )
 
 
 if __name__ == "__main__":

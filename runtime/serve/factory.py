@@ -6,15 +6,14 @@ and now, so that with --preload all workers share the memory of their weights.
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from starlette.types import ASGIApp
 
 from bert_rt.serving import app
-from runtime.loading import load_runtime
 from runtime.serve.flags import artifacts, parse_flags, settings
 from runtime.serve.layers import with_layers
+from runtime.serve.models import load_model
 
 __all__ = ["create"]
 
@@ -29,13 +28,5 @@ def create() -> ASGIApp:
         BertRtError: An artifact cannot be loaded, or a variable is out of range.
     """
     args = parse_flags([], os.environ)
-    values = vars(args)
-    models = {
-        name: load_runtime(
-            argparse.Namespace(**{**values, "artifact": path}),
-            max_batch_ms=args.max_batch_ms,
-            is_one_of_several=len(args.artifact) > 1,
-        )
-        for name, path in artifacts(args).items()
-    }
+    models = {name: load_model(args, path) for name, path in artifacts(args).items()}
     return with_layers(app(models, settings(args)), args)

@@ -16,6 +16,7 @@ from runtime.serve.server import ServerOptions
 
 __all__ = [
     "DEFAULT_BATCH_MS",
+    "DEFAULT_NICE",
     "ENV_PREFIX",
     "artifacts",
     "make_serve_parser",
@@ -26,6 +27,7 @@ __all__ = [
 
 ENV_PREFIX = "BERT_RT_SERVE_"
 DEFAULT_BATCH_MS = 200.0
+DEFAULT_NICE = 5
 
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -93,6 +95,14 @@ def make_serve_parser() -> argparse.ArgumentParser:
         metavar="MS",
         help="milliseconds that a batch should take at most, by what was measured: what a request "
         f"that has just come waits for; default {DEFAULT_BATCH_MS:g}",
+    )
+    group.add_argument(
+        "--engine_nice",
+        type=_nice,
+        default=DEFAULT_NICE,
+        metavar="N",
+        help="how far the threads that compute give way to those that receive and send: added to "
+        f"their nice value, 0 to 19; Linux only; default {DEFAULT_NICE}",
     )
     for cls in (Settings, ServerOptions):
         for field in dataclasses.fields(cls):
@@ -232,6 +242,12 @@ def _numbers(cls: Any) -> list[dataclasses.Field[Any]]:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text[:6]) > 65535:
         raise argparse.ArgumentTypeError(f"got {text!r}, want a port from 0 to 65535")
+    return int(text)
+
+
+def _nice(text: str) -> int:
+    if not text.isdecimal() or int(text[:3]) > 19:
+        raise argparse.ArgumentTypeError(f"got {text!r}, want an integer from 0 to 19")
     return int(text)
 
 

@@ -7,9 +7,12 @@ import importlib.util
 import itertools
 import math
 import os
+import pickle
 import random
 import signal
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -132,6 +135,31 @@ def test_a_client_is_hashable(runtime: Runtime) -> None:
 def test_a_wrong_max_batch_ms_is_refused(artifact_dir: Path, most: Any) -> None:
     with pytest.raises(ConfigError, match=r"max_batch_ms: got .*, want a number above 0, or None"):
         Runtime.load(artifact_dir, engine="onnxruntime", max_batch_ms=most)
+
+
+@pytest.mark.parametrize("nice", [-1, 20, True, 1.0, "5"])
+def test_a_wrong_engine_nice_is_refused(artifact_dir: Path, nice: Any) -> None:
+    with pytest.raises(ConfigError, match=r"engine_nice: got .*, want an integer from 0 to 19"):
+        Runtime.load(artifact_dir, engine="onnxruntime", engine_nice=nice)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities on Linux only")
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_threads_that_compute_give_way(engine: str) -> None:
+    def nice_values() -> Counter[int]:
+        tasks = Path("/proc/self/task").iterdir()
+        return Counter(os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks)
+
+    ours, before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), nice_values()
+    with Runtime.load(engine=engine, num_threads=2, engine_nice=3) as runtime:
+        answers = runtime.answer_batch(PAIRS)
+        # One that is called, and the engine's second one.
+        assert (nice_values() - before)[min(ours + 3, 19)] >= 2
+        assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == ours
+        with Runtime.load(engine=engine, num_threads=2) as other:
+            assert other.answer_batch(PAIRS) == answers
+        with pickle.loads(pickle.dumps(runtime)) as same:
+            assert same.answer_batch(PAIRS) == answers
 
 
 @pytest.mark.parametrize("most", [-0.01, 1.01, float("nan"), True, "0.5"])

@@ -116,10 +116,12 @@ class QuestionAnswering:
             groups = _passage_numbers(windows)
         self._batches = EpochBatches(lengths, batch_size, seed, groups)
         self.num_micro_batches = self._batches.num_batches
-        # Picking start and end from the context at random.
-        self.trivial_loss: float | None = sum(
-            math.log(window.feature.context_length) for window in windows
-        ) / len(windows)
+        # Picking start and end from the context at random. A loss against a teacher is on another
+        # scale, by its temperature and by the distance of states.
+        self.trivial_loss: float | None = None
+        if teacher is None:
+            logs = [math.log(window.feature.context_length) for window in windows]
+            self.trivial_loss = sum(logs) / len(logs)
 
     def micro_batch(self, index: int) -> MicroBatch:
         """Make the index-th micro-batch, padded to its longest window."""

@@ -79,8 +79,16 @@ def window(length: int, first: int = 1) -> Feature:
     return Feature(ids, np.zeros(length, np.int32), 0, 2, 0, length - 3, view)
 
 
+DEFAULTS: dict[str, Any] = {"max_batch_tokens": 32, "max_queue_tokens": 1000}
+
+
+@pytest.fixture(autouse=True, params=[0, 2], ids=["leader computes", "thread computes"])
+def _engine_nice(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DEFAULTS, "engine_nice", request.param)
+
+
 def scheduler_of(engine: FakeEngine, **options: Any) -> Scheduler:
-    return Scheduler(engine, **{"max_batch_tokens": 32, "max_queue_tokens": 1000, **options})
+    return Scheduler(engine, **{**DEFAULTS, **options})
 
 
 def starts(results: list[Outputs]) -> list[list[int]]:

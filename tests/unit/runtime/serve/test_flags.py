@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from pathlib import Path
@@ -19,6 +20,7 @@ from runtime.serve.flags import (
     settings,
 )
 from runtime.serve.logs import JsonFormatter
+from runtime.serve.models import load_model
 from runtime.serve.server import ServerOptions, listen
 
 _DOCS = Path(__file__).parents[4] / "docs" / "serving.md"
@@ -64,6 +66,8 @@ def test_the_environment_stands_in_for_flags() -> None:
     ("argv", "environ", "message"),
     [
         (["--port", "70000"], {}, "--port: got '70000'"),
+        (["--engine_nice", "20"], {}, "got '20', want an integer from 0 to 19"),
+        (["--engine_nice", "-1"], {}, "got '-1', want an integer from 0 to 19"),
         (["--max_items", "0"], {}, "--max_items: got '0'"),
         (["--header_timeout_s", "nan"], {}, "got 'nan', want a number of seconds"),
         ([], {ENV_PREFIX + "PORT": "tcp://10.0.0.1"}, "BERT_RT_SERVE_PORT: got 'tcp://10.0.0.1'"),
@@ -106,6 +110,15 @@ def test_every_flag_is_in_the_docs() -> None:
     names = {action.dest for action in make_serve_parser()._actions} - {"help"}
     assert {name for name in names if f"`--{name}" not in text} == set()
     assert f"`{ENV_PREFIX}" in text
+
+
+def test_what_is_loaded_is_not_looked_through_for_garbage() -> None:
+    before = gc.get_freeze_count()
+    try:
+        with load_model(parse_flags(["--engine", "onnxruntime", "--engine_nice", "0"], {}), None):
+            assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
 
 
 def test_logs_are_json_without_messages_of_exceptions() -> None:

@@ -129,6 +129,9 @@ def test_states_of_upper_layers_are_learnt(tmp_path: Path) -> None:
         teacher_weight=0.25,
     )
     model, objective = QuestionAnswering().make(setup)
+    # Guessing is no measure of a loss with a temperature and states in it.
+    assert objective.trivial_loss is None
+    assert QuestionAnswering().make(_setup(tmp_path))[1].trivial_loss is not None
     tensors = objective.micro_batch(0).tensors
     loss, figures = objective.loss(model.eval(), tensors)
     want = 0.75 * figures["answer_loss"] + 0.25 * figures["teacher_loss"]

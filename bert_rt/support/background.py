@@ -97,6 +97,8 @@ class LowPriorityThread:
                 with contextlib.suppress(KeyboardInterrupt):
                     wait([outcome])
             raise
+        finally:
+            del outcome  # else an error, by its traceback, and this would hold each other
 
     def close(self) -> None:
         """Let the thread end. Harmless when called twice."""

@@ -246,7 +246,7 @@ def _port(text: str) -> int:
 
 
 def _nice(text: str) -> int:
-    if not text.isdecimal() or int(text[:3]) > 19:
+    if not text.isdecimal() or len(text) > 2 or int(text) > 19:
         raise argparse.ArgumentTypeError(f"got {text!r}, want an integer from 0 to 19")
     return int(text)
 

@@ -180,9 +180,8 @@ class Runtime(TaskMethods):
             max_batch_ms: Most milliseconds of a batch, as measured; None: only 4,096 tokens.
             max_context_cache_mb: Most megabytes of what split layers made of passages, kept for
                 further questions on them by the native engine; 0 for none, None for 64.
-            engine_nice: For a process whose event loop wants the same cores: what is added to the
-                nice value of the threads that compute, from 0 (the caller's own thread computes)
-                to 19. Threads have priorities on Linux only.
+            engine_nice: What is added to the nice value of the threads that compute, 0 to 19, for
+                an event loop on the same cores; 0: the caller's own thread computes. Linux only.
 
         Returns:
             A Runtime that is ready to answer.
@@ -193,7 +192,6 @@ class Runtime(TaskMethods):
             EngineError: The engine cannot run here or fails the self-test.
         """
         _check_max_batch_ms(max_batch_ms)
-        _check_engine_nice(engine_nice)
         manifest, task = artifact.manifest, _task_of(artifact)
         limits = config or task.read_limits(manifest)
         _check_length(limits, manifest.architecture)
@@ -211,11 +209,7 @@ class Runtime(TaskMethods):
             max_batch_ms=max_batch_ms,
             engine_nice=engine_nice,
         )
-        try:
-            run_self_test(session, task, manifest, info)
-        except BaseException:
-            session.close()
-            raise
+        _test(session, task, manifest, info)
         return cls(session, info, manifest, task, limits)
 
     def close(self) -> None:
@@ -277,6 +271,8 @@ def _open_at(
     nice: int, engine: str, artifact: Artifact, options: EngineOptions
 ) -> tuple[ForkSafeEngine, EngineInfo, list[Tokenizer]]:
     """Do as _open_chosen does, in a thread whose priority the engine's own threads inherit."""
+    if isinstance(nice, bool) or not isinstance(nice, int) or not 0 <= nice <= 19:
+        raise ConfigError(f"engine_nice: got {nice!r}, want an integer from 0 to 19")
     if not nice:
         return _open_chosen(engine, artifact, options)
     thread = LowPriorityThread(nice)
@@ -314,6 +310,17 @@ def _open_both(
         return opened, tokenizing.result()
     except BaseException:
         opened.close()
+        raise
+
+
+def _test(
+    session: Session, task: Task[Any, Any, Any], manifest: Manifest, info: EngineInfo
+) -> None:
+    """Run the self-test; a session that fails it is closed."""
+    try:
+        run_self_test(session, task, manifest, info)
+    except BaseException:
+        session.close()
         raise
 
 
@@ -361,11 +368,6 @@ def _check_max_batch_ms(value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (is_number and 0 < value < math.inf):  # type: ignore[operator]
         raise ConfigError(f"max_batch_ms: got {value!r}, want a number above 0, or None")
-
-
-def _check_engine_nice(value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 19:
-        raise ConfigError(f"engine_nice: got {value!r}, want an integer from 0 to 19")
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> str | None:

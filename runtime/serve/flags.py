@@ -87,6 +87,11 @@ def make_serve_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no_page", action="store_true", help="serve no page at /")
     _add_logging(parser)
+    _add_limits(parser)
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits and deadlines")
     group.add_argument(
         "--max_batch_ms",
@@ -108,7 +113,6 @@ def make_serve_parser() -> argparse.ArgumentParser:
         for field in dataclasses.fields(cls):
             if field.name in _HELP:
                 _add_number(group, field)
-    return parser
 
 
 def _add_logging(parser: argparse.ArgumentParser) -> None:

@@ -51,8 +51,9 @@ class Visit:
         self.context.close()
 
     def submit(self, button: str) -> None:
-        """Send the request, and wait for a result."""
+        """Send the request, and wait for its result, also where one is shown already."""
         self.page.get_by_role("button", name=button, exact=True).click()
+        self.page.locator("#submit:enabled").wait_for()
         self.page.locator("#result").wait_for()
 
     def marked(self, selector: str = "mark") -> list[str]:

@@ -5,6 +5,7 @@
 #include "reuse/segments.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <unistd.h>
@@ -72,12 +73,13 @@ Engine::Engine(std::string_view onnx_file, const EngineSettings& settings,
   }
   const auto d = static_cast<size_t>(model_.hidden_size);
   states_ = Buffer<float>(static_cast<size_t>(state_tokens_) * d);
-  team_ = std::make_unique<Team>(num_threads_, max_cache_bytes_);
+  team_ = new Team(num_threads_, max_cache_bytes_);
 }
 
 Engine::~Engine() {
   // Threads do not survive a fork: there is nothing to join, and the old pool stays behind.
-  if (team_ != nullptr && team_->pid != getpid()) static_cast<void>(team_.release());
+  const Team* team = team_;
+  if (team->pid == getpid()) delete team;
 }
 
 size_t Engine::ceiling_bytes() const {
@@ -87,12 +89,14 @@ size_t Engine::ceiling_bytes() const {
 }
 
 Engine::Team& Engine::team() {
-  if (team_->pid != getpid()) {
-    // Its threads live in the parent only, and one of them may have been changing its vectors.
-    static_cast<void>(team_.release());
-    team_ = std::make_unique<Team>(num_threads_, max_cache_bytes_);
-  }
-  return *team_;
+  Team* team = team_.load(std::memory_order_acquire);
+  if (team->pid == getpid()) return *team;
+  // Its threads live in the parent only, and one of them may have been changing its vectors. Several
+  // callers may come here at a time: one team becomes everybody's.
+  auto own = std::make_unique<Team>(num_threads_, max_cache_bytes_);
+  if (team_.compare_exchange_strong(team, own.get(), std::memory_order_acq_rel))
+    return *own.release();
+  return *team;
 }
 
 void Engine::check(const Batch& batch, int num_tokens) const {

@@ -4,8 +4,8 @@
 #include "encoder.h"
 #include "reuse/context_cache.h"
 
+#include <atomic>
 #include <functional>
-#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -89,7 +89,7 @@ class Engine {
   std::vector<uint8_t*> scratch_of_threads_;
   Buffer<float> states_; // [state_tokens_][D]
   size_t max_cache_bytes_;
-  std::unique_ptr<Team> team_;
+  std::atomic<Team*> team_{nullptr};
 };
 
 } // namespace bert_rt

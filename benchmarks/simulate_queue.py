@@ -1,16 +1,20 @@
 """One server with batches under Poisson arrivals, without any noise: what latency its load allows.
 
-    python benchmarks/simulate_queue.py --rate 22.3 --batched_ms 31.3 --alone_ms 46.8
+    python benchmarks/simulate_queue.py --rate 22.3 --batched_ms 31.3 --alone_ms 46.8 [--streams 2]
 
 First come, first served; a batch takes what waits, up to --max_batch_ms. A request of average
 length takes --alone_ms by itself and --batched_ms as one of many; lengths are lognormal, with a
 standard deviation of 0.35 of the logarithm (an assumption, near SQuAD's windows). Printed are
 p50, p95 and p99 of the time from arrival to answer.
+
+With --streams above 1 nothing is batched: each request has a stream of its own, where it is as
+cheap as one of a batch, and no stream is idle while one waits. One alone has the help of all.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sys
 from collections import deque
@@ -22,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bert_rt.support.cli import run_command
 
 _SPREAD = 0.35
+_DONE_MS = 1e-9
 _BATCH_MS = 4.0  # what a batch of several costs beside its requests
 
 
@@ -31,6 +36,7 @@ def simulate(
     batched_ms: float,
     alone_ms: float,
     max_batch_ms: float,
+    streams: int,
     requests: int,
     seed: int,
 ) -> list[float]:
@@ -41,6 +47,16 @@ def simulate(
     for _ in range(requests):
         at_ms += draw.expovariate(rate) * 1000
         arrivals.append((at_ms, batched_ms * draw.lognormvariate(-(_SPREAD**2) / 2, _SPREAD)))
+    if streams > 1:
+        alone_speed = batched_ms / alone_ms
+        return sorted(_streamed(arrivals, streams, alone_speed))
+    return sorted(_batched(arrivals, batched_ms, alone_ms, max_batch_ms))
+
+
+def _batched(
+    arrivals: deque[tuple[float, float]], batched_ms: float, alone_ms: float, max_batch_ms: float
+) -> list[float]:
+    """Return the latencies where one batch runs after the other."""
     waiting: deque[tuple[float, float]] = deque()
     latencies: list[float] = []
     now_ms = 0.0
@@ -58,7 +74,33 @@ def simulate(
         alone_extra_ms = (alone_ms - batched_ms) * work_ms / batched_ms
         now_ms += work_ms + (alone_extra_ms if len(batch) == 1 else _BATCH_MS)
         latencies += [now_ms - arrival_ms for arrival_ms, _ in batch]
-    return sorted(latencies)
+    return latencies
+
+
+def _streamed(
+    arrivals: deque[tuple[float, float]], streams: int, alone_speed: float
+) -> list[float]:
+    """Return the latencies where each request has a stream, in the order of arrival."""
+    waiting: deque[tuple[float, float]] = deque()
+    running: list[list[float]] = []  # when it came, and what is left of it
+    latencies: list[float] = []
+    now_ms = 0.0
+    while arrivals or waiting or running:
+        while waiting and len(running) < streams:
+            running.append([*waiting.popleft()])
+        speed = alone_speed if len(running) == 1 else 1 / streams
+        end_ms = now_ms + min((left_ms for _, left_ms in running), default=math.inf) / speed
+        next_ms = arrivals[0][0] if arrivals else math.inf
+        step_ms = min(end_ms, next_ms) - now_ms
+        now_ms += step_ms
+        for request in running:
+            request[1] -= step_ms * speed
+        if next_ms < end_ms:
+            waiting.append(arrivals.popleft())
+            continue
+        latencies += [now_ms - came_ms for came_ms, left_ms in running if left_ms < _DONE_MS]
+        running = [request for request in running if request[1] >= _DONE_MS]
+    return latencies
 
 
 def main(argv: Sequence[str]) -> None:
@@ -68,10 +110,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--batched_ms", type=float, required=True, metavar="MS")
     parser.add_argument("--alone_ms", type=float, required=True, metavar="MS")
     parser.add_argument("--max_batch_ms", type=float, default=200.0, metavar="MS")
+    parser.add_argument("--streams", type=int, default=1, metavar="N")
     parser.add_argument("--requests", type=int, default=200_000, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     args = parser.parse_args(argv)
-    for name in ("rate", "batched_ms", "alone_ms", "max_batch_ms", "requests"):
+    for name in ("rate", "batched_ms", "alone_ms", "max_batch_ms", "streams", "requests"):
         if getattr(args, name) <= 0:
             parser.error(f"--{name}: got {getattr(args, name)}, want a number above 0")
     latencies = simulate(**vars(args))

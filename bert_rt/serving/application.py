@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from bert_rt.serving import hugging_face, inference_protocol, pages, tasks
 from bert_rt.serving.middleware import Gate
 from bert_rt.serving.models import Source
-from bert_rt.serving.service import Service, join_methods
+from bert_rt.serving.service import Service, by_method_and_path, join_methods
 from bert_rt.serving.settings import Settings
 
 __all__ = ["Application", "app"]
@@ -37,6 +37,7 @@ class Application:
             *pages.routes(service),
         ]
         self._router = Router(join_methods(routes), redirect_slashes=False)
+        self._exact = by_method_and_path(routes)
         self._gate = Gate(self._route, service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +60,9 @@ class Application:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         # With it the router raises what it cannot answer, and the gate makes JSON of that.
         scope["app"] = self
-        await self._router(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        answer = self._exact.get((scope["method"], path), self._router)
+        await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

@@ -102,7 +102,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 is_begun = True
                 exchange.status = message["status"]
-                self._add_headers(MutableHeaders(scope=message), headers, exchange)
+                self._add_headers(message, headers, exchange)
             await send(message)
 
         try:
@@ -146,9 +146,16 @@ class Gate:
         origins = self._settings.cors_origins
         return "*" in origins or headers.get("origin", "") in origins
 
-    def _add_headers(self, target: MutableHeaders, given: Headers, exchange: Exchange) -> None:
-        target["X-Request-ID"] = exchange.request_id
-        target["X-Content-Type-Options"] = "nosniff"
+    def _add_headers(self, message: Message, given: Headers, exchange: Exchange) -> None:
+        # A new list, since a response may be sent again.
+        message["headers"] = [
+            *message["headers"],
+            (b"x-request-id", exchange.request_id.encode("latin-1")),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if not (self._service.is_draining or self._settings.cors_origins):
+            return
+        target = MutableHeaders(scope=message)
         if self._service.is_draining:
             target["Connection"] = "close"
         if not self._settings.cors_origins:

@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bert_rt.errors import InputError
 from bert_rt.serving.bodies import BodyBudget, check_media_type, read_body
@@ -167,6 +167,23 @@ def join_methods(routes: Sequence[Route]) -> list[Route]:
     for each in routes:
         by_path.setdefault(each.path, []).append(each)
     return [_joined(alike) if len(alike) > 1 else alike[0] for alike in by_path.values()]
+
+
+def by_method_and_path(routes: Sequence[Route]) -> dict[tuple[str, str], ASGIApp]:
+    """Find what answers a path without parameters by itself, which is a tenth of a request's cost.
+
+    Args:
+        routes: Those with parameters are for the router.
+
+    Returns:
+        Applications by method and path.
+    """
+    return {
+        (method, each.path): each.app
+        for each in routes
+        for method in each.methods or ()
+        if "{" not in each.path
+    }
 
 
 class _ByMethod:

@@ -40,6 +40,7 @@ class DeadlineProtocol(HttpToolsProtocol):
     max_header_bytes: ClassVar[int] = 64 * 1024
 
     _timer: asyncio.TimerHandle | None = None
+    _deadline_s: float | None = None  # of the event loop's clock
     _num_header_bytes = 0  # of complete headers
     _num_head_bytes = 0  # received since the last body
     _is_in_head = True
@@ -54,7 +55,7 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""
-        self._clear_deadline()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -125,13 +126,32 @@ class DeadlineProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def _set_deadline(self, seconds: float) -> None:
-        self._clear_deadline()
-        self._timer = self.loop.call_later(seconds, self._give_up)
+        self._deadline_s = self.loop.time() + seconds
+        # A timer for each deadline would cost more than looking again when an old one is due.
+        if self._timer is None or self._timer.when() > self._deadline_s:
+            self._start_timer()
 
     def _clear_deadline(self) -> None:
+        self._deadline_s = None
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        assert self._deadline_s is not None
+        self._timer = self.loop.call_at(self._deadline_s, self._look)
+
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._deadline_s is None:
+            return
+        if self._deadline_s > self.loop.time():
+            self._start_timer()
+        else:
+            self._give_up()
 
     def _give_up(self) -> None:
         """The deadline has passed."""
@@ -160,7 +180,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         # Closed at once, with bytes unread, the connection would be reset and the response lost.
         self._is_refused = True
         self.transport.write_eof()
-        self._clear_deadline()
+        self._stop_timer()
         self._timer = self.loop.call_later(_LINGER_S, self.transport.close)
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True

@@ -91,8 +91,8 @@ size_t Engine::ceiling_bytes() const {
 Engine::Team& Engine::team() {
   Team* team = team_.load(std::memory_order_acquire);
   if (team->pid == getpid()) return *team;
-  // Its threads live in the parent only, and one of them may have been changing its vectors. Several
-  // callers may come here at a time: one team becomes everybody's.
+  // Its threads live in the parent only, and one of them may have been changing its vectors.
+  // Several callers may come here at a time: one team becomes everybody's.
   auto own = std::make_unique<Team>(num_threads_, max_cache_bytes_);
   if (team_.compare_exchange_strong(team, own.get(), std::memory_order_acq_rel))
     return *own.release();

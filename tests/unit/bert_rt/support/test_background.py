@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -60,6 +61,15 @@ def test_it_and_what_it_starts_have_a_low_priority() -> None:
     assert nice() == ours
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    # A shell starts what it puts in the background with the signal ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_for_what_runs() -> None:
     thread, has_ended = LowPriorityThread(0), threading.Event()
 

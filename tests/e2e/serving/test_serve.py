@@ -156,6 +156,17 @@ def test_slow_heads_and_bodies_are_ended(faulty: Served) -> None:
     _answered(faulty)
 
 
+def test_each_request_of_a_connection_has_its_own_deadline(faulty: Served) -> None:
+    with faulty.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        time.sleep(0.7)  # the first one's deadline is near
+        connection.sendall(b"POST /v1/ans")
+        began_s = time.monotonic()
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+        assert 0.9 < time.monotonic() - began_s < 8
+
+
 def test_what_is_no_http_is_refused_as_json(faulty: Served) -> None:
     for data, status in (
         (b"\x16\x03\x01 hello\r\n\r\n", 400),

@@ -8,7 +8,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from bert_rt.serving import hugging_face, inference_protocol, pages, tasks
-from bert_rt.serving.middleware import Gate
+from bert_rt.serving.middleware import Gate, path_within
 from bert_rt.serving.models import Source
 from bert_rt.serving.service import Service, by_method_and_path, join_methods
 from bert_rt.serving.settings import Settings
@@ -60,8 +60,7 @@ class Application:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         # With it the router raises what it cannot answer, and the gate makes JSON of that.
         scope["app"] = self
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        answer = self._exact.get((scope["method"], path), self._router)
+        answer = self._exact.get((scope["method"], path_within(scope)), self._router)
         await answer(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -66,6 +66,12 @@ class Exchange:
     stages: tuple[Stage, ...] = ()
 
 
+def path_within(scope: Scope) -> str:
+    """Return the path that is asked for, without that where the application is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 class Gate:
     """The application's outermost layer."""
 
@@ -122,9 +128,7 @@ class Gate:
             self._record(exchange, time.monotonic() - began_s)
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
-        root = scope.get("root_path", "")
-        path = scope["path"].removeprefix(root) if root else scope["path"]
-        if not self._settings.token or path in _OPEN_PATHS:
+        if not self._settings.token or path_within(scope) in _OPEN_PATHS:
             return
         given = headers.get("authorization", "").encode("utf-8")
         scheme, _, token = given.partition(b" ")

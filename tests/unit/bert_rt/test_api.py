@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import itertools
 import math
@@ -148,8 +149,11 @@ def test_a_wrong_engine_nice_is_refused(artifact_dir: Path, nice: Any) -> None:
 @pytest.mark.parametrize("engine", ["native", "onnxruntime"])
 def test_threads_that_compute_give_way(engine: str) -> None:
     def nice_values() -> Counter[int]:
-        tasks = Path("/proc/self/task").iterdir()
-        return Counter(os.getpriority(os.PRIO_PROCESS, int(task.name)) for task in tasks)
+        found: Counter[int] = Counter()
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                found[os.getpriority(os.PRIO_PROCESS, int(task.name))] += 1
+        return found
 
     ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     lowered = min(ours + 3, 19)

@@ -179,8 +179,8 @@ def test_many_threads_may_call_one_engine(model: bytes) -> None:
         assert np.array_equal(a, b)
 
 
-FORK_PROGRAM = """
-import os, sys
+BEFORE_FORK = """
+import os, sys, threading
 import numpy as np
 from bert_rt.engines.native import NativeEngine
 from bert_rt.types import PackedBatch
@@ -188,6 +188,9 @@ engine = NativeEngine(sys.stdin.buffer.read(), num_threads=2)
 ids = np.arange(60, dtype=np.int32)
 batch = PackedBatch(ids, np.zeros_like(ids), np.array([0, 30, 60], np.int32), 30)
 want = engine.run(batch)["start_logits"]
+"""
+
+FORK_PROGRAM = """
 for _ in range(3):
     child = os.fork()
     if child == 0:
@@ -202,14 +205,6 @@ for _ in range(3):
 
 # Threads that come at a time make one team of the child's; a race that few forks show.
 THREADS_AFTER_FORK_PROGRAM = """
-import os, sys, threading
-import numpy as np
-from bert_rt.engines.native import NativeEngine
-from bert_rt.types import PackedBatch
-engine = NativeEngine(sys.stdin.buffer.read(), num_threads=2)
-ids = np.arange(60, dtype=np.int32)
-batch = PackedBatch(ids, np.zeros_like(ids), np.array([0, 30, 60], np.int32), 30)
-want = engine.run(batch)["start_logits"]
 for _ in range(60):
     child = os.fork()
     if child == 0:
@@ -230,7 +225,8 @@ for _ in range(60):
 @pytest.mark.parametrize("program", [FORK_PROGRAM, THREADS_AFTER_FORK_PROGRAM])
 def test_it_works_after_a_fork(program: str, model: bytes) -> None:
     root = Path(native.__file__).parents[2]
-    subprocess.run([sys.executable, "-c", program], input=model, check=True, timeout=60, cwd=root)
+    command = [sys.executable, "-c", BEFORE_FORK + program]
+    subprocess.run(command, input=model, check=True, timeout=60, cwd=root)
 
 
 def test_a_ceiling_that_cannot_hold_is_refused(model: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Mount
+from starlette.routing import Match, Mount, Route
 
 from bert_rt import errors
 from bert_rt.api import Runtime
@@ -130,6 +130,34 @@ def test_it_mounts_into_other_applications(answering: Runtime) -> None:
     assert call(outer, "/bert/v1/answer", BODY).json["model"] == "squad"
     reply = call(outer, "/bert/nothing")
     assert (reply.status, reply.json["code"]) == (404, "NotFoundError")
+
+
+def test_what_goes_round_the_router_is_what_it_would_take(application: Application) -> None:
+    assert ("POST", "/v1/answer") in application._exact
+    for (method, path), answer in application._exact.items():
+        scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
+        routes = application._router.routes
+        found = next(route for route in routes if route.matches(scope)[0] is Match.FULL)
+        assert isinstance(found, Route) and found.path == path
+        assert getattr(found.app, "apps", {method: found.app})[method] is answer
+
+
+def test_a_response_that_is_sent_again_has_each_header_once(answering: Runtime) -> None:
+    application = app({"squad": answering})
+    for path in ("/health", "/page/page.js", "/page/page.js"):
+        headers: list[list[tuple[bytes, bytes]]] = []
+
+        async def keep(message: Any, headers: Any = headers) -> None:
+            headers.append(message.get("headers", []))
+
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        asyncio.run(application(scope, _receive, keep))
+        names = [name for name, _ in headers[0]]
+        assert len(names) == len(set(names)) and b"x-request-id" in names
+
+
+async def _receive() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def test_no_passage_in_logs_and_figures(

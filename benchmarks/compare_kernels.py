@@ -4,9 +4,10 @@
     python benchmarks/compare_kernels.py BEFORE . --isa amx_int8 --isa avx512vnni
 
 Compiles runtime/csrc/isa/<isa> of both with their own CMakeLists.txt and the same compiler, and
-compares the functions' instructions; addresses and labels are left out. It needs cmake, ninja and
-objdump, and not a processor that could run the code: a function of the same instructions takes the
-same time there. It measures nothing of those that differ, and nothing outside of these kernels.
+compares the functions' instructions. Addresses, constants in memory, and where jumps and calls go
+are left out. It needs cmake, ninja and objdump, and not a processor that could run the code: a
+function of the same instructions takes the same time there. It measures nothing of those that
+differ, and nothing outside of these kernels.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bert_rt.errors import ConfigError
 from bert_rt.support.cli import run_command
 
-_HEADER = re.compile(r"^(?:[0-9a-f]+ )?<(.+)>:$")
+# Parts of a function that the compiler made copies of or moved away count as that function's.
+_HEADER = re.compile(r"^<(.+?)(?: \[clone [^]]*\])*>:$")
 # Left out: what only fills the space up to an aligned address, and where a jump or a call goes.
 _PADDING = ("nop", "xchg   %ax,%ax", "data16", "cs nop")
 _JUMPS = ("j", "call")
@@ -75,19 +77,22 @@ def compare(
 
 def disassembled(checkout: Path, isa: str, build: Path) -> dict[str, list[str]]:
     """Compile the kernels of an instruction set in a checkout, and read them."""
+    folder = checkout / "runtime" / "csrc" / "isa" / isa
+    if not folder.is_dir():
+        raise ConfigError(f"--isa: got {isa!r}, want a folder of {folder.parent}")
     target = f"bert_rt_{isa}"
     configure = ["cmake", "-S", str(checkout), "-B", str(build), "-G", "Ninja", *_OPTIONS]
     for command in (configure, ["ninja", "-C", str(build), target]):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
-            raise ConfigError(f"{checkout}: {' '.join(command)} failed: {done.stdout[-2000:]}")
+            said = (done.stdout + done.stderr)[-2000:]
+            raise ConfigError(f"{checkout}: {' '.join(command)} failed: {said}")
     objects = sorted((build / "CMakeFiles" / f"{target}.dir").rglob("*.o"))
     options = ["--disassemble", "--demangle", "--no-addresses", "--no-show-raw-insn"]
     listing = subprocess.run(
         ["objdump", *options, *map(str, objects)], capture_output=True, text=True, check=True
     ).stdout
-    # The compiler names its own copies of a function by numbers.
-    return {re.sub(r" \[clone [^]]*\]", "", name): it for name, it in functions(listing).items()}
+    return functions(listing)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks.compare_kernels import compare, functions
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.compare_kernels import compare, disassembled, functions
+from bert_rt.errors import ConfigError
 
 LISTING = """
 gemm.o:     file format elf64-x86-64
@@ -56,3 +62,23 @@ def test_each_kind_of_difference_is_told() -> None:
         ("f(int)", "gone (2 instructions)"),
         ("h(int)", "new (2)"),
     ]
+
+
+def test_copies_of_a_function_are_all_of_it() -> None:
+    clone = "<f(int) [clone .cold]>:\n\tud2\n"
+    assert functions(LISTING + clone)["f(int)"] == ["lea    0x1(%rdi,%rdi,2),%eax", "ret", "ud2"]
+
+
+def test_an_instruction_set_that_a_checkout_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--isa: got 'avx1', want a folder of .*isa$"):
+        disassembled(tmp_path, "avx1", tmp_path / "build")
+
+
+def test_a_build_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runtime" / "csrc" / "isa" / "avx2").mkdir(parents=True)
+    cmake = tmp_path / "cmake"
+    cmake.write_text("#!/bin/sh\necho no CMakeLists.txt here >&2\nexit 1\n")
+    cmake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ConfigError, match="failed: no CMakeLists"):
+        disassembled(tmp_path, "avx2", tmp_path / "build")

@@ -2,11 +2,13 @@
 
     python benchmarks/compare_builds.py BEFORE.so AFTER.so --data dev-v1.1.json.gz [--isa amx_int8]
     python benchmarks/compare_builds.py BEFORE.so AFTER.so --data dev.tsv.gz --model classifier.onnx
+    python benchmarks/compare_builds.py NOW.so NOW.so --isa avx2 --isa avx512bw --data dev.json
 
 Questions are packed as the scheduler packs them; with --all_logits every token's logits are asked
 for, not only those that answers are made of. Builds that cannot leave logits out compute all.
 
-With --alone each question is a batch of its own.
+With --alone each question is a batch of its own. --isa given once for each build compares
+instruction sets.
 
 Every build computes in a process of its own; each batch goes through all of them, one after the
 other, before the next batch does, so that what slows the machine down for a while slows all of them
@@ -116,7 +118,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="N",
         help="before each batch, as a server idles",
     )
-    parser.add_argument("--isa", default="", metavar="I", help="forced instruction set")
+    parser.add_argument(
+        "--isa",
+        action="append",
+        default=[],
+        metavar="I",
+        help="forced instruction set: of all builds, or once for each of them in their order",
+    )
     parser.add_argument("--num_threads", type=int_at_least(1), default=1, metavar="N")
     parser.add_argument("--batches", type=int_at_least(2), default=250, metavar="N")
     parser.add_argument("--max_tokens", type=int_at_least(512), default=1024, metavar="N")
@@ -124,6 +132,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for module in args.modules:
         if not module.is_file():
             parser.error(f"SO: got {str(module)!r}, want a file")
+    if len(args.isa) not in {0, 1, len(args.modules)}:
+        parser.error(f"--isa: got {len(args.isa)} of them, want 1 or {len(args.modules)}")
+    args.isa = args.isa or [""]
+    if len(args.isa) == 1:
+        args.isa *= len(args.modules)
     return args
 
 
@@ -155,12 +168,11 @@ def main(argv: Sequence[str]) -> None:
     artifact = load_artifact(args.artifact)
     model = args.model.read_bytes() if args.model else artifact.read("model.onnx")
     batches = make_batches(artifact, args)
-    settings = {"num_threads": args.num_threads, "isa": args.isa}
     context = multiprocessing.get_context("spawn")
     channels = []
-    for module in args.modules:
+    for module, isa in zip(args.modules, args.isa, strict=True):
         ours, theirs = context.Pipe()
-        arguments = (theirs, module, model, settings)
+        arguments = (theirs, module, model, {"num_threads": args.num_threads, "isa": isa})
         context.Process(target=serve, args=arguments, daemon=True).start()
         theirs.close()  # so that a build that ends is noticed
         channels.append(ours)

@@ -48,7 +48,16 @@ def test_comparing_builds_of_the_native_module(tmp_path: Path) -> None:
     refused = run(program, native.__file__, *data, "--isa", "neon")
     assert refused.returncode == 1
     assert "isa: got 'neon'" in refused.stderr
-    twice = run(program, native.__file__, native.__file__, *data, "--batches", 3)
+    builds = (native.__file__, native.__file__)
+    uneven = run(program, *builds, native.__file__, *data, "--isa", "scalar", "--isa", "scalar")
+    assert uneven.returncode == 2
+    assert "--isa: got 2 of them, want 1 or 3" in uneven.stderr
+    best = native.supported_isas()[0]
+    isas = run(program, *builds, *data, "--batches", 2, "--isa", best, "--isa", "scalar")
+    assert f"({best}): 1.000 times" in isas.stdout
+    assert "(scalar): " in isas.stdout
+    assert "unequal logits in 0" in isas.stdout
+    twice = run(program, *builds, *data, "--batches", 3)
     assert twice.returncode == 0, twice.stderr
     assert twice.stdout.count("times as fast as the first") == 2
     assert "unequal logits in 0" in twice.stdout

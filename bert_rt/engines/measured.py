@@ -56,9 +56,9 @@ _ROWS = (
     ),
     CpuClass(
         name="avx512vnni",
-        ratio=1.43,
-        against="openvino",
-        page=f"{_RESULTS}/2026-11-26-bench-minilm.md",
+        ratio=1.67,
+        against="onnxruntime",
+        page=f"{_RESULTS}/2026-12-01-bench-minilm-vnni.md",
     ),
     CpuClass(name="avxvnni"),
     CpuClass(name="avx512bw"),

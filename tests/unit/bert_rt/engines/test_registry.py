@@ -208,8 +208,8 @@ def test_doctor_says_class_ratio_and_page(
     monkeypatch.setattr(registry, "cpu_class", lambda: row)
     assert run_command(doctor.main, []) == 0
     assert (
-        "cpu class  avx512vnni: measured: native has 1.43 times the throughput of openvino "
-        "(benchmarks/results/2026-11-26-bench-minilm.md)\n"
+        "cpu class  avx512vnni: measured: native has 1.67 times the throughput of onnxruntime "
+        "(benchmarks/results/2026-12-01-bench-minilm-vnni.md)\n"
     ) in capsys.readouterr().out
 
 

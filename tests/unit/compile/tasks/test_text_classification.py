@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from bert_rt.api import Runtime
 from bert_rt.errors import CalibrationError, ConfigError, EmptyInputError, ParityError
 from bert_rt.tasks.text_classification.evaluation import ClassEvaluation
 from bert_rt.tasks.text_classification.head import ClassifierHead
 from bert_rt.tasks.text_classification.labelled import LabelledText
 from bert_rt.text.tokenization import Tokenizer
 from bert_rt.types import TextInput
+from compile.export import main
 from compile.judge.gate import Gate
 from compile.judge.receipt import data_hash, make_receipt
 from compile.tasks.base import Settings
 from compile.tasks.text_classification import SingleLabel
-from tests.unit.compile import tiny
+from tests.tolerances import FLOAT32_ATOL
+from tests.unit.compile import tiny, tiny_classifier
 
 LIMITS = {"max_seq_length": tiny.LIMITS.max_seq_length}
 TASK = SingleLabel(Settings(limits=LIMITS), labels=("no", "yes"), head=ClassifierHead())
@@ -72,6 +76,24 @@ def test_a_ratio_that_is_none(ratio: float) -> None:
 def test_a_loss_that_is_none(loss: float) -> None:
     with pytest.raises(ConfigError, match="max_accuracy_loss: got"):
         Gate(MEASURE, {"max_accuracy_loss": loss})
+
+
+def test_a_head_whose_biases_are_zeros_is_compiled(tmp_path: Path) -> None:
+    # As heads are that nobody trained: the exporter leaves such biases out.
+    model = tiny_classifier.make_model()
+    with torch.no_grad():
+        model.bert.pooler.dense.bias.zero_()
+        model.classifier.bias.zero_()
+    checkpoint = tiny_classifier.write_checkpoint(tmp_path / "checkpoint", model)
+    flags = ["--model_name_or_path", str(checkpoint), *tiny_classifier.LIMIT_FLAGS]
+    assert main([*flags, "--output_dir", str(tmp_path / "float")]) == 0
+    texts = tiny_classifier.texts(3, seed=5)
+    probabilities = []
+    for engine in ("onnxruntime", "torch"):
+        with Runtime.load(tmp_path / "float", engine=engine, checkpoint=checkpoint) as runtime:
+            results = runtime.classify_batch(texts)
+        probabilities.append([result.score for result in results])
+    assert probabilities[0] == pytest.approx(probabilities[1], abs=FLOAT32_ATOL)
 
 
 def row(text: str, place: str = "f, line 2", pair: str | None = None) -> LabelledText:

@@ -56,6 +56,9 @@ def test_near_miss_computed_weight() -> None:
     assert_miss(model, GemmRule())
 
 
-def test_near_miss_no_bias() -> None:
-    text = _GRAPH.replace("(x, w, b)", "(x, w)")
-    assert_miss(parse(text, {"w": normal(3, 8)}), GemmRule())
+@pytest.mark.parametrize("inputs", ["(x, w)", '(x, w, "")'])
+def test_no_bias_becomes_zeros(inputs: str) -> None:
+    # The exporter leaves a bias out that is all zeros.
+    model = parse(_GRAPH.replace("(x, w, b)", inputs), {"w": normal(3, 8)})
+    assert_hit(model, GemmRule(), [{"x": normal(5, 8)}], atol=ONE_OP_FLOAT32_ATOL)
+    assert op_types(model) == {"MatMul": 1, "Add": 1}

@@ -44,6 +44,7 @@ from bert_rt.types import PackedBatch, TokenSequence
 from runtime.bench.workload import read_workload
 
 QUESTIONS = 400
+_ASKED_BEFORE = 6  # so often before a timer starts, where passages are kept
 
 
 def serve(channel: Connection, module: Path, model: bytes, settings: dict[str, Any]) -> None:
@@ -81,12 +82,16 @@ def read_rows(batch: PackedBatch) -> list[int]:
 
 
 def measure(
-    channels: list[Any], batches: list[PackedBatch], num_batches: int, pause_s: float
+    channels: list[Any],
+    batches: list[PackedBatch],
+    num_batches: int,
+    pause_s: float,
+    num_warm_up: int,
 ) -> tuple[list[list[float]], int]:
     """Send batches around: seconds by build, and the number of batches with unequal logits."""
     seconds: list[list[float]] = [[] for _ in channels]
     unequal = 0
-    for turn in range(-1, num_batches):  # the first one warms up
+    for turn in range(-num_warm_up, num_batches):
         hashes = set()
         for offset in range(len(channels)):
             index = (turn + offset) % len(channels)
@@ -126,6 +131,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="forced instruction set: of all builds, or once for each of them in their order",
     )
     parser.add_argument("--num_threads", type=int_at_least(1), default=1, metavar="N")
+    parser.add_argument(
+        "--max_context_cache_mb",
+        type=int_at_least(1),
+        metavar="N",
+        help="for an artifact with split layers: all passages are kept before a timer starts",
+    )
     parser.add_argument("--batches", type=int_at_least(2), default=250, metavar="N")
     parser.add_argument("--max_tokens", type=int_at_least(512), default=1024, metavar="N")
     args = parser.parse_args(argv)
@@ -172,13 +183,19 @@ def main(argv: Sequence[str]) -> None:
     channels = []
     for module, isa in zip(args.modules, args.isa, strict=True):
         ours, theirs = context.Pipe()
-        arguments = (theirs, module, model, {"num_threads": args.num_threads, "isa": isa})
+        settings = {"num_threads": args.num_threads, "isa": isa}
+        if args.max_context_cache_mb:
+            settings["max_context_cache_mb"] = args.max_context_cache_mb
+        arguments = (theirs, module, model, settings)
         context.Process(target=serve, args=arguments, daemon=True).start()
         theirs.close()  # so that a build that ends is noticed
         channels.append(ours)
     try:
         isas = [channel.recv() for channel in channels]
-        seconds, unequal = measure(channels, batches, args.batches, args.pause_ms / 1000)
+        num_warm_up = _ASKED_BEFORE * len(batches) if args.max_context_cache_mb else 1
+        seconds, unequal = measure(
+            channels, batches, args.batches, args.pause_ms / 1000, num_warm_up
+        )
     except (EOFError, BrokenPipeError):
         sys.exit("error: a build ended; what it wrote stands above")
     for channel in channels:

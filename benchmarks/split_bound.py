@@ -4,8 +4,9 @@
 
 Counts the tokens that go through a layer, for every question of the data, with the ordinary windows
 and with those of split layers, which leave room for the longest question. All tokens of a window go
-through the upper layers; of a kept passage only the question's go through the split ones. Layers
-cost the same; embeddings, tokenizing and decoding are left out.
+through the upper layers; of a kept passage only the question's go through the split ones, and
+through the projection to queries, keys and values behind them. Layers cost the same, and in a layer
+weights what they multiply; attention's products, embeddings, tokenizing and decoding are left out.
 """
 
 from __future__ import annotations
@@ -53,13 +54,15 @@ def main(argv: Sequence[str]) -> None:
     for name, path in (("ordinary", args.ordinary), ("split", args.artifact)):
         with Runtime.load(path, num_threads=1) as runtime:
             counts[name] = count_tokens(runtime, examples)
-            num_layers = runtime.manifest.architecture.num_hidden_layers
+            architecture = runtime.manifest.architecture
         tokens, of_questions = (count / len(examples) for count in counts[name])
         print(f"{name}: {tokens:.1f} tokens a question, {of_questions:.1f} of them the question's")
     (ordinary, _), (split, of_questions) = counts["ordinary"], counts["split"]
+    num_layers, width = architecture.num_hidden_layers, architecture.hidden_size
+    projection = 3 * width / (4 * width + 2 * architecture.intermediate_size)  # share of a layer
     for num_split in range(1, num_layers):
-        share = num_split / num_layers
-        cost = (1 - share) * split + share * of_questions
+        kept = (num_split + projection) * (split - of_questions)
+        cost = split - kept / num_layers
         print(f"{num_split} of {num_layers} layers split: at most {ordinary / cost:.2f} x")
 
 

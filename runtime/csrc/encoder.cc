@@ -114,7 +114,8 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, C
                   const Output& out) const {
   const std::vector<Layer>& layers = model_.layers;
   const int tile = kernels_.tile.mr, heads = count * model_.num_heads;
-  const auto first = static_cast<size_t>(batch.states == nullptr ? 0 : model_.num_split_layers);
+  const bool is_split = batch.projections != nullptr;
+  const auto first = static_cast<size_t>(is_split ? model_.num_split_layers : 0);
   const size_t last = layers.size() - 1;
   // Of the last layer only what is read is computed, but for keys and values. Every loop works on
   // rows apart from each other, so they may as well move.
@@ -123,7 +124,8 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, C
   for (size_t i = first; i <= last; ++i) {
     const Part part = i < last || reads_all ? Part::kAll : Part::kKeysAndValues;
     crew.share(rows, tile, [&](Range r, uint8_t*) {
-      i == first ? begin(batch, w, r) : finish(layers[i - 1], &layers[i].qkv, w, r);
+      if (i == first && is_split) return load(batch, part, w, r);
+      i == first ? embed(batch, w, r) : finish(layers[i - 1], &layers[i].qkv, w, r);
       project(layers[i], part, w, r);
     });
     if (i < last)
@@ -137,6 +139,7 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, C
     read.rows = w.read_tokens;
     read.offsets = w.read_offsets;
     crew.share(num_read, tile, [&](Range r, uint8_t*) {
+      if (first == last && is_split) return load(batch, Part::kQueries, read, r);
       gather_read(w, r);
       project(layer, Part::kQueries, read, r);
     });
@@ -155,13 +158,14 @@ void Encoder::run(const Batch& batch, int count, int rows, const Workspace& w, C
 }
 
 void Encoder::run_split(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
-                        float* states) const {
+                        float* states, float* projections) const {
   const std::vector<Layer>& layers = model_.layers;
   const int tile = kernels_.tile.mr, heads = count * model_.num_heads;
   const auto end = static_cast<size_t>(model_.num_split_layers);
-  for (size_t i = 0; i < end; ++i) {
+  const bool has_states = batch.states != nullptr;
+  for (size_t i = 0; i < end && !has_states; ++i) {
     crew.share(rows, tile, [&](Range r, uint8_t*) {
-      i == 0 ? begin(batch, w, r) : finish(layers[i - 1], &layers[i].qkv, w, r);
+      i == 0 ? embed(batch, w, r) : finish(layers[i - 1], &layers[i].qkv, w, r);
       project(layers[i], Part::kAll, w, r);
     });
     crew.share(heads, 1,
@@ -169,15 +173,17 @@ void Encoder::run_split(const Batch& batch, int count, int rows, const Workspace
   }
   const ptrdiff_t d = model_.hidden_size;
   crew.share(rows, tile, [&](Range r, uint8_t*) {
-    finish(layers[end - 1], nullptr, w, r);
-    for (int row = r.begin; row < r.end; ++row)
-      std::copy_n(w.x + row * d, d, states + w.rows[row] * d);
+    if (has_states) {
+      load_states(batch, w, r);
+      quantize(kernels_, layers[end].qkv, rows_of(w, r));
+    } else {
+      finish(layers[end - 1], &layers[end].qkv, w, r);
+      for (int row = r.begin; row < r.end; ++row)
+        std::copy_n(w.x + row * d, d, states + w.rows[row] * d);
+    }
+    project(layers[end], Part::kAll, w, r);
+    store_projections(w, r, projections);
   });
-}
-
-// What comes before the first layer that is computed.
-void Encoder::begin(const Batch& batch, const Workspace& w, Range r) const {
-  batch.states == nullptr ? embed(batch, w, r) : load_states(batch, w, r);
 }
 
 // What comes after attention.
@@ -197,8 +203,35 @@ void Encoder::load_states(const Batch& batch, const Workspace& w, Range r) const
   const ptrdiff_t d = model_.hidden_size;
   for (int row = r.begin; row < r.end; ++row)
     std::copy_n(batch.states[w.rows[row] - batch.cu_seqlens[0]], d, w.x + row * d);
-  const auto next = static_cast<size_t>(model_.num_split_layers);
-  quantize(kernels_, model_.layers[next].qkv, rows_of(w, r));
+}
+
+// In place of `project`, too. Projections come from memory, in an order that only we know: each is
+// fetched while the one two rows before it is copied.
+void Encoder::load(const Batch& batch, Part part, const Workspace& w, Range r) const {
+  constexpr int kRowsAhead = 2;
+  load_states(batch, w, r);
+  const Columns columns = columns_of(part);
+  const auto from_of = [&](int row) {
+    return batch.projections[w.rows[row] - batch.cu_seqlens[0]];
+  };
+  for (int row = r.begin; row < r.end; ++row) {
+    const float *from = from_of(row), *later = from_of(std::min(row + kRowsAhead, r.end - 1));
+    float* to = w.qkv + ptrdiff_t{row} * kPanel;
+    for (int c = columns.begin; c < columns.end; c += kPanel) {
+      __builtin_prefetch(later + c);
+      std::copy_n(from + c, kPanel, to + c / kPanel * w.ld_panel);
+    }
+  }
+}
+
+void Encoder::store_projections(const Workspace& w, Range r, float* projections) const {
+  const Columns columns = columns_of(Part::kAll);
+  for (int row = r.begin; row < r.end; ++row) {
+    const float* from = w.qkv + ptrdiff_t{row} * kPanel;
+    float* to = projections + ptrdiff_t{w.rows[row]} * columns.end;
+    for (int c = 0; c < columns.end; c += kPanel)
+      std::copy_n(from + c / kPanel * w.ld_panel, kPanel, to + c);
+  }
 }
 
 // Moves rows that are read together, and quantizes them again in their new place.
@@ -234,13 +267,18 @@ void Encoder::embed(const Batch& batch, const Workspace& w, Range r) const {
   quantize(kernels_, next, rows);
 }
 
+Encoder::Columns Encoder::columns_of(Part part) const {
+  const int width = model_.context_width();
+  return {part == Part::kKeysAndValues ? width : 0,
+          part == Part::kQueries ? width : model_.projection_width()};
+}
+
 // Queries, keys and values of the rows, as float panels.
 void Encoder::project(const Layer& layer, Part part, const Workspace& w, Range r) const {
-  const int width = model_.context_width();
-  const int first = part == Part::kKeysAndValues ? width : 0;
-  const int end = part == Part::kQueries ? width : layer.qkv.n;
-  apply_to_panels(kernels_, layer.qkv, first, end, rows_of(w, r),
-                  w.qkv + ptrdiff_t{r.begin} * kPanel + first / kPanel * w.ld_panel, w.ld_panel);
+  const Columns columns = columns_of(part);
+  apply_to_panels(kernels_, layer.qkv, columns.begin, columns.end, rows_of(w, r),
+                  w.qkv + ptrdiff_t{r.begin} * kPanel + columns.begin / kPanel * w.ld_panel,
+                  w.ld_panel);
 }
 
 // A unit is a head of a sequence. Queries, and what comes out, are rows of their own.

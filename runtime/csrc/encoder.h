@@ -19,8 +19,10 @@ struct Batch {
   // first token: [B][2], or null for all. Of a pooled head they are the first token's alone.
   const int32_t* logit_ranges = nullptr;
   const int32_t* first_positions = nullptr; // [B] of the sequences' first tokens; null: 0
-  // Above split layers: where the state of each token is, counted from the first sequence's first.
+  // Above split layers, counted from the first sequence's first token: where the state of each is,
+  // [D], and what the next layer's projection makes of it, [projection_width].
   const float* const* states = nullptr;
+  const float* const* projections = nullptr;
 };
 
 // Where the logits go. Those of tokens that are not read stay as they are.
@@ -68,22 +70,28 @@ class Encoder {
 
   // Puts the sequences into the workspace; returns the number of rows. By one thread.
   int gather(const Batch& batch, const int* sequences, int count, Workspace& w) const;
-  // Computes the group's logits; of a batch with states by the layers above split ones only. By
+  // Computes the group's logits; of a batch with states and projections by what is left only. By
   // the crew's lead.
   void run(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
            const Output& out) const;
-  // Computes the states of the group's tokens behind the split layers, [T][D].
+  // Computes the states of the group's tokens behind the split layers, [T][D], unless the batch has
+  // them, and their projections, [T][projection_width].
   void run_split(const Batch& batch, int count, int rows, const Workspace& w, Crew& crew,
-                 float* states) const;
+                 float* states, float* projections) const;
 
  private:
   Rows rows_of(const Workspace& w, Range r) const;
-  void begin(const Batch& batch, const Workspace& w, Range r) const;
-  void embed(const Batch& batch, const Workspace& w, Range r) const;
-  void load_states(const Batch& batch, const Workspace& w, Range r) const;
   // Which of the projection's columns: all, queries, or keys and values.
   enum class Part { kAll, kQueries, kKeysAndValues };
+  struct Columns {
+    int begin, end;
+  };
+  Columns columns_of(Part part) const;
+  void embed(const Batch& batch, const Workspace& w, Range r) const;
   void project(const Layer& layer, Part part, const Workspace& w, Range r) const;
+  void load_states(const Batch& batch, const Workspace& w, Range r) const;
+  void load(const Batch& batch, Part part, const Workspace& w, Range r) const;
+  void store_projections(const Workspace& w, Range r, float* projections) const;
   void attend(const Layer& layer, const Workspace& w, const int* query_offsets, Range units,
               uint8_t* scratch) const;
   void finish(const Layer& layer, const Linear* next, const Workspace& w, Range r) const;

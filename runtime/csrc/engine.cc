@@ -16,7 +16,8 @@ namespace {
 constexpr int kDefaultGroupTokens = 256;
 constexpr int kLateGroupShare = 4; // a late group has this part of the others' tokens
 constexpr int kMaxThreads = 1024;
-constexpr int kStateTokens = 8192; // of sequences whose states behind split layers are kept at once
+// Of sequences that go through split layers, and then through the others, at once.
+constexpr int kStateTokens = 4096;
 constexpr size_t kMiB = size_t{1} << 20;
 
 std::string number(int64_t x) { return std::to_string(x); }
@@ -71,8 +72,9 @@ Engine::Engine(std::string_view onnx_file, const EngineSettings& settings,
     scratch_.emplace_back(scratch_bytes_);
     scratch_of_threads_.push_back(scratch_.back().data());
   }
-  const auto d = static_cast<size_t>(model_.hidden_size);
-  states_ = Buffer<float>(static_cast<size_t>(state_tokens_) * d);
+  const auto tokens = static_cast<size_t>(state_tokens_);
+  states_ = Buffer<float>(tokens * static_cast<size_t>(model_.hidden_size));
+  projections_ = Buffer<float>(tokens * static_cast<size_t>(model_.projection_width()));
   team_ = new Team(num_threads_, max_cache_bytes_);
 }
 
@@ -83,9 +85,9 @@ Engine::~Engine() {
 }
 
 size_t Engine::ceiling_bytes() const {
-  const auto d = static_cast<size_t>(model_.hidden_size);
+  const auto state_size = static_cast<size_t>(model_.hidden_size + model_.projection_width());
   return weight_bytes() + static_cast<size_t>(num_threads_) * (workspace_bytes_ + scratch_bytes_) +
-         static_cast<size_t>(state_tokens_) * d * sizeof(float);
+         static_cast<size_t>(state_tokens_) * state_size * sizeof(float);
 }
 
 Engine::Team& Engine::team() {
@@ -232,12 +234,19 @@ void Engine::run_split(Team& team, const Batch& batch, const Output* out, float*
     turn.cu_seqlens += first;
     if (turn.logit_ranges != nullptr) turn.logit_ranges += ptrdiff_t{2} * first;
     Segments& segments = team.segments;
-    segments.cut(turn, model_.passage_position, model_.hidden_size, states_.data(), team.cache);
-    const Batch parts = segments.parts();
+    segments.cut(turn, model_.passage_position,
+                 {states_.data(), projections_.data(), static_cast<size_t>(model_.hidden_size),
+                  static_cast<size_t>(model_.projection_width())},
+                 team.cache);
+    const Batch parts = segments.parts(), bare = segments.bare_parts();
     compute(team, parts, [&](int count, int rows, const Workspace& w, Crew& crew) {
-      encoder_.run_split(parts, count, rows, w, crew, states_.data());
+      encoder_.run_split(parts, count, rows, w, crew, states_.data(), projections_.data());
+    });
+    compute(team, bare, [&](int count, int rows, const Workspace& w, Crew& crew) {
+      encoder_.run_split(bare, count, rows, w, crew, nullptr, segments.bare_projections());
     });
     turn.states = segments.states_of_tokens();
+    turn.projections = segments.projections_of_tokens();
     if (out != nullptr)
       compute(team, turn, [&](int count, int rows, const Workspace& w, Crew& crew) {
         encoder_.run(turn, count, rows, w, crew, *out);
@@ -247,7 +256,7 @@ void Engine::run_split(Team& team, const Batch& batch, const Output* out, float*
       for (int t = cu[first]; t < cu[end]; ++t)
         std::copy_n(turn.states[t - cu[first]], d, states + static_cast<size_t>(t) * d);
     }
-    segments.keep(team.cache); // last, since it drops states that were found
+    segments.keep(team.cache, out == nullptr); // last, since it drops what was found
   }
 }
 

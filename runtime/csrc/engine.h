@@ -87,7 +87,8 @@ class Engine {
   std::vector<Buffer<uint8_t>> workspaces_; // one a thread
   std::vector<Buffer<uint8_t>> scratch_;    // likewise
   std::vector<uint8_t*> scratch_of_threads_;
-  Buffer<float> states_; // [state_tokens_][D]
+  Buffer<float> states_;      // [state_tokens_][D]
+  Buffer<float> projections_; // [state_tokens_][projection_width]
   size_t max_cache_bytes_;
   std::atomic<Team*> team_{nullptr};
 };

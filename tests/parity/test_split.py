@@ -93,10 +93,11 @@ def windows(tokenizer: Tokenizer) -> list[Feature]:
 
 
 @functools.cache
-def compiled() -> Compiled:
-    place = Path(directory().name)
+def compiled(num_split_layers: int = 2) -> Compiled:
+    place = Path(directory().name, str(num_split_layers))
+    architecture = replace(SPLIT, num_split_layers=num_split_layers)
     torch.manual_seed(5)
-    model = build_model("question-answering", SPLIT)
+    model = build_model("question-answering", architecture)
     with torch.no_grad():  # Fresh weights make attention nearly uniform, and logits all alike.
         for parameter in model.parameters():
             if parameter.dim() > 1:
@@ -104,7 +105,7 @@ def compiled() -> Compiled:
     save_checkpoint(
         place / "checkpoint",
         model,
-        SPLIT,
+        architecture,
         tokenizer_files={"tokenizer.json": make_tokenizer().to_json()},
     )
     loaded = load_model(place / "checkpoint")
@@ -116,7 +117,7 @@ def compiled() -> Compiled:
     observers = observe(graph, layers, drive, max_rows=512, seed=0, progress=tiny.Silent())
     fields = ManifestFields(
         task="question-answering",
-        architecture=SPLIT,
+        architecture=architecture,
         precision="float32",
         limits=to_dict(tiny.LIMITS),
         models={"model": ModelEntry(file="model.onnx", outputs=HEAD.outputs)},
@@ -175,10 +176,21 @@ def test_engines_agree_in_int8(engine: str) -> None:
     assert difference(want, wanted(batch)) < 2 * MAX_INT8_DIFFERENCE
 
 
+def test_several_layers_that_see_both_texts() -> None:
+    batch = make_batch()
+    want = run(compiled(1).int8_artifact, "onnxruntime", batch)
+    engine = native(1, max_context_cache_mb=1)
+    first = stacked(engine.run(batch))
+    assert difference(first, want) < MAX_INT8_DIFFERENCE
+    for _ in range(6):  # from kept states and, later, projections
+        np.testing.assert_array_equal(stacked(engine.run(batch)), first)
+
+
 def test_the_manifest_says_the_split() -> None:
-    artifact = load_artifact(Path(directory().name) / "int8") if compiled() else None
-    assert artifact is not None and artifact.manifest.architecture == SPLIT
-    text = (Path(directory().name) / "int8" / "manifest.json").read_text()
+    path = compiled().int8_artifact.path
+    assert path is not None
+    assert load_artifact(path).manifest.architecture == SPLIT
+    text = (path / "manifest.json").read_text()
     architecture = json.loads(text)["architecture"]
     assert (architecture["num_split_layers"], architecture["passage_position_offset"]) == (2, 18)
 
@@ -190,8 +202,8 @@ def test_the_graph_has_two_masks_of_standard_operators() -> None:
     assert masks[0] == masks[1] != masks[2]
 
 
-def native(**options: int | str) -> NativeEngine:
-    model = compiled().int8_artifact.read("model.onnx")
+def native(num_split_layers: int = 2, **options: int | str) -> NativeEngine:
+    model = compiled(num_split_layers).int8_artifact.read("model.onnx")
     return NativeEngine(model, **{"num_threads": 1, **options})  # type: ignore[arg-type]
 
 
@@ -224,11 +236,13 @@ def test_native_is_the_same_on_every_instruction_set_and_alone() -> None:
     assert engine.context_cache()["num_hits"] > 0
 
 
-def test_only_logits_that_are_read_are_computed() -> None:
+@pytest.mark.parametrize("num_split_layers", [1, 2])
+def test_only_logits_that_are_read_are_computed(num_split_layers: int) -> None:
     every = make_batch()
     some = pack(windows(compiled().tokenizer), max_tokens=2**16, is_all_read=False)
     assert some.logit_ranges is not None
-    want, got = stacked(native().run(every)), stacked(native().run(some))
+    engine = native(num_split_layers)
+    want, got = stacked(engine.run(every)), stacked(engine.run(some))
     is_read = np.zeros(every.num_tokens, bool)
     for first, (begin, end) in zip(every.cu_seqlens, some.logit_ranges, strict=False):
         is_read[[first, *range(first + begin, first + end)]] = True

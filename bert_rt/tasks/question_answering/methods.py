@@ -124,9 +124,8 @@ class AnswerMethods(Asking):
         What the file holds of the passages is read, the rest computed; where that is anything, the
         file is written anew with all of these passages, whole or not at all. It counts for this
         artifact, these limits and exactly these texts only. A damaged one is an error in the log,
-        and what it held is computed. As states it has about what the cache takes in memory: 4 bytes
-        a token and channel, 0.23 MB for 150 tokens with a hidden size of 384. Trust a file as you
-        trust an artifact.
+        and what it held is computed. It has 4 bytes a token and channel, 0.23 MB for 150 tokens
+        with a hidden size of 384. Trust a file as you trust an artifact.
 
         Args:
             contexts: A passage, or several, as answer takes them, the most important first: those

@@ -82,6 +82,9 @@ def prepare_with_file(
         stored = _open(path, made_for, stack)
         chosen = _choose(engine, by_hash, stored, cut)
         num_loaded = _load(engine, chosen, stored)
+    loaded = (part for passage in chosen for part in passage.parts or ())
+    for windows in pieces(loaded, CHUNK_WINDOWS):
+        engine.prepare(windows)  # what is kept beside states, and not in a file
     absent = [passage for passage in chosen if passage.parts is None]
     for some in pieces(absent, CHUNK_CONTEXTS):
         for passage, parts in zip(some, cut([it.text for it in some]), strict=True):

@@ -61,6 +61,7 @@ struct Model {
 
   size_t bytes() const;
   int context_width() const { return num_heads * padded_head_dim; }
+  int projection_width() const { return 3 * context_width(); } // queries, keys and values
 };
 
 // Reads the graph of /docs/artifact-format.md; throws std::invalid_argument naming the node where

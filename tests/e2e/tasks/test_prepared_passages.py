@@ -53,6 +53,8 @@ def test_what_was_computed_once_is_read(file: Path, want: list[Answer]) -> None:
         assert (second.num_loaded, second.num_computed) == (first.num_computed, 0)
         prepared = runtime.context_cache
         assert prepared["num_contexts"] >= second.num_loaded
+        # More than their states, which are what the file has.
+        assert prepared["num_bytes"] > 2 * file.stat().st_size
         # All but one came from the file; that one is computed, to be compared.
         assert prepared["num_misses"] <= before["num_misses"] + 1
         assert answers(runtime) == want

@@ -18,6 +18,37 @@ _NUM_PASSAGES = 700  # of which the cache holds a third
 _CACHE_MB = 1
 
 
+def test_projections_have_the_room_that_states_leave() -> None:
+    rng = np.random.default_rng(6)
+    ids = [np.array(passage, np.int32) for passage in random_passages(rng, 2000)]
+    engine = native(max_context_cache_mb=_CACHE_MB)
+    sizes = np.cumsum([engine.context_bytes(len(passage)) for passage in ids])
+    engine.prepare(ids[:10])
+    assert engine.context_cache()["num_bytes"] > 2 * sizes[9]
+    num_fitting = int(np.searchsorted(sizes, _CACHE_MB * 2**20, "right"))
+    engine.prepare(ids[:num_fitting])  # no states go for projections
+    facts = engine.context_cache()
+    assert facts["num_contexts"] == num_fitting < len(ids)
+    assert sizes[num_fitting - 1] <= facts["num_bytes"] <= facts["max_bytes"]
+    engine.prepare([ids[-1]])
+    assert 0 <= num_fitting - engine.context_cache()["num_contexts"] < 20
+    assert engine.context_cache()["num_bytes"] <= facts["max_bytes"]
+
+
+def test_projections_of_passages_that_are_asked_again_and_again() -> None:
+    rng = np.random.default_rng(7)
+    passages = random_passages(rng, 4)
+    batch = pack([random_window(rng, passages, which) for which in range(4)], max_tokens=2**16)
+    want = stacked(native().run(batch))
+    engine = native(max_context_cache_mb=_CACHE_MB)
+    num_bytes = []
+    for _ in range(8):
+        np.testing.assert_array_equal(stacked(engine.run(batch)), want)
+        num_bytes.append(engine.context_cache()["num_bytes"])
+    assert num_bytes[0] == num_bytes[3] == sum(engine.context_bytes(len(p)) for p in passages)
+    assert num_bytes[0] < num_bytes[4] == num_bytes[7]
+
+
 @pytest.mark.timeout(3600)
 def test_mixes_of_kept_evicted_and_new_passages_from_eight_threads() -> None:
     """1,000 mixes; 10,000 with BERT_RT_LONG_TESTS=1."""

@@ -32,6 +32,7 @@ VERBS = {
     "export": "compile.export",
     "finetune": "train.finetune",
     "pretrain": "train.pretrain",
+    "pseudo_label": "train.pseudo_label",
     "serve": "runtime.serve",
     "summarize": "runtime.summarize",
     "tag": "runtime.tag",

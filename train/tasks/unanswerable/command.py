@@ -11,15 +11,12 @@ Source: Rajpurkar et al. 2018, arXiv:1806.03822; how often each kind is wanted f
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from bert_rt.errors import ConfigError, InputError
 from bert_rt.support.cli import (
@@ -31,14 +28,14 @@ from bert_rt.support.cli import (
     writable_path,
     write_json,
 )
-from bert_rt.support.files import atomic_write_bytes
 from bert_rt.support.progress import progress
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from train.tasks.question_answering.squad_file import write_squad
 from train.tasks.unanswerable.passage_swaps import Article, without_answer
 from train.tasks.unanswerable.question_edits import Passage, edit_question
 from train.tasks.unanswerable.wording import WordKinds, content_words, words_of
 
-__all__ = ["KINDS", "add_unanswerable", "main", "split_articles", "squad_document"]
+__all__ = ["KINDS", "add_unanswerable", "main", "split_articles"]
 
 # Of SQuAD2-CR's 13,297 training questions 44 % have an entity swapped, 12 % a number, 21 % an
 # antonym, 14 % a negation, 2 % what excludes the answer, 6 % ask what is not stated. Other
@@ -258,36 +255,6 @@ def split_articles(
     )
 
 
-def squad_document(examples: Iterable[SquadExample]) -> dict[str, Any]:
-    """Put questions into the official form of SQuAD v2.0.
-
-    Args:
-        examples: Questions; those with the same title that follow each other are an article.
-
-    Returns:
-        What json.dumps takes. Within an article each paragraph stands once, with all its questions.
-    """
-    data = []
-    for title, group in groupby(examples, key=lambda example: example.title):
-        paragraphs: dict[str, list[dict[str, Any]]] = {}
-        for example in group:
-            answers = [
-                {"text": text, "answer_start": start}
-                for text, start in zip(example.answers, example.answer_starts, strict=True)
-            ]
-            paragraphs.setdefault(example.context, []).append(
-                {
-                    "id": example.id,
-                    "question": example.question,
-                    "answers": answers,
-                    "is_impossible": example.is_impossible,
-                }
-            )
-        entries = [{"context": context, "qas": qas} for context, qas in paragraphs.items()]
-        data.append({"title": title, "paragraphs": entries})
-    return {"version": "v2.0", "data": data}
-
-
 def main(argv: Sequence[str]) -> int:
     """Write the files that the command line asks for, and print what they hold.
 
@@ -319,7 +286,7 @@ def main(argv: Sequence[str]) -> int:
     summary = {}
     for file, part in ((args.output_file, examples), (args.held_out_file, held_out)):
         if part:
-            _write(file, part)
+            write_squad(file, part)
             summary[str(file)] = counts = _count(part)
             shares = ", ".join(f"{kind} {counts[kind]}" for kind in KINDS)
             print(f"{file}: {counts['total']} questions, {counts['impossible']} without an answer")
@@ -357,9 +324,3 @@ def _count(examples: Sequence[SquadExample]) -> dict[str, int]:
         "impossible": kinds.total(),
         **{kind: kinds[kind] for kind in KINDS},
     }
-
-
-def _write(file: Path, examples: Sequence[SquadExample]) -> None:
-    data = (json.dumps(squad_document(examples)) + "\n").encode("ascii")
-    # No time in the header: the same questions are the same bytes.
-    atomic_write_bytes(file, gzip.compress(data, mtime=0) if file.suffix == ".gz" else data)

@@ -16,12 +16,12 @@ from bert_rt.errors import ConfigError, InputError
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
 from tests.support.data.articles import make_articles
+from train.tasks.question_answering.squad_file import squad_document
 from train.tasks.unanswerable.command import (
     KINDS,
     add_unanswerable,
     main,
     split_articles,
-    squad_document,
 )
 from train.tasks.unanswerable.passage_swaps import holds_answer
 from train.tasks.unanswerable.wording import content_words, words_of

@@ -177,6 +177,10 @@ def main(argv: Sequence[str]) -> None:
     """Print one line a build."""
     args = parse(argv)
     artifact = load_artifact(args.artifact)
+    if args.max_context_cache_mb and not artifact.manifest.architecture.num_split_layers:
+        sys.exit(
+            f"error: --max_context_cache_mb: {args.artifact} has no split layers, want one with"
+        )
     model = args.model.read_bytes() if args.model else artifact.read("model.onnx")
     batches = make_batches(artifact, args)
     context = multiprocessing.get_context("spawn")

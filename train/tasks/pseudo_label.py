@@ -15,22 +15,14 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 
 from bert_rt import Runtime
-from bert_rt.errors import InputError
-from bert_rt.support.cli import (
-    add_drop_flag,
-    add_json_flag,
-    dropped,
-    int_at_least,
-    make_parser,
-    writable_path,
-    write_json,
-)
+from bert_rt.errors import ConfigError, InputError
+from bert_rt.support.cli import dropped, int_at_least, make_parser, write_json
 from bert_rt.support.progress import progress
+from bert_rt.tasks.question_answering.answering import QuestionAnswering
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from train.tasks.question_answering.squad_file import write_squad
+from train.tasks.question_answering.squad_file import add_file_flags, check_files, write_squad
 
 __all__ = ["add_questions", "main"]
 
@@ -51,9 +43,17 @@ def add_questions(
         All examples, and behind those of each article the new ones, but for those without answer.
 
     Raises:
-        InputError: An id that a new question wants is taken.
+        ConfigError: The runtime's artifact answers no questions.
+        InputError: A question has no answer, or an id that a new one wants.
         EngineError: The engine failed.
     """
+    if runtime.task.name != QuestionAnswering.name:
+        raise ConfigError(
+            f"artifact: got one of {runtime.task.name}, want one of {QuestionAnswering.name}"
+        )
+    for example in examples:
+        if not example.answers:
+            raise InputError(f"question {example.id!r} has no answer, want questions that have one")
     rng = random.Random(seed)
     articles = [list(group) for _, group in groupby(examples, key=lambda it: it.title)]
     asked = [_ask(article, per_passage, rng) for article in articles]
@@ -62,6 +62,7 @@ def add_questions(
     for example in flat:
         if str(example.id) in taken:
             raise InputError(f"question {example.id!r}: this id is wanted for a new question")
+        taken.add(str(example.id))
     answers = runtime.stream((example.question, example.context) for example in flat)
     result: list[SquadExample] = []
     with progress("pseudo_label", total=len(flat), unit="questions") as shown:
@@ -85,7 +86,7 @@ def _ask(
         others = [it for it in article if it.context != context and it.question not in known]
         for example in rng.sample(others, min(per_passage, len(others))):
             identifier = f"{example.id}-over-{place}"
-            new.append(replace(example, id=identifier, context=context, is_impossible=False))
+            new.append(replace(example, id=identifier, context=context))
     return new
 
 
@@ -99,6 +100,7 @@ def main(argv: Sequence[str]) -> int:
         0; every failure is an exception.
     """
     args = _parser().parse_args(argv)
+    check_files(train_file=args.train_file, output_file=args.output_file)
     examples = read_squad(args.train_file, dropped=dropped(args), check_positions=True)
     with Runtime.load(args.artifact, num_threads=args.num_threads) as runtime:
         try:
@@ -116,8 +118,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("train.pseudo_label", "Add questions, answered by a model, to SQuAD v1.1.")
-    parser.add_argument("--train_file", required=True, metavar="F", type=Path)
-    parser.add_argument("--output_file", required=True, metavar="OUT", type=_output)
+    add_file_flags(parser)
     parser.add_argument(
         "--artifact", metavar="ART", help="of the model that answers; left out: the embedded one"
     )
@@ -129,11 +130,4 @@ def _parser() -> argparse.ArgumentParser:
         help="of other passages of the article; default: %(default)s",
     )
     parser.add_argument("--num_threads", type=int_at_least(1), metavar="N")
-    parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
-    add_drop_flag(parser)
-    add_json_flag(parser)
     return parser
-
-
-def _output(text: str) -> Path:
-    return Path(writable_path(text))

@@ -52,8 +52,8 @@ class Segments {
     int add(const int32_t* ids, int tokens, int type, int position);
     Batch batch() const;
   };
-  // Of a sequence, from which token of `computed_` or `bare_` its numbers are, unless both are
-  // kept.
+  // Of a question or passage, from which token of `computed_` or `bare_` its numbers are, unless
+  // both are kept.
   struct Place {
     int tokens;
     KeptContext kept;

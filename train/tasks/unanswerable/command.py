@@ -16,21 +16,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 from bert_rt.errors import ConfigError, InputError
-from bert_rt.support.cli import (
-    add_drop_flag,
-    add_json_flag,
-    dropped,
-    int_at_least,
-    make_parser,
-    writable_path,
-    write_json,
-)
+from bert_rt.support.cli import dropped, make_parser, write_json
 from bert_rt.support.progress import progress
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
-from train.tasks.question_answering.squad_file import write_squad
+from train.tasks.question_answering.squad_file import (
+    add_file_flags,
+    check_files,
+    output_path,
+    write_squad,
+)
 from train.tasks.unanswerable.passage_swaps import Article, without_answer
 from train.tasks.unanswerable.question_edits import Passage, edit_question
 from train.tasks.unanswerable.wording import WordKinds, content_words, words_of
@@ -265,8 +261,9 @@ def main(argv: Sequence[str]) -> int:
         0; every failure is an exception.
     """
     args = _parser().parse_args(argv)
-    if args.held_out_file is not None and args.held_out_file == args.output_file:
-        raise ConfigError(f"held_out_file: got {args.held_out_file}, which is the output_file, too")
+    check_files(
+        train_file=args.train_file, output_file=args.output_file, held_out_file=args.held_out_file
+    )
     examples = read_squad(args.train_file, dropped=dropped(args), check_positions=True)
     # All that there is: how words are used does not depend on who trains on them.
     kinds = _word_kinds(examples)
@@ -297,24 +294,19 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser("train.unanswerable", "Add questions without an answer to SQuAD v1.1.")
-    parser.add_argument("--train_file", required=True, metavar="F", type=Path)
-    parser.add_argument("--output_file", required=True, metavar="OUT", type=_output)
+    add_file_flags(parser)
     parser.add_argument("--unanswerable_share", type=float, default=_SHARE, metavar="P")
     parser.add_argument(
-        "--held_out_file", metavar="OUT", type=_output, help="set whole articles aside, in a file"
+        "--held_out_file",
+        metavar="OUT",
+        type=output_path,
+        help="set whole articles aside, in a file",
     )
     parser.add_argument("--held_out_fraction", type=float, default=0.05, metavar="R")
     parser.add_argument(
         "--held_out_unanswerable_share", type=float, default=_HELD_OUT_SHARE, metavar="P"
     )
-    parser.add_argument("--seed", type=int_at_least(0), default=0, metavar="N")
-    add_drop_flag(parser)
-    add_json_flag(parser)
     return parser
-
-
-def _output(text: str) -> Path:
-    return Path(writable_path(text))
 
 
 def _count(examples: Sequence[SquadExample]) -> dict[str, int]:

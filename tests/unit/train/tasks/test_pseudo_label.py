@@ -14,6 +14,7 @@ from bert_rt import Runtime
 from bert_rt.errors import InputError
 from bert_rt.support.cli import run_command
 from bert_rt.tasks.question_answering.squad import SquadExample, read_squad
+from tests.support.artifacts import write_tiny_classifier
 from tests.support.data.articles import make_articles
 from train.tasks.pseudo_label import add_questions, main
 
@@ -66,6 +67,29 @@ def test_an_id_that_is_taken_is_named(examples: list[SquadExample], runtime: Run
     renamed = [replace(examples[0], title="another", id=taken), *examples]
     with pytest.raises(InputError, match=f"'{taken}': this id is wanted for a new question"):
         add_questions(renamed, runtime, per_passage=100, seed=0)
+
+
+def test_what_cannot_be_asked_is_named(
+    examples: list[SquadExample],
+    runtime: Runtime,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    impossible = replace(examples[0], answers=(), answer_starts=(), is_impossible=True)
+    with pytest.raises(InputError, match="has no answer, want questions that have one"):
+        add_questions([impossible, *examples[1:]], runtime, per_passage=1, seed=0)
+    train = make_articles(tmp_path / "train.json")
+    before = train.read_bytes()
+    argv = ["--train_file", str(train), "--output_file"]
+    assert run_command(main, [*argv, str(tmp_path / "." / "train.json")]) == 2
+    assert "output_file: got" in (err := capsys.readouterr().err)
+    assert "which is the train_file, too" in err
+    classifier = tmp_path / "classifier"
+    write_tiny_classifier(classifier)
+    out = tmp_path / "out.json"
+    assert run_command(main, [*argv, str(out), "--artifact", str(classifier)]) == 2
+    assert "artifact: got one of text-classification" in capsys.readouterr().err
+    assert train.read_bytes() == before and not out.exists()
 
 
 def test_the_command_writes_what_training_reads(

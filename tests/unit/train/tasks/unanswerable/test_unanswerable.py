@@ -161,6 +161,10 @@ def test_the_command_names_what_is_wrong(
     argv = ["--train_file", str(train), "--output_file", str(out)]
     assert run_command(main, [*argv, "--held_out_file", str(out)]) == 2
     assert "which is the output_file, too" in capsys.readouterr().err
+    before = train.read_bytes()
+    assert run_command(main, ["--train_file", str(train), "--output_file", str(train)]) == 2
+    assert "which is the train_file, too" in capsys.readouterr().err
+    assert train.read_bytes() == before
     assert run_command(main, [*argv, "--unanswerable_share", "2"]) == 2
     assert "unanswerable_share: got 2.0" in capsys.readouterr().err
     assert not out.exists()

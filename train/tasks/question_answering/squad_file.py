@@ -36,7 +36,7 @@ def check_files(**files: Path | None) -> None:
     """Refuse to write over a file that is read, or two files in one place.
 
     Args:
-        files: By flag, those that are read first; None for one that was not asked for.
+        **files: By flag, those that are read first; None for one that was not asked for.
 
     Raises:
         ConfigError: Two flags name the same file.
